@@ -1,0 +1,103 @@
+"""System checks: each wrong setting becomes a sentence that names the variable and says what it must be."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Warning, register
+from django.core.management.base import SystemCheckError
+
+SOCKET_PATH_BYTES = 100  # Linux takes 107, other systems 103; the longest name is ours to choose
+DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+
+
+@register
+def check_environment(**_: Any) -> list[CheckMessage]:
+    """Report the values that settings.py could not use, and names that it does not know."""
+    messages: list[CheckMessage] = [Error(text, id="navembed.E001") for text in settings.ENVIRONMENT_PROBLEMS]
+    if settings.STUBS_REQUESTED:
+        messages.append(
+            Warning(
+                "TEXT_EMBEDDING_USE_STUBS is set, but stubs are gone: texts are embedded by the real models.",
+                hint="Remove the variable.",
+                id="navembed.W001",
+            )
+        )
+    return messages
+
+
+@register
+def check_python(**_: Any) -> list[CheckMessage]:
+    if (3, 11) <= sys.version_info[:2] <= (3, 13):
+        return []
+    running = ".".join(str(part) for part in sys.version_info[:2])
+    return [
+        Error(f"Python {running} is not supported; navembed needs 3.11, 3.12 or 3.13.", id="navembed.E002")
+    ]
+
+
+@register
+def check_socket_paths(**_: Any) -> list[CheckMessage]:
+    """Unix sockets have short names: a deep NAVEMBED_HOME would fail only when the first one is bound."""
+    longest = max(len(os.fsencode(path)) for path in (settings.EMBEDDER_SOCKET, settings.MILVUS_LITE_SOCKET))
+    if longest + len(".00") <= SOCKET_PATH_BYTES:
+        return []
+    return [
+        Error(
+            f"NAVEMBED_HOME is {str(settings.NAVEMBED_HOME)!r}, too long for the unix sockets inside it; "
+            f"its full path must be at least {longest + len('.00') - SOCKET_PATH_BYTES} bytes shorter.",
+            id="navembed.E003",
+        )
+    ]
+
+
+@register
+def check_devices(**_: Any) -> list[CheckMessage]:
+    return [
+        Error(
+            f"TEXT_EMBEDDING_DEVICE names {device!r}; it must be auto, cpu, cuda, cuda:N or mps, "
+            "several separated by commas.",
+            id="navembed.E004",
+        )
+        for device in settings.DEVICES
+        if not DEVICE.fullmatch(device)
+    ]
+
+
+def library_problems() -> list[CheckMessage]:
+    """What keeps the configured library from being read; asked only by what needs it (serve, embed_library)."""
+    if settings.LIBRARY == "folder":
+        return _path_problems("NAVIDROME_MUSIC_ROOT", settings.NAVIDROME_MUSIC_ROOT, folder=True)
+    return _path_problems("NAVIDROME_DB_PATH", settings.NAVIDROME_DB_PATH, folder=False)
+
+
+def require_library() -> None:
+    """Raise SystemCheckError, which manage.py prints without a traceback, when the library cannot be read."""
+    require(library_problems())
+
+
+def require(messages: Sequence[CheckMessage]) -> None:
+    """Raise SystemCheckError with all ``messages`` when there is one."""
+    if messages:
+        raise SystemCheckError("\n".join(str(message) for message in messages))
+
+
+def _path_problems(name: str, path: Path | None, *, folder: bool) -> list[CheckMessage]:
+    kind = "the folder of music" if folder else "Navidrome's database file (navidrome.db)"
+    if path is None:
+        return [Error(f"{name} is not set; it must name {kind}.", id="navembed.E010")]
+    if not path.exists():
+        return [
+            Error(f"{name} is {str(path)!r}, which does not exist; it must name {kind}.", id="navembed.E011")
+        ]
+    if not (path.is_dir() if folder else path.is_file()):
+        return [Error(f"{name} is {str(path)!r}; it must name {kind}.", id="navembed.E012")]
+    if not os.access(path, os.R_OK | (os.X_OK if folder else 0)):
+        return [Error(f"{name} is {str(path)!r}, which this user may not read.", id="navembed.E013")]
+    return []
