@@ -1,0 +1,144 @@
+"""A batch job and all that it must remember to survive anything."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models import Case, Q, Value, When
+
+from embeddings.models import EmbeddingSpace, Track
+
+
+class BatchJob(models.Model):
+    """One run over the library.
+
+    initialized → running ⇄ waiting; from these → cancelling → cancelled; running → completed,
+    completed_with_errors or failed; cancelled, completed_with_errors and failed → initialized (resumed, retried).
+    Only ``batches.services`` changes the status.
+    """
+
+    class Status(models.TextChoices):
+        INITIALIZED = "initialized"  # committed; the planner has not finished
+        RUNNING = "running"  # tracks are being embedded
+        WAITING = "waiting"  # something outside is away; goes on by itself
+        CANCELLING = "cancelling"  # stops after the device batch in hand
+        COMPLETED = "completed"  # every track succeeded
+        COMPLETED_WITH_ERRORS = "completed_with_errors"  # every track was tried, some failed
+        CANCELLED = "cancelled"  # stopped by somebody; keeps what it did
+        FAILED = "failed"  # could not go on; `message` says why
+
+    OPEN = (Status.INITIALIZED, Status.RUNNING, Status.WAITING, Status.CANCELLING)
+    RESUMABLE = (Status.CANCELLED, Status.FAILED)
+
+    model_keys = models.JSONField(help_text="Keys of the models, in order.")
+    clear_existing = models.BooleanField(default=False)
+    limit = models.PositiveIntegerField(null=True, blank=True)
+    library_id = models.IntegerField(null=True, blank=True)
+    path_prefix = models.TextField(blank=True)
+    started_by = models.CharField(max_length=150, blank=True)
+
+    status = models.CharField(max_length=24, choices=Status, default=Status.INITIALIZED)
+    message = models.TextField(blank=True, help_text="What it waits for, or why it failed.")
+    current_track = models.TextField(blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    planned_until = models.CharField(max_length=255, blank=True, help_text="Last track id the planner has seen.")
+    planned = models.BooleanField(default=False)
+    total_tracks = models.PositiveIntegerField(default=0)
+    processed_tracks = models.PositiveIntegerField(default=0)
+    failed_tracks = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                Case(When(status__in=["initialized", "running", "waiting", "cancelling"], then=Value(1))),
+                name="one_open_job",
+            )
+        ]
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"Job {self.pk} ({', '.join(self.model_keys)})"
+
+    @property
+    def is_open(self) -> bool:
+        return self.status in self.OPEN
+
+    @property
+    def is_restricted(self) -> bool:
+        """Whether the job may touch only a part of the library."""
+        return bool(self.limit or self.library_id is not None or self.path_prefix)
+
+
+class ModelProgress(models.Model):
+    """A job's counters for one model; written in the transaction of the results they count."""
+
+    job = models.ForeignKey(BatchJob, models.CASCADE, related_name="progress")
+    model = models.CharField(max_length=32)
+    space = models.ForeignKey(EmbeddingSpace, models.PROTECT, null=True)
+    total = models.PositiveIntegerField(default=0)
+    succeeded = models.PositiveIntegerField(default=0)
+    failed = models.PositiveIntegerField(default=0)
+    skipped = models.JSONField(default=dict, help_text="Tracks that need no work, by reason.")
+    audio_seconds_total = models.FloatField(default=0)
+    audio_seconds_done = models.FloatField(default=0)
+    rate = models.FloatField(null=True, help_text="Rolling: seconds of audio per second of work.")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["job", "model"], name="one_progress_per_job_and_model")]
+
+    def __str__(self) -> str:
+        return f"{self.model} of job {self.job_id}"
+
+
+class TrackResult(models.Model):
+    """One job × track × model that needs work.
+
+    pending → running → succeeded or failed; running → pending when its holder died or the error may pass;
+    failed → pending by retry.
+    """
+
+    class Status(models.TextChoices):
+        PENDING = "pending"  # not yet claimed
+        RUNNING = "running"  # claimed by a lane
+        SUCCEEDED = "succeeded"  # its embedding was committed with it
+        FAILED = "failed"  # given up; the error says why
+
+    job = models.ForeignKey(BatchJob, models.CASCADE, related_name="results")
+    track = models.ForeignKey(Track, models.CASCADE, related_name="results")
+    model = models.CharField(max_length=32)
+    status = models.CharField(max_length=10, choices=Status, default=Status.PENDING)
+    attempts = models.PositiveSmallIntegerField(default=0, help_text="Counted when claimed.")
+    deaths = models.PositiveSmallIntegerField(default=0, help_text="Times the embedder died on its chunk.")
+    not_before = models.DateTimeField(null=True, help_text="Pause before the next attempt.")
+    error_class = models.CharField(max_length=64, blank=True)
+    error_message = models.TextField(blank=True)
+    traceback = models.TextField(blank=True)
+    seconds = models.FloatField(null=True, help_text="Of work on the device.")
+    audio_seconds = models.FloatField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["job", "track", "model"], name="one_result_per_job_track_model")]
+        indexes = [
+            models.Index(fields=["job", "track"], condition=Q(status__in=["pending", "running"]), name="result_open"),
+            models.Index(fields=["track", "model"], condition=Q(status="failed"), name="result_failed"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.model} of {self.track_id}: {self.status}"
+
+
+class Lane(models.Model):
+    """A device's place in the work. Whoever advances ``seq`` owns the lane until ``lease_until``.
+
+    A message carries (lane, seq); one that no longer matches is stale and does nothing.
+    """
+
+    device = models.PositiveSmallIntegerField(unique=True, help_text="Number of the embedder.")
+    seq = models.PositiveBigIntegerField(default=0)
+    lease_until = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return f"Lane of device {self.device}"

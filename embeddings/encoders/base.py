@@ -1,0 +1,142 @@
+"""What a model is to the rest of the system: audio in batches in, one row per item out.
+
+A track's waveform is cut into *items* by a ``Segmenter`` (pure NumPy), items of equal shape from any tracks
+are encoded together by the ``Encoder`` (the device), and the segmenter pools the rows into one vector.
+Importing this package must stay cheap: encoders import torch inside their methods.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Waveform = NDArray[np.float32]
+"""float32 [channels, samples], full scale ±1."""
+
+
+class AudioFormat(NamedTuple):
+    """What a model wants to hear."""
+
+    sample_rate: int
+    channels: int
+
+
+class Item(NamedTuple):
+    """A piece of a track that is encoded as a whole. ``index`` counts from 0 within track and model."""
+
+    index: int
+    samples: NDArray[np.float32]
+
+
+class Pooled(NamedTuple):
+    """A track's embedding: float32 [dimension] of unit length, and how many windows or frames it is made of."""
+
+    vector: NDArray[np.float32]
+    windows: int
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a checkpoint makes of a model; known without loading it."""
+
+    dimension: int
+    fingerprint: dict[str, Any]
+    """Everything that decides a vector's value: recipe and its version, rate, window, hop, weights' SHA-256."""
+    weight_bytes: int
+    source: str
+    """Hub id with revision, or folder."""
+
+
+class Segmenter(ABC):
+    """Cuts one track for one model. Blocks come in order; memory does not grow with the track's length."""
+
+    @abstractmethod
+    def push(self, block: Waveform) -> Iterable[Item]:
+        """Take the next block and return the items that are complete now. Items own their samples."""
+
+    @abstractmethod
+    def finish(self) -> Iterable[Item]:
+        """Return what remains once the track has ended."""
+
+    @abstractmethod
+    def pool(self, rows: NDArray[np.float32]) -> Pooled:
+        """Turn the encoded rows [items, …], ordered by index (possibly memory-mapped), into the embedding."""
+
+
+class Encoder(ABC):
+    """One model. Subclasses implement ``describe``, ``segmenter``, ``_load`` and ``encode``."""
+
+    key: ClassVar[str]
+    """Short name in the API, commands and database."""
+    label: ClassVar[str]
+    description: ClassVar[str]
+    default_source: ClassVar[str]
+    """Hub id of the published weights."""
+    alias: ClassVar[str]
+    """Name of the collection in Milvus, as clients know it."""
+    audio: ClassVar[AudioFormat]
+    published_dimension: ClassVar[int]
+    """Dimension with the published architecture (a checkpoint may say otherwise: ``describe``)."""
+    stored_dtype: ClassVar[str] = "float32"
+    teraflop_per_second: ClassVar[float]
+    """Cost of one second of audio, to weigh chunks until a rate has been measured."""
+    batch_size: ClassVar[int]
+    """Items a batch begins with on a GPU; the model manager halves it when memory runs out."""
+
+    def __init__(self, source: str, device: str) -> None:
+        self.source = source
+        self.device = device
+        self._network: Any = None
+
+    @abstractmethod
+    def describe(self) -> Description:
+        """Read the checkpoint's files, without torch. Raises WeightsMissing, WeightsUnusable."""
+
+    @abstractmethod
+    def segmenter(self) -> Segmenter:
+        """Return a cutter for one track."""
+
+    @abstractmethod
+    def encode(self, items: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Encode a batch [items, …samples] on the device; returns float32 [items, …row]. The model is loaded."""
+
+    @abstractmethod
+    def _load(self) -> Any:
+        """Build the network on ``self.device``, in evaluation mode, and return it. Raises WeightsMissing, WeightsUnusable."""
+
+    @property
+    def loaded(self) -> bool:
+        return self._network is not None
+
+    @property
+    def bytes_held(self) -> int:
+        """Bytes of the weights on the device; 0 while unloaded."""
+        if self._network is None:
+            return 0
+        tensors = [*self._network.parameters(), *self._network.buffers()]
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+    def load(self) -> None:
+        """Load once; the model manager holds the lock."""
+        if self._network is None:
+            self._network = self._load()
+
+    def unload(self) -> None:
+        self._network = None
+
+    def embed(self, waveform: Waveform) -> Pooled:
+        """Embed one whole waveform [channels, samples] at ``audio.sample_rate``."""
+        segmenter = self.segmenter()
+        items = [*segmenter.push(waveform), *segmenter.finish()]
+        return segmenter.pool(np.stack([self.encode(item.samples[None])[0] for item in items]))
+
+
+def is_folder(source: str) -> bool:
+    """Whether ``source`` names a local folder rather than a hub id."""
+    return Path(source).expanduser().is_absolute() or Path(source).is_dir()

@@ -1,0 +1,89 @@
+"""Every error navembed raises on purpose, and whether trying again can help."""
+
+from __future__ import annotations
+
+
+class NavembedError(Exception):
+    """Base of all. ``permanent``: the same input will fail again, so it is not tried again.
+
+    ``stage`` names where in a track's way it happened: library, decode, encode, store, index.
+    """
+
+    permanent = False
+    stage = ""
+
+    def __init__(self, message: str, *, stage: str = "", permanent: bool | None = None) -> None:
+        super().__init__(message)
+        if stage:
+            self.stage = stage
+        if permanent is not None:
+            self.permanent = permanent
+
+
+class AudioError(NavembedError):
+    """The file cannot be decoded, or too little of it can."""
+
+    permanent = True
+    stage = "decode"
+
+
+class AudioFileMissing(AudioError):
+    """The library names a file that is not there (now)."""
+
+    permanent = False
+
+
+class DecoderDied(AudioError):
+    """The decoder process crashed or hung on this file and was killed."""
+
+    permanent = False
+
+
+class EncodeError(NavembedError):
+    """A model could not turn this audio into a vector."""
+
+    permanent = True
+    stage = "encode"
+
+
+class DeviceOutOfMemory(NavembedError):
+    """A batch of one does not fit in the device's memory."""
+
+    stage = "encode"
+
+
+class WeightsMissing(NavembedError):
+    """A model's weights are not on this machine; ``manage.py fetch_models`` gets them."""
+
+    stage = "encode"
+
+
+class WeightsUnusable(NavembedError):
+    """The weights are there, but they are not those of a network we can build."""
+
+    stage = "encode"
+
+
+class EmbedderUnavailable(NavembedError):
+    """The embedder does not answer: not started, or it died."""
+
+    stage = "encode"
+
+
+class LibraryUnavailable(NavembedError):
+    """Navidrome's database or the music folder cannot be read now."""
+
+    stage = "library"
+
+
+class IndexUnavailable(NavembedError):
+    """Milvus does not answer in time."""
+
+    stage = "index"
+
+
+class IndexRefused(NavembedError):
+    """A vector or collection that must not go into the index: NaN, wrong dimension, foreign space."""
+
+    permanent = True
+    stage = "index"

@@ -1,0 +1,235 @@
+"""Loads models when they are needed, keeps them while they are used, unloads them after. No maths here.
+
+One manager owns a device's memory; it lives in the embedder.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embeddings.device import empty_cache, is_out_of_memory
+from embeddings.encoders.base import Encoder
+from embeddings.errors import DeviceOutOfMemory
+
+logger = logging.getLogger(__name__)
+
+QUICK_BATCH_SECONDS = 0.4  # below this a batch may grow
+SLOW_BATCH_SECONDS = 2.0  # above this it shrinks: a cancel or an upload waits for the batch in hand
+WORKING_MEMORY = 2.0  # activations beside the weights, as a multiple of the weights
+
+
+@dataclass
+class _Slot:
+    """A model's state in this process."""
+
+    encoder: Encoder
+    batch: int
+    largest_batch: int
+    users: int = 0
+    waiting: int = 0
+    last_used: float = field(default_factory=time.monotonic)
+    load_seconds: float = 0.0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.users or self.waiting)
+
+
+@dataclass(frozen=True)
+class ModelState:
+    """What an operator sees of a model."""
+
+    key: str
+    loaded: bool
+    device: str
+    bytes: int
+    idle_seconds: float
+    load_seconds: float
+    batch: int
+
+
+class ModelManager:
+    """Keeps at most ``memory_bytes`` of models on the device; forgets one after ``idle_seconds`` without use."""
+
+    def __init__(
+        self,
+        encoders: Mapping[str, Encoder],
+        *,
+        memory_bytes: Callable[[], float],
+        idle_seconds: float = 360,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._slots = {
+            key: _Slot(e, batch=1 if e.device == "cpu" else e.batch_size, largest_batch=e.batch_size, last_used=clock())
+            for key, e in encoders.items()
+        }
+        self._memory_bytes = memory_bytes
+        self._idle_seconds = idle_seconds
+        self._clock = clock
+        self._lock = threading.RLock()  # guards the table; a slot's own lock guards its load
+
+    def encoder(self, key: str) -> Encoder:
+        """Return the encoder without loading it: its description and segmenter need no weights."""
+        return self._slots[key].encoder
+
+    @contextmanager
+    def expect(self, keys: Sequence[str]) -> Iterator[None]:
+        """Mark models as wanted by queued work, so that they are not unloaded as idle in between."""
+        with self._lock:
+            for key in keys:
+                self._slots[key].waiting += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                for key in keys:
+                    self._slots[key].waiting -= 1
+
+    @contextmanager
+    def use(self, key: str) -> Iterator[Encoder]:
+        """Yield the loaded encoder; it stays loaded until the block ends. Raises WeightsMissing, WeightsUnusable."""
+        slot = self._slots[key]
+        with self._lock:
+            slot.users += 1
+        try:
+            with slot.lock:
+                if not slot.encoder.loaded:
+                    self._load(slot)
+            yield slot.encoder
+        finally:
+            with self._lock:
+                slot.users -= 1
+                slot.last_used = self._clock()
+
+    def _load(self, slot: _Slot) -> None:
+        self._make_room(slot)
+        began = self._clock()
+        slot.encoder.load()
+        slot.load_seconds = self._clock() - began
+        logger.info("loaded %s on %s in %.1f s", slot.encoder.key, slot.encoder.device, slot.load_seconds)
+
+    def _make_room(self, wanted: _Slot) -> None:
+        """Evict the models used least recently until ``wanted`` fits. One in use is never evicted."""
+        while not self._fits([*self._loaded(), wanted]):
+            with self._lock:
+                idle = [slot for slot in self._loaded() if not slot.users]
+                if not idle:
+                    return  # what remains is in use; the device has the last word
+                self._unload(min(idle, key=lambda slot: slot.last_used))
+
+    def _loaded(self) -> list[_Slot]:
+        return [slot for slot in self._slots.values() if slot.encoder.loaded]
+
+    def _fits(self, slots: Sequence[_Slot]) -> bool:
+        return sum(_needed_bytes(slot.encoder) for slot in slots) <= self._memory_bytes()
+
+    def groups(self, keys: Sequence[str]) -> list[list[str]]:
+        """Split ``keys`` into groups whose models fit in memory together; one group when all do."""
+        groups: list[list[str]] = []
+        for key in keys:
+            if groups and self._fits([self._slots[k] for k in [*groups[-1], key]]):
+                groups[-1].append(key)
+            else:
+                groups.append([key])
+        return groups
+
+    def batch_size(self, key: str) -> int:
+        """Items that the next batch of this model should hold."""
+        return self._slots[key].batch
+
+    def encode(self, key: str, items: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Encode a batch; on out-of-memory halve it, down to one. Raises DeviceOutOfMemory, EncodeError."""
+        slot = self._slots[key]
+        with self.use(key) as encoder:
+            began = self._clock()
+            try:
+                rows = encoder.encode(items)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                logger.warning("%s: a batch of %d does not fit in the memory of %s", key, len(items), encoder.device)
+            else:
+                self._adapt(slot, len(items), self._clock() - began)
+                return rows
+            self._free_memory(slot)
+            if len(items) == 1:
+                raise DeviceOutOfMemory(f"{key}: a batch of one does not fit in the memory of {encoder.device}")
+            slot.batch = slot.largest_batch = max(1, len(items) // 2)
+            return np.concatenate([self.encode(key, half) for half in np.array_split(items, 2)])
+
+    def _adapt(self, slot: _Slot, size: int, seconds: float) -> None:
+        """Steer batches towards a second: large enough to be quick, short enough to act on a cancel."""
+        if seconds > SLOW_BATCH_SECONDS:
+            slot.batch = max(1, size // 2)
+        elif seconds < QUICK_BATCH_SECONDS and size >= slot.batch:
+            slot.batch = min(slot.largest_batch, size * 2)
+
+    def _free_memory(self, keep: _Slot) -> None:
+        """Out of memory: unload everything that nobody uses, and give the cache back."""
+        with self._lock:
+            for slot in self._loaded():
+                if slot is not keep and not slot.users:
+                    self._unload(slot)
+            empty_cache(keep.encoder.device)
+
+    def unload(self, key: str) -> bool:
+        """Unload on request; False while it is in use or was not loaded."""
+        with self._lock:
+            slot = self._slots[key]
+            if slot.users or not slot.encoder.loaded:
+                return False
+            self._unload(slot)
+            return True
+
+    def unload_idle(self) -> list[str]:
+        """Unload what nobody has used for ``idle_seconds``; returns the keys."""
+        with self._lock:
+            limit = self._clock() - self._idle_seconds
+            idle = [slot for slot in self._loaded() if not slot.busy and slot.last_used <= limit]
+            for slot in idle:
+                self._unload(slot)
+        return [slot.encoder.key for slot in idle]
+
+    def _unload(self, slot: _Slot) -> None:
+        slot.encoder.unload()
+        empty_cache(slot.encoder.device)
+        logger.info("unloaded %s", slot.encoder.key)
+
+    def shutdown(self) -> None:
+        """Unload everything; the process is about to end."""
+        with self._lock:
+            for slot in self._loaded():
+                self._unload(slot)
+
+    def report(self) -> list[dict[str, Any]]:
+        """What is loaded, where, how big, idle for how long."""
+        now = self._clock()
+        return [
+            asdict(
+                ModelState(
+                    key=key,
+                    loaded=slot.encoder.loaded,
+                    device=slot.encoder.device,
+                    bytes=slot.encoder.bytes_held,
+                    idle_seconds=0.0 if slot.busy else round(now - slot.last_used, 1),
+                    load_seconds=round(slot.load_seconds, 2),
+                    batch=slot.batch,
+                )
+            )
+            for key, slot in self._slots.items()
+        ]
+
+
+def _needed_bytes(encoder: Encoder) -> float:
+    """Bytes of the weights (measured once loaded, else as on disk) and of the work beside them."""
+    return (encoder.bytes_held or encoder.describe().weight_bytes) * (1 + WORKING_MEMORY)

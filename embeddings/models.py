@@ -1,0 +1,93 @@
+"""What is known of tracks, and the embeddings: hours of device time, kept where nothing is lost."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models import Q
+
+
+class Track(models.Model):
+    """A track as the library showed it at the last scan. Its key is Navidrome's id."""
+
+    id = models.CharField(primary_key=True, max_length=255)
+    library_id = models.IntegerField()
+    path = models.TextField(help_text="Absolute path on this machine.")
+    title = models.TextField(blank=True)
+    artist = models.TextField(blank=True, help_text="Display name of the artist.")
+    album = models.TextField(blank=True)
+    duration = models.FloatField(help_text="Seconds, as the library declares them.")
+    size = models.BigIntegerField(help_text="Bytes.")
+    mtime = models.CharField(max_length=64, help_text="The library's text for the last change; compared, not parsed.")
+    playable = models.BooleanField(help_text="Present in the library and not marked missing.")
+    scan = models.IntegerField(help_text="Number of the scan that saw the track last.")
+
+    class Meta:
+        indexes = [models.Index(fields=["playable", "id"], name="track_playable")]
+
+    def __str__(self) -> str:
+        return f"{self.artist} - {self.title}" if self.artist else self.title
+
+
+class EmbeddingSpace(models.Model):
+    """Vectors that may be compared with each other: one model, one fingerprint, one collection.
+
+    building → live → kept. A model has at most one live space; search uses its physical collection.
+    """
+
+    class Status(models.TextChoices):
+        BUILDING = "building"  # filled beside the live one; search does not see it
+        LIVE = "live"  # what search uses
+        KEPT = "kept"  # was live; kept for a way back
+
+    model = models.CharField(max_length=32)
+    dimension = models.PositiveIntegerField()
+    fingerprint = models.CharField(max_length=64, help_text="SHA-256 over the recipe.")
+    recipe = models.JSONField(help_text="What decides a vector's value: weights, rates, window, hop, versions.")
+    status = models.CharField(max_length=16, choices=Status)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["model"], condition=Q(status="live"), name="one_live_space_per_model"),
+            models.UniqueConstraint(fields=["model"], condition=Q(status="building"), name="one_building_space_per_model"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.model} {self.fingerprint[:8]} ({self.status})"
+
+    @property
+    def collection(self) -> str:
+        """Name of the physical collection in Milvus."""
+        return f"navembed_{self.model}_{self.pk}"
+
+
+class Embedding(models.Model):
+    """One track's vector in one space, and what the file was like when it was computed."""
+
+    class IndexState(models.TextChoices):
+        PENDING = "pending"  # Milvus does not have it yet
+        INDEXED = "indexed"  # Milvus has acknowledged and flushed it
+        DELETING = "deleting"  # to be removed from Milvus, then here
+
+    space = models.ForeignKey(EmbeddingSpace, models.CASCADE, related_name="embeddings")
+    # The vector outlives its track's row: a new id for the same audio takes it over.
+    track = models.ForeignKey(Track, models.DO_NOTHING, db_constraint=False, related_name="embeddings")
+    windows = models.PositiveIntegerField()
+    audio_seconds = models.FloatField()
+    size = models.BigIntegerField()
+    mtime = models.CharField(max_length=64)
+    audio_hash = models.CharField(max_length=64, help_text="SHA-256 over the audio stream's packets; tags do not matter.")
+    index_state = models.CharField(max_length=8, choices=IndexState, default=IndexState.PENDING)
+    updated_at = models.DateTimeField(auto_now=True)
+    # Last, so that SQLite reads the columns before it without the pages of the vector.
+    vector = models.BinaryField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["space", "track"], name="one_embedding_per_space_and_track")]
+        indexes = [
+            models.Index(fields=["space", "id"], condition=~Q(index_state="indexed"), name="embedding_not_indexed"),
+            models.Index(fields=["audio_hash"], name="embedding_audio_hash"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.track_id} in space {self.space_id}"

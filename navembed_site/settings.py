@@ -1,0 +1,181 @@
+"""All configuration. Only this file reads the environment; docs/configuration.md explains each variable.
+
+Variables may also stand in ``$NAVEMBED_HOME/navembed.env``; the process environment wins.
+"""
+
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+import dj_database_url
+
+from embeddings.encoders.registry import ENCODERS
+from navembed_site.environment import Environment, read_env_file
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+
+def _secret_key(path: Path) -> str:
+    """Read the instance's secret key; the first start makes it, readable by its owner alone."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_text(encoding="ascii").strip()
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        key = secrets.token_urlsafe(50)
+        file.write(key)
+    return key
+
+
+# The instance: everything that it keeps lies here.
+NAVEMBED_HOME = Path(os.environ.get("NAVEMBED_HOME") or BASE_DIR / "var").expanduser().absolute()
+env = Environment(read_env_file(NAVEMBED_HOME / "navembed.env") | dict(os.environ))
+ENVIRONMENT_PROBLEMS = env.problems  # reported by embeddings.checks
+STUBS_REQUESTED = env.boolean("TEXT_EMBEDDING_USE_STUBS")
+LOG_DIR = env.folder("LOG_DIR", NAVEMBED_HOME / "logs")
+PID_DIR = env.folder("PID_DIR", NAVEMBED_HOME / "run")
+CACHE_DIR = NAVEMBED_HOME / "cache"
+EMBEDDER_SOCKET = NAVEMBED_HOME / "embedder.sock"  # of the first device; see embeddings.embedder.client
+
+# The library of music.
+LIBRARY = env.choice("NAVEMBED_LIBRARY", ("navidrome", "folder"), "navidrome")
+NAVIDROME_DB_PATH = env.path("NAVIDROME_DB_PATH")
+NAVIDROME_MUSIC_ROOT = env.path("NAVIDROME_MUSIC_ROOT")
+LIBRARY_PATH_MAP = env.path_map("NAVEMBED_PATH_MAP")
+
+# Models and the device.
+MODEL_SOURCES = {
+    encoder.key: env.string(f"NAVEMBED_{encoder.key.upper()}", encoder.default_source) for encoder in ENCODERS
+}
+DEVICES = env.strings("TEXT_EMBEDDING_DEVICE", ("auto",))
+CHECKPOINT_DIR = env.folder("TEXT_EMBEDDING_CHECKPOINT_DIR", NAVEMBED_HOME / "checkpoints")
+MODEL_IDLE_SECONDS = env.number("NAVEMBED_MODEL_IDLE_SECONDS", 360, low=1, high=10**7)
+DEVICE_MEMORY_GB = env.number("NAVEMBED_DEVICE_MEMORY_GB", 0, low=0, high=10**5)  # 0: what the device has free
+DECODE_PROCESSES = env.integer("NAVEMBED_DECODE_PROCESSES", os.cpu_count() or 1, low=1, high=256)
+
+# The search index: any Milvus, or our own Lite server on a unix socket.
+MILVUS_LITE_FOLDER = NAVEMBED_HOME / "milvus.db"
+MILVUS_LITE_SOCKET = NAVEMBED_HOME / "milvus.sock"
+MILVUS_URI = env.string("NAVIDROME_MILVUS_URI")
+MILVUS_TOKEN = env.string("NAVEMBED_MILVUS_TOKEN")
+
+# HTTP.
+BIND = env.string("NAVEMBED_BIND", "127.0.0.1")
+PORT = env.integer("NAVIDROME_RECOMMENDER_PORT", 9002, low=1, high=65535)
+TEXT_PORT = env.integer("TEXT_EMBEDDING_PORT", 9003, low=1, high=65535)
+ALLOWED_HOSTS = [*env.strings("NAVEMBED_ALLOWED_HOSTS"), "localhost", "127.0.0.1", "[::1]"]
+DATA_UPLOAD_MAX_MEMORY_SIZE = 16 * 2**20
+
+# Django.
+SECRET_KEY = _secret_key(NAVEMBED_HOME / "secret_key")
+DEBUG = False
+ROOT_URLCONF = "navembed_site.urls"
+WSGI_APPLICATION = "navembed_site.wsgi.application"
+APPEND_SLASH = False  # a redirect would turn the Go server's POST into a GET
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "django_q",
+    "embeddings",
+    "batches",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+LANGUAGE_CODE = "en"
+USE_I18N = False
+USE_TZ = True
+TIME_ZONE = "UTC"
+STATIC_URL = "/static/"
+WHITENOISE_USE_FINDERS = True  # no collectstatic step on a home server
+SESSION_COOKIE_HTTPONLY = True
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+
+# Database: one SQLite file, or PostgreSQL by DATABASE_URL.
+SQLITE_OPTIONS = {
+    # Django-Q and the jobs write from several processes: a transaction takes its lock at the start or waits.
+    "transaction_mode": "IMMEDIATE",
+    "timeout": 30,
+    # Freed pages can be given back in slices; this must precede WAL to have an effect.
+    "init_command": "PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL;",
+}
+DATABASES: dict[str, Any] = {
+    "default": dj_database_url.parse(
+        env.string("DATABASE_URL", f"sqlite:///{NAVEMBED_HOME / 'navembed.sqlite3'}"), conn_max_age=60
+    )
+}
+if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+    DATABASES["default"]["OPTIONS"] = SQLITE_OPTIONS
+
+# Background jobs. Messages only wake lanes up (batches/lanes.py); the database holds the truth.
+_CLUSTER = {
+    "orm": "default",
+    "bulk": 1,
+    "queue_limit": 1,
+    "poll": 0.5,
+    "guard_cycle": 1,
+    "ack_failures": True,
+    "save_limit": 200,
+    "catch_up": False,
+}
+Q_CLUSTER = {
+    **_CLUSTER,
+    "name": "jobs",
+    "workers": len(DEVICES),
+    "timeout": -1,  # none: a track may take many minutes; hangs are judged by missing progress
+    "retry": 10**7,  # a message is never delivered again: the watchdog sends a new one
+    "scheduler": False,
+    "ALT_CLUSTERS": {
+        "light": {**_CLUSTER, "workers": 1, "timeout": 240, "retry": 300, "max_attempts": 1, "scheduler": True}
+    },
+}
+
+REST_FRAMEWORK = {
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_AUTHENTICATION_CLASSES": [],
+    "UNAUTHENTICATED_USER": None,
+}
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {
+        "handlers": ["stderr"],
+        "level": "DEBUG" if env.boolean("NAVIDROME_RECOMMENDER_DEBUG") else "INFO",
+    },
+}
