@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Warning, register
+from django.core import checks
+from django.core.checks import CheckMessage, Error, register
 from django.core.management.base import SystemCheckError
 
 SOCKET_PATH_BYTES = 100  # Linux takes 107, other systems 103; the longest name is ours to choose
@@ -23,7 +24,7 @@ def check_environment(**_: Any) -> list[CheckMessage]:
     messages: list[CheckMessage] = [Error(text, id="navembed.E001") for text in settings.ENVIRONMENT_PROBLEMS]
     if settings.STUBS_REQUESTED:
         messages.append(
-            Warning(
+            checks.Warning(
                 "TEXT_EMBEDDING_USE_STUBS is set, but stubs are gone: texts are embedded by the real models.",
                 hint="Remove the variable.",
                 id="navembed.W001",
@@ -71,7 +72,7 @@ def check_devices(**_: Any) -> list[CheckMessage]:
 
 
 def library_problems() -> list[CheckMessage]:
-    """What keeps the configured library from being read; asked only by what needs it (serve, embed_library)."""
+    """What keeps the configured library from being read; asked only by what needs it."""
     if settings.LIBRARY == "folder":
         return _path_problems("NAVIDROME_MUSIC_ROOT", settings.NAVIDROME_MUSIC_ROOT, folder=True)
     return _path_problems("NAVIDROME_DB_PATH", settings.NAVIDROME_DB_PATH, folder=False)

@@ -1,0 +1,146 @@
+"""``manage.py serve``: everything a single machine needs, in one process tree."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import subprocess
+from argparse import BooleanOptionalAction
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import connections
+
+from embeddings.checks import require_library
+from navembed_site import setup, supervision
+from navembed_site.processes import Program, programs, wait_for
+
+ANSWER_SECONDS = 60
+
+
+class Command(BaseCommand):
+    help = "Starts all processes and restarts what dies. Ctrl-C, or `stop`, stops all of them."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--only", type=_names, metavar="A,B", help="Start these programs alone.")
+        parser.add_argument("--without", type=_names, metavar="C,D", help="Start all programs but these.")
+        parser.add_argument("--detach", action="store_true", help="Return when the instance answers.")
+        parser.add_argument(
+            "--migrate", action=BooleanOptionalAction, default=True, help="Bring the database up to date."
+        )
+
+    def handle(
+        self,
+        *,
+        only: list[str] | None,
+        without: list[str] | None,
+        detach: bool,
+        migrate: bool,
+        **options: Any,
+    ) -> None:
+        chosen = _choose(only, without or [])
+        require_library()
+        _make_folders()
+        _refuse_conflicts(chosen)
+        if migrate:
+            call_command("migrate", interactive=False, verbosity=0)
+        self._announce(chosen)
+        supervision.write_config(chosen)
+        connections.close_all()  # exec would leave SQLite's write-ahead log behind
+        os.environ["NAVEMBED_HOME"] = str(settings.NAVEMBED_HOME)  # ./var means another folder elsewhere
+        if not detach:
+            arguments = supervision.command(foreground=True)
+            os.execv(arguments[0], arguments)  # noqa: S606  (a fixed program of ours)
+        self._detach(chosen)
+
+    def _announce(self, chosen: list[Program]) -> None:
+        names = {program.name for program in chosen}
+        self.stdout.write(f"Instance: {settings.NAVEMBED_HOME}")
+        if "web" in names:
+            self.stdout.write(f"Console:  {_address(settings.PORT)}/admin/")
+        if "text" in names:
+            self.stdout.write(f"Texts:    {_address(settings.TEXT_PORT)}/embed_text")
+        self.stdout.write(f"Programs: {', '.join(program.name for program in chosen)}")
+        self.stdout.write(f"Logs:     {settings.LOG_DIR}")
+        if "web" in names and (path := setup.new_link()):
+            self.stdout.write("")
+            self.stdout.write(
+                "There is no user yet. Make the first one within an hour, at this link of one use:"
+            )
+            self.stdout.write(f"  {_address(settings.PORT)}{path}")
+        self.stdout.flush()
+
+    def _detach(self, chosen: list[Program]) -> None:
+        started = subprocess.run(
+            supervision.command(foreground=False), capture_output=True, text=True, check=False
+        )
+        if started.returncode:
+            raise CommandError(f"supervisor did not start: {started.stdout}{started.stderr}".strip())
+        if "web" in {program.name for program in chosen} and not wait_for(_answers, ANSWER_SECONDS):
+            raise CommandError(f"The web process does not answer; see {Path(settings.LOG_DIR) / 'web.log'}.")
+        self.stdout.write("Runs in the background; `manage.py status` shows it, `manage.py stop` stops it.")
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _choose(only: list[str] | None, without: list[str]) -> list[Program]:
+    table = programs().values()
+    kinds = dict.fromkeys(program.kind for program in table)
+    unknown = sorted({*(only or ()), *without} - kinds.keys())
+    if unknown:
+        raise CommandError(f"No program is named {', '.join(unknown)}. There are: {', '.join(kinds)}.")
+    chosen = [p for p in table if (only is None or p.kind in only) and p.kind not in without]
+    if not chosen:
+        raise CommandError("No program is left to start.")
+    return chosen
+
+
+def _make_folders() -> None:
+    settings.NAVEMBED_HOME.mkdir(mode=0o700, parents=True, exist_ok=True)
+    settings.NAVEMBED_HOME.chmod(0o700)
+    for folder in (settings.LOG_DIR, settings.PID_DIR, settings.CACHE_DIR):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def _refuse_conflicts(chosen: list[Program]) -> None:
+    """Raise CommandError for what would make processes start and fail over and over."""
+    if supervision.is_running():
+        raise CommandError(f"serve runs already for {settings.NAVEMBED_HOME}; `manage.py stop` stops it.")
+    ports = {
+        "web": ("NAVIDROME_RECOMMENDER_PORT", settings.PORT),
+        "text": ("TEXT_EMBEDDING_PORT", settings.TEXT_PORT),
+    }
+    names = {program.name for program in chosen}
+    for name, (variable, port) in ports.items():
+        if name in names and not supervision.port_is_free(settings.BIND, port):
+            raise CommandError(
+                f"Another program listens on {settings.BIND}:{port}, or this address is not ours; "
+                f"set {variable} (or NAVEMBED_BIND) to a free one."
+            )
+
+
+def _address(port: int) -> str:
+    host = _host()
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _host() -> str:
+    """A host by which this machine reaches what listens on NAVEMBED_BIND."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.BIND, settings.BIND)  # noqa: S104
+
+
+def _answers() -> bool:
+    """Whether the web process answers its health check."""
+    connection = http.client.HTTPConnection(_host(), settings.PORT, timeout=2)
+    try:
+        connection.request("GET", "/healthz", headers={"Host": "localhost"})
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()

@@ -1,0 +1,34 @@
+"""``manage.py status``: the processes of this instance."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import timedelta
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from navembed_site import supervision
+
+
+class Command(BaseCommand):
+    help = "Shows the processes that `serve` runs; exit status 0 only when all of them run."
+    requires_system_checks = []
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--json", action="store_true", dest="as_json")
+
+    def handle(self, *, as_json: bool, **options: Any) -> None:
+        states = supervision.states()
+        all_run = bool(states) and all(state.state == "RUNNING" for state in states)
+        if as_json:
+            report = {"running": all_run, "processes": [state.as_dict() for state in states]}
+            self.stdout.write(json.dumps(report))
+        elif not states:
+            self.stdout.write("serve does not run.")
+        else:
+            for state in states:
+                uptime = timedelta(seconds=state.uptime)
+                self.stdout.write(f"{state.name:<14}{state.state:<10}{state.pid or '-':>8}  {uptime}")
+        sys.exit(0 if all_run else 1)

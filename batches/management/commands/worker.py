@@ -1,0 +1,89 @@
+"""``manage.py worker``: the Django-Q cluster that runs jobs, or with ``--light`` the one for schedules."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+from django_q import cluster
+from django_q.conf import Conf
+
+from navembed_site import processes
+
+logger = logging.getLogger(__name__)
+
+
+class Sentinel(cluster.Sentinel):  # type: ignore[misc]
+    """Django-Q's guard, which gives up when a child was killed instead of replacing it.
+
+    A child that dies while it holds the queue's lock leaves the others waiting for ever, and nothing tells
+    whether it held it. So the whole cluster ends and whoever started it starts it again.
+    """
+
+    def reincarnate(self, process: BaseProcess) -> None:
+        if process.exitcode is None or process.exitcode >= 0:
+            super().reincarnate(process)  # recycled, timed out, or ended by itself
+            return
+        logger.critical("A worker process was killed by signal %d; the cluster ends.", -process.exitcode)
+        for child in (*self.pool, self.monitor, self.pusher):
+            child.kill()
+        os._exit(1)
+
+
+class Cluster(cluster.Cluster):  # type: ignore[misc]
+    """Django-Q's cluster, which tells a running task that it should come to its end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stopping = processes.announce_stops()
+
+    def stop(self) -> bool:
+        self.stopping.set()
+        return bool(super().stop())
+
+
+class Command(BaseCommand):
+    help = "Runs jobs; with --light schedules and housekeeping. Started by `serve`."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--light", action="store_true", help="Run schedules, watchdog and housekeeping.")
+
+    def handle(self, *, light: bool, **options: Any) -> None:
+        cluster_name = "light" if light else "jobs"
+        if cluster_name != Conf.CLUSTER_NAME:
+            _become_cluster(cluster_name)
+        processes.die_with_parent()
+        processes.hold("light" if light else "worker")
+        processes.tie_forks_to_parent()
+        _prepare(light)
+        sys.exit(_run())
+
+
+def _become_cluster(name: str) -> None:
+    """Start this command again: Django-Q reads its cluster's name once, when Django is set up."""
+    os.environ["Q_CLUSTER_NAME"] = name
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  (ourselves)
+
+
+def _prepare(light: bool) -> None:
+    from batches import lanes, tasks
+
+    if light:
+        tasks.ensure_schedules()
+    else:
+        lanes.recover()
+
+
+def _run() -> int:
+    """Run the cluster until a signal stops it; return the exit status, 1 when it broke."""
+    cluster.Sentinel = Sentinel  # what Cluster.start() runs
+    running = Cluster()
+    running.start()
+    while running.sentinel.is_alive():
+        time.sleep(0.2)
+    return 1 if running.sentinel.exitcode else 0

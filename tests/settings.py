@@ -1,0 +1,29 @@
+"""The application's settings in an instance of the tests' own, untouched by the developer's environment.
+
+The test database is the instance's database, so that real processes started by a test see the same rows.
+"""
+
+import atexit
+import os
+import shutil
+import tempfile
+
+OURS = ("NAVEMBED_", "NAVIDROME_", "TEXT_EMBEDDING_", "LOG_DIR", "PID_DIR", "DATABASE_URL")
+for name in list(os.environ):
+    if name.startswith(OURS) and not name.startswith("NAVEMBED_TEST_"):
+        del os.environ[name]
+HOME = tempfile.mkdtemp(prefix="nt-", dir="/tmp")  # short: unix sockets lie in it
+atexit.register(shutil.rmtree, HOME, ignore_errors=True)
+os.environ.update(
+    NAVEMBED_HOME=HOME,
+    DJANGO_SETTINGS_MODULE="navembed_site.settings",  # for processes that tests start
+    DATABASE_URL=os.environ.get("NAVEMBED_TEST_DATABASE_URL", ""),
+    HF_HUB_OFFLINE="1",
+    OMP_NUM_THREADS="1",
+)
+
+from navembed_site.settings import *  # noqa: E402, F403
+from navembed_site.settings import DATABASES  # noqa: E402
+
+DATABASES["default"]["TEST"] = {"NAME": DATABASES["default"]["NAME"]}
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
