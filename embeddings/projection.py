@@ -10,20 +10,31 @@ from __future__ import annotations
 
 import hashlib
 from functools import lru_cache
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embeddings.encoders.base import Encoder
 
-SEED = b"navembed search projection 1"
-"""A change makes every projected vector in Milvus meaningless: it belongs to the fingerprint."""
-SEARCH_DIMENSION = 2048
+
+class ProjectionRecipe(TypedDict):
+    transform: str
+    seed: str
+    dimension: int
+
+
+PROJECTION_RECIPE = ProjectionRecipe(
+    transform="signs, orthonormal DCT-II, subset; drawn from SHAKE-256",
+    seed="navembed search projection 1",
+    dimension=2048,
+)
+"""All that decides a search vector's value; a change makes those in Milvus meaningless, so it is fingerprinted."""
 
 
 def search_dimension(encoder: type[Encoder], dimension: int) -> int:
     """Return how many numbers the search vector of an embedding with ``dimension`` numbers has."""
-    return min(getattr(encoder, "search_dimension", None) or dimension, dimension)
+    return min(encoder.search_dimension or dimension, dimension)
 
 
 def is_projected(encoder: type[Encoder], dimension: int) -> bool:
@@ -39,7 +50,9 @@ def search_vectors(encoder: type[Encoder], vectors: NDArray[np.float32]) -> NDAr
     return project(vectors, dimension=search_dimension(encoder, dimension))
 
 
-def project(vectors: NDArray[np.float32], *, dimension: int = SEARCH_DIMENSION) -> NDArray[np.float32]:
+def project(
+    vectors: NDArray[np.float32], *, dimension: int = PROJECTION_RECIPE["dimension"]
+) -> NDArray[np.float32]:
     """Project float32 [n, d] to float32 [n, dimension] of unit length; ValueError unless dimension < d."""
     from scipy.fft import dct  # type: ignore[import-untyped]
 
@@ -61,10 +74,11 @@ def _pattern(width: int, dimension: int) -> tuple[NDArray[np.float32], NDArray[n
 
     No library's random numbers: those may change with its version.
     """
-    bits = np.unpackbits(_draw(b"signs", width, -(-width // 8)))[:width]
-    keys = _draw(b"subset", width, 8 * width).view("<u8")
+    bits = np.unpackbits(_draw("signs", width, -(-width // 8)))[:width]
+    keys = _draw("subset", width, 8 * width).view("<u8")
     return np.where(bits, np.float32(-1), np.float32(1)), np.sort(np.argsort(keys, kind="stable")[:dimension])
 
 
-def _draw(purpose: bytes, width: int, size: int) -> NDArray[np.uint8]:
-    return np.frombuffer(hashlib.shake_256(b"|".join((SEED, purpose, b"%d" % width))).digest(size), np.uint8)
+def _draw(purpose: str, width: int, size: int) -> NDArray[np.uint8]:
+    text = f"{PROJECTION_RECIPE['seed']}|{purpose}|{width}"
+    return np.frombuffer(hashlib.shake_256(text.encode()).digest(size), np.uint8)

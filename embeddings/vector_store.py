@@ -20,6 +20,7 @@ import numpy as np
 from django.conf import settings
 from numpy.typing import NDArray
 from pymilvus import DataType, MilvusClient, MilvusException
+from pymilvus.client.types import LoadState
 
 from embeddings.errors import IndexRefused, IndexUnavailable
 
@@ -106,7 +107,8 @@ class VectorStore:
 
     def load(self, name: str) -> None:
         """Make the collection searchable; after a restart of Lite none is."""
-        self._write("load_collection", name)
+        if self._read("get_load_state", name)["state"] != LoadState.Loaded:  # else it would take half a second
+            self._write("load_collection", name)
 
     def exists(self, name: str) -> bool:
         """Whether a collection, not an alias, has this name."""

@@ -57,7 +57,7 @@ def nearest(
 
 
 def nearest_to_track(model: str, track_id: str, limit: int = 10) -> list[Neighbour]:
-    """Return the tracks nearest to an embedded one, without it. Raises NotEmbeddedError and as ``nearest``."""
+    """Return the tracks nearest to an embedded one. Raises NotEmbeddedError and as ``nearest``."""
     return nearest(model, embedding_of(model, track_id), limit=limit, exclude=[track_id])
 
 

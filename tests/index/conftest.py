@@ -1,0 +1,46 @@
+"""What the tests of the index share."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from embeddings.vector_store import IndexRow, VectorStore
+from tests.milvus import LiteServer, lite_server, milvus, shared_lite_server, use
+
+__all__ = ["lite_server", "milvus", "shared_lite_server"]
+
+DIMENSION = 8
+NAME = "navembed_test_1"
+
+
+def unit(count: int, dimension: int = DIMENSION, seed: int = 0) -> NDArray[np.float32]:
+    """Random unit vectors, float32 [count, dimension]."""
+    drawn = np.random.default_rng(seed).normal(size=(count, dimension))
+    return (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(np.float32)
+
+
+def rows(count: int, *, prefix: str = "t", seed: int = 0, dimension: int = DIMENSION) -> list[IndexRow]:
+    """Rows of random vectors, with ids t0, t1, …"""
+    return [
+        IndexRow(f"{prefix}{number}", f"Artist - {number}", 1, vector)
+        for number, vector in enumerate(unit(count, dimension, seed))
+    ]
+
+
+@pytest.fixture
+def store(milvus: LiteServer) -> VectorStore:
+    """A store with an empty collection NAME."""
+    store = VectorStore()
+    store.ensure_collection(NAME, DIMENSION)
+    return store
+
+
+@pytest.fixture
+def own_store(settings: object, lite_server: LiteServer) -> VectorStore:
+    """As ``store``, over a server of the test's own."""
+    use(settings, lite_server)
+    store = VectorStore(timeout=2, write_timeout=20)
+    store.ensure_collection(NAME, DIMENSION)
+    return store

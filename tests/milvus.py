@@ -1,0 +1,102 @@
+"""The real Lite server as a process of its own. Import the fixtures that you use into a conftest.py."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+MANAGE = Path(__file__).resolve().parent.parent / "manage.py"
+
+
+class LiteServer:
+    """``manage.py milvus_lite`` over an instance folder."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.socket = home / "milvus.sock"
+        self.folder = home / "milvus.db"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *, wait: bool = True) -> subprocess.Popen[bytes]:
+        environment = os.environ | {"NAVEMBED_HOME": str(self.home)}
+        with (self.home / "milvus.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, str(MANAGE), "milvus_lite"], env=environment, stderr=log, stdout=log
+            )
+        if wait:
+            self.wait_for_log("Milvus Lite serves")
+        return self.process
+
+    def log(self) -> str:
+        return (self.home / "milvus.log").read_text()
+
+    def wait_for_log(self, text: str, times: int = 1) -> None:
+        for _ in range(1200):
+            if self.log().count(text) >= times:
+                return
+            assert self.process is not None
+            assert self.process.poll() is None, self.log()
+            time.sleep(0.05)
+        raise AssertionError(f"{text!r} never appeared: {self.log()}")
+
+    def send(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        self.send(number)
+        assert self.process is not None
+        code = self.process.wait(30)
+        (self.home / "milvus.log").write_text("")
+        return code
+
+
+def _server() -> Iterator[LiteServer]:
+    home = Path(tempfile.mkdtemp(prefix="nm-", dir="/tmp"))  # short: a unix socket lies in it
+    server = LiteServer(home)
+    server.start()
+    yield server
+    if server.process is not None and server.process.poll() is None:
+        server.send(signal.SIGCONT)
+        server.end(signal.SIGKILL)
+    shutil.rmtree(home)
+
+
+@pytest.fixture(scope="session")
+def shared_lite_server() -> Iterator[LiteServer]:
+    """One server for all tests that leave it alive."""
+    yield from _server()
+
+
+@pytest.fixture
+def lite_server() -> Iterator[LiteServer]:
+    """A server of the test's own, to be killed and frozen. Settings point to it with ``milvus``."""
+    yield from _server()
+
+
+@pytest.fixture
+def milvus(settings: pytest.FixtureRequest, shared_lite_server: LiteServer) -> LiteServer:
+    """The settings name a running, empty Milvus."""
+    from embeddings.vector_store import VectorStore
+
+    use(settings, shared_lite_server)
+    store = VectorStore()
+    for name in store.collections():
+        store._write("drop_collection", name)
+    return shared_lite_server
+
+
+def use(settings: object, server: LiteServer) -> None:
+    """Point the settings to the server."""
+    settings.MILVUS_URI = ""  # type: ignore[attr-defined]
+    settings.MILVUS_LITE_SOCKET = server.socket  # type: ignore[attr-defined]
+    settings.MILVUS_LITE_FOLDER = server.folder  # type: ignore[attr-defined]
