@@ -1,0 +1,18 @@
+"""What all tests share. The environment is made in tests/settings.py, before Django reads its settings."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def short_tmp() -> Iterator[Path]:
+    """A temporary folder whose path is short enough for unix sockets, which pytest's tmp_path may not be."""
+    folder = Path(tempfile.mkdtemp(prefix="nt-", dir="/tmp"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
