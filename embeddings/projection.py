@@ -10,26 +10,15 @@ from __future__ import annotations
 
 import hashlib
 from functools import lru_cache
-from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embeddings.encoders.base import Encoder
 
-
-class ProjectionRecipe(TypedDict):
-    transform: str
-    seed: str
-    dimension: int
-
-
-PROJECTION_RECIPE = ProjectionRecipe(
-    transform="signs, orthonormal DCT-II, subset; drawn from SHAKE-256",
-    seed="navembed search projection 1",
-    dimension=2048,
-)
-"""All that decides a search vector's value; a change makes those in Milvus meaningless, so it is fingerprinted."""
+SEED = b"navembed search projection 1"
+SEARCH_DIMENSION = 2048
+"""Both decide a search vector's value: a change makes those in Milvus meaningless, so fingerprints hold them."""
 
 
 def search_dimension(encoder: type[Encoder], dimension: int) -> int:
@@ -50,9 +39,7 @@ def search_vectors(encoder: type[Encoder], vectors: NDArray[np.float32]) -> NDAr
     return project(vectors, dimension=search_dimension(encoder, dimension))
 
 
-def project(
-    vectors: NDArray[np.float32], *, dimension: int = PROJECTION_RECIPE["dimension"]
-) -> NDArray[np.float32]:
+def project(vectors: NDArray[np.float32], *, dimension: int = SEARCH_DIMENSION) -> NDArray[np.float32]:
     """Project float32 [n, d] to float32 [n, dimension] of unit length; ValueError unless dimension < d."""
     from scipy.fft import dct  # type: ignore[import-untyped]
 
@@ -80,5 +67,4 @@ def _pattern(width: int, dimension: int) -> tuple[NDArray[np.float32], NDArray[n
 
 
 def _draw(purpose: str, width: int, size: int) -> NDArray[np.uint8]:
-    text = f"{PROJECTION_RECIPE['seed']}|{purpose}|{width}"
-    return np.frombuffer(hashlib.shake_256(text.encode()).digest(size), np.uint8)
+    return np.frombuffer(hashlib.shake_256(SEED + f"|{purpose}|{width}".encode()).digest(size), np.uint8)
