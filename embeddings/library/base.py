@@ -1,0 +1,51 @@
+"""What a library is to the rest of the system: playable tracks in pages, ordered by id."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+PAGE_SIZE = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class LibraryTrack:
+    """A track that can be played now. Its texts hold no NUL, no lone surrogates: any database takes them."""
+
+    id: str
+    library_id: int
+    path: str
+    """Absolute on this machine; the file need not be there."""
+    title: str
+    artist: str
+    """Display name; may be empty."""
+    album: str
+    duration: float
+    """Seconds as declared by the library; 0 when unknown. Not to be trusted."""
+    size: int
+    """Bytes."""
+    mtime: str
+    """The library's text for the last change; compared, never parsed."""
+
+
+class Library(Protocol):
+    """A source of tracks. Every method raises LibraryUnavailable when it cannot be read now."""
+
+    def pages(self) -> Iterator[list[LibraryTrack]]:
+        """Yield the playable tracks in non-empty pages, ordered by id (by Unicode code points)."""
+        ...
+
+    def roots(self) -> list[Path]:
+        """Return the folders the tracks lie in, absolute on this machine."""
+        ...
+
+    def libraries(self) -> dict[int, str]:
+        """Return the names of the libraries by id."""
+        ...
+
+
+def clean_text(text: str) -> str:
+    """Return ``text`` as any database can store it: NUL becomes a space, what UTF-8 cannot express ``?``."""
+    return text.replace("\0", " ").encode("utf-8", "replace").decode("utf-8")

@@ -1,0 +1,149 @@
+"""Navidrome's library, read from its SQLite database; schemas of versions 0.54 to 0.63."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from embeddings.errors import LibraryUnavailable
+from embeddings.library.base import PAGE_SIZE, LibraryTrack, clean_text
+from embeddings.library.sqlite import ForeignDatabase, Row
+
+logger = logging.getLogger(__name__)
+
+PAGE = """
+    SELECT id, library_id, path, title, artist, album, duration, size, updated_at
+    FROM media_file WHERE id > ? {present} ORDER BY id LIMIT ?
+"""
+# The unary plus keeps SQLite from using the index on `missing` and sorting the whole table for each page.
+PRESENT = "AND +missing IS NOT 1"
+
+
+@dataclass(frozen=True, slots=True)
+class LibraryFolder:
+    """One of Navidrome's libraries: where Navidrome sees its folder, and where it lies on this machine."""
+
+    name: str
+    stated: str
+    root: str
+    bases: tuple[str, ...]
+    """What a track's path may be relative to, for Navidrome; the first that leads into ``stated`` counts."""
+
+    def resolve(self, path: str) -> str | None:
+        """Return a track's absolute path on this machine; None when ``path`` leaves the library's folder.
+
+        ``..`` is resolved by name alone; links inside the library may lead anywhere, as for Navidrome.
+        """
+        if "\0" in path:
+            return None
+        prefix = self.stated.rstrip("/") + "/"
+        for base in self.bases:
+            full = os.path.normpath(Path(base, path))
+            if full.startswith(prefix) and full != prefix:
+                return str(Path(self.root, full.removeprefix(prefix)))
+        return None
+
+
+class NavidromeLibrary:
+    """Tracks of Navidrome's database at ``database``, which is never written to.
+
+    A library's folder is the first of these: ``path_map[id]``; ``music_root`` for library 1; what Navidrome's
+    ``library`` table says. A relative one there is relative to Navidrome's working folder; that is taken to
+    be the database's own folder, as it is when Navidrome runs with its defaults. Tracks whose path leaves
+    their library's folder are left out like missing ones.
+    """
+
+    def __init__(
+        self, database: Path, *, music_root: Path | None = None, path_map: Mapping[int, Path] | None = None
+    ) -> None:
+        self.database = database
+        self._folders_here = ({1: music_root} if music_root else {}) | dict(path_map or {})
+
+    def pages(self) -> Iterator[list[LibraryTrack]]:
+        """Yield the playable tracks in non-empty pages of at most ``PAGE_SIZE``, ordered by id.
+
+        Each page is a query of its own, so Navidrome is never held up; a track that comes or goes meanwhile
+        may be seen or not, but none is seen twice. Raises LibraryUnavailable.
+        """
+        with self._reading() as database:
+            has_missing = _has_missing(database)
+            query = PAGE.format(present=PRESENT if has_missing else "")
+            folders = self._folders(database)
+            last = ""
+            while rows := database.query(query, (last, PAGE_SIZE)):
+                last = rows[-1][0]
+                if page := [track for row in rows if (track := _track(row, folders))]:
+                    yield page
+
+    def roots(self) -> list[Path]:
+        """Return the libraries' folders on this machine, ordered by library id. Raises LibraryUnavailable."""
+        with self._reading() as database:
+            return [Path(folder.root) for folder in self._folders(database).values()]
+
+    def libraries(self) -> dict[int, str]:
+        """Return the libraries' names by id. Raises LibraryUnavailable."""
+        with self._reading() as database:
+            return {number: folder.name for number, folder in self._folders(database).items()}
+
+    def _folders(self, database: ForeignDatabase) -> dict[int, LibraryFolder]:
+        working_folder = str(self.database.absolute().parent)
+        # Before 0.55 paths were stored as the scanner opened them: with a relative MusicFolder they begin
+        # with its name and are relative to the working folder.
+        scanner_bases = () if _has_missing(database) else (working_folder,)
+        folders = {}
+        for number, name, path in database.query("SELECT id, name, path FROM library ORDER BY id"):
+            stated = os.path.normpath(Path(working_folder, path))
+            root = str(self._folders_here.get(number, stated))
+            folders[number] = LibraryFolder(clean_text(name), stated, root, (*scanner_bases, stated))
+        return folders
+
+    @contextmanager
+    def _reading(self) -> Iterator[ForeignDatabase]:
+        """Open the database, and say what is wrong with it in words that its owner understands."""
+        database = ForeignDatabase(self.database.absolute())
+        try:
+            yield database
+        except FileNotFoundError as error:
+            message = f"NAVIDROME_DB_PATH is {self.database}, which does not exist."
+            raise LibraryUnavailable(message) from error
+        except (OSError, sqlite3.Error) as error:
+            reason = getattr(error, "strerror", None) or error
+            message = f"Navidrome's database {self.database} (NAVIDROME_DB_PATH) cannot be read: {reason}."
+            raise LibraryUnavailable(message) from error
+        finally:
+            database.close()
+
+
+def _has_missing(database: ForeignDatabase) -> bool:
+    """Whether rows say if their file is missing, and paths are relative: since 0.55."""
+    tables = {name for (name,) in database.query("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if not {"media_file", "library"} <= tables:
+        raise LibraryUnavailable(
+            f"NAVIDROME_DB_PATH is {database.path}, which is no database of Navidrome 0.54 or later."
+        )
+    return any(row[1] == "missing" for row in database.query("PRAGMA table_info(media_file)"))
+
+
+def _track(row: Row, folders: Mapping[int, LibraryFolder]) -> LibraryTrack | None:
+    track_id, library_id, path, title, artist, album, duration, size, updated_at = row
+    folder = folders.get(library_id)
+    resolved = folder.resolve(path) if folder else None
+    if resolved is None:
+        logger.warning("Track %s is left out: %r is not inside library %s.", track_id, path, library_id)
+        return None
+    return LibraryTrack(
+        id=track_id,
+        library_id=library_id,
+        path=resolved,
+        title=clean_text(title),
+        artist=clean_text(artist),
+        album=clean_text(album),
+        duration=float(duration or 0),
+        size=int(size or 0),
+        mtime=str(updated_at or ""),
+    )

@@ -1,0 +1,125 @@
+"""Reading a SQLite database that belongs to another program, which may write to it at the same time.
+
+Nothing is written to it and no file is left beside it. How it is opened depends on what lies there:
+
+- ``-wal`` and ``-shm`` exist (its owner runs, or was killed), or it is no WAL database: ``mode=ro``.
+- A WAL database without ``-wal`` (its owner was stopped): ``mode=ro`` would fail in an unwritable folder, and
+  leave ``-wal`` and ``-shm`` files of ours in a writable one. Everything is in the database file then, so it
+  is read as ``immutable``, and what was read counts only if no file has changed meanwhile.
+- Anything else, such as a ``-wal`` without ``-shm`` or a hot journal: a private copy, which is made again
+  when the files change.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import tempfile
+import threading
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+Row = tuple[Any, ...]
+State = tuple[tuple[int, int, int] | None, ...]
+
+BUSY_SECONDS = 15
+ATTEMPTS = 5
+# SQLite's journals of every kind; with the database itself they are all that decides its content.
+COMPANIONS = ("", "-wal", "-journal")
+# Closing any descriptor of a file gives up the locks that this process has on it, those of another thread's
+# connection too (https://www.sqlite.org/howtocorrupt.html, 2.2), and we read headers and copy.
+_one_at_a_time = threading.Lock()
+
+
+class ForeignDatabase:
+    """Runs one short query at a time; between two queries nothing but a private copy is open."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.resolve()  # SQLite, too, looks for journals where a link leads
+        self._copy: tuple[State, sqlite3.Connection] | None = None
+
+    def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
+        """Return all rows. Bytes that are not UTF-8 become U+FFFD.
+
+        Raises sqlite3.Error or OSError when the database cannot be read.
+        """
+        with _one_at_a_time:
+            for _ in range(ATTEMPTS):
+                state = self._state()
+                try:
+                    rows = self._read(state, sql, parameters)
+                except (FileNotFoundError, sqlite3.Error):
+                    if self._state() == state:
+                        raise
+                    continue  # the owner wrote or removed a journal while we read it
+                if rows is not None:
+                    return rows
+        raise sqlite3.OperationalError("it keeps changing while it is read")
+
+    def close(self) -> None:
+        """Let go of a private copy."""
+        if self._copy is not None:
+            self._copy[1].close()
+            self._copy = None
+
+    def _read(self, state: State, sql: str, parameters: Sequence[Any]) -> list[Row] | None:
+        """Return the rows, or None when the files changed so that they mean nothing."""
+        is_wal = self._is_wal()
+        if is_wal and state[1] is None:
+            with closing(self._open("mode=ro&immutable=1")) as connection:
+                rows = connection.execute(sql, parameters).fetchall()
+            return rows if self._state() == state else None
+        if not is_wal or self._companion("-shm").exists():
+            try:
+                with closing(self._open("mode=ro")) as connection:
+                    return connection.execute(sql, parameters).fetchall()
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+                    raise
+        if self._copy is None or self._copy[0] != state:
+            self.close()
+            self._copy = self._private_copy(state)
+        return self._copy[1].execute(sql, parameters).fetchall() if self._copy else None
+
+    def _private_copy(self, state: State) -> tuple[State, sqlite3.Connection] | None:
+        """Copy the files; None when they changed meanwhile. The copy loses its name: no kill leaves it."""
+        with tempfile.TemporaryDirectory(prefix="navembed-") as folder:
+            target = Path(folder) / "copy.db"
+            for suffix, stat in zip(COMPANIONS, state, strict=True):
+                if stat is not None:
+                    shutil.copyfile(self._companion(suffix), f"{target}{suffix}")
+            if self._state() != state:
+                return None
+            connection = self._open("mode=rw", target)
+            connection.execute("PRAGMA journal_mode=DELETE").fetchall()  # moves the WAL into the database
+        return state, connection
+
+    def _open(self, options: str, path: Path | None = None) -> sqlite3.Connection:
+        uri = f"file:{quote(str(path or self.path))}?{options}"
+        # A generator may be continued by another thread, never by two at once.
+        connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, check_same_thread=False)
+        connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
+        return connection
+
+    def _is_wal(self) -> bool:
+        """Whether the file's header says WAL (https://www.sqlite.org/fileformat.html, bytes 18 and 19)."""
+        with self.path.open("rb") as file:
+            return file.read(20)[18:20] == b"\x02\x02"
+
+    def _companion(self, suffix: str) -> Path:
+        return Path(f"{self.path}{suffix}")
+
+    def _state(self) -> State:
+        """What changes whenever the content does. An empty journal counts as none."""
+        stats: list[tuple[int, int, int] | None] = []
+        for suffix in COMPANIONS:
+            try:
+                stat = self._companion(suffix).stat()
+            except FileNotFoundError:
+                stats.append(None)
+                continue
+            stats.append((stat.st_ino, stat.st_size, stat.st_mtime_ns) if stat.st_size else None)
+        return tuple(stats)
