@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -49,6 +51,7 @@ class Description:
     fingerprint: dict[str, Any]
     """Everything that decides a vector's value: recipe and its version, rate, window, hop, weights' SHA-256."""
     weight_bytes: int
+    """Size of the weight files; what is held once loaded may be less (``Encoder.bytes_held``)."""
     source: str
     """Hub id with revision, or folder."""
 
@@ -84,10 +87,12 @@ class Encoder(ABC):
     published_dimension: ClassVar[int]
     """Dimension with the published architecture (a checkpoint may say otherwise: ``describe``)."""
     stored_dtype: ClassVar[str] = "float32"
+    search_dimension: ClassVar[int | None] = None
+    """Numbers of the search vector where it is a projection of the embedding (``embeddings.projection``)."""
     teraflop_per_second: ClassVar[float]
     """Cost of one second of audio, to weigh chunks until a rate has been measured."""
     batch_size: ClassVar[int]
-    """Items a batch begins with on a GPU; the model manager halves it when memory runs out."""
+    """Most items in a batch; the model manager halves it when memory runs out."""
 
     def __init__(self, source: str, device: str) -> None:
         self.source = source
@@ -108,7 +113,10 @@ class Encoder(ABC):
 
     @abstractmethod
     def _load(self) -> Any:
-        """Build the network on ``self.device``, in evaluation mode, and return it. Raises WeightsMissing, WeightsUnusable."""
+        """Build the network on ``self.device`` and return it: a torch Module in evaluation mode.
+
+        Raises WeightsMissing, WeightsUnusable.
+        """
 
     @property
     def loaded(self) -> bool:
@@ -129,6 +137,32 @@ class Encoder(ABC):
 
     def unload(self) -> None:
         self._network = None
+
+    @cached_property
+    def precision(self) -> str:
+        """``bfloat16`` where the GPU computes with it in hardware, else ``float32``."""
+        import torch
+
+        device = torch.device(self.device)
+        if device.type != "cuda":
+            return "float32"
+        with torch.cuda.device(device):
+            return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        """Return a context in which torch computes in ``precision``; weights stay float32."""
+        import torch
+
+        kind = torch.device(self.device).type
+        return torch.autocast(kind, torch.bfloat16, enabled=self.precision == "bfloat16")
+
+    @property
+    def bytes_held(self) -> int:
+        """Bytes of weights in memory now; 0 while not loaded."""
+        if self._network is None:
+            return 0
+        tensors = [*self._network.parameters(), *self._network.buffers()]
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
     def embed(self, waveform: Waveform) -> Pooled:
         """Embed one whole waveform [channels, samples] at ``audio.sample_rate``."""

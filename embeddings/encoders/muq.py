@@ -2,9 +2,65 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any, ClassVar
 
-from embeddings.encoders.base import AudioFormat, Encoder
+import numpy as np
+from numpy.typing import NDArray
+
+from embeddings.encoders.base import AudioFormat, Description, Encoder, Item, Pooled, Segmenter, Waveform
+from embeddings.encoders.muq_network import DROPPED, audio_tower
+from embeddings.encoders.weights import Checkpoint, find_checkpoint, find_part, load_strictly, read_tensors, sha256
+from embeddings.errors import WeightsUnusable
+from embeddings.pooling import enrich
+from embeddings.windows import Samples, WindowStream
+
+RATE = 24_000
+WINDOW = 120 * RATE
+HOP = 15 * RATE
+CLIP = 10 * RATE
+
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+UNNEEDED = (*(f"audio.model.model.{part}" for part in DROPPED), "audio.aggregator.")
+
+
+class MuqSegmenter(Segmenter):
+    """Windows of 120 s every 15 s, each cut into clips of 10 s. Windows share most clips: each is one item."""
+
+    def __init__(self) -> None:
+        self._stream = WindowStream(channels=1, length=WINDOW, hop=HOP)
+        self._index: dict[int, int] = {}
+        """Clip's first sample in the track -> item."""
+        self._windows: list[list[int]] = []
+
+    def push(self, block: Waveform) -> Iterator[Item]:
+        return self._items(self._stream.push(block))
+
+    def finish(self) -> Iterator[Item]:
+        return self._items(self._stream.finish())
+
+    def _items(self, windows: Iterator[tuple[int, Samples]]) -> Iterator[Item]:
+        for start, window in windows:
+            offsets = range(0, window.shape[1], CLIP)
+            new = [offset for offset in offsets if start + offset not in self._index]
+            for offset in new:
+                self._index[start + offset] = len(self._index)
+            self._windows.append([self._index[start + offset] for offset in offsets])
+            for offset in new:
+                yield Item(self._index[start + offset], _clip(window[0], offset))
+
+    def pool(self, rows: NDArray[np.float32]) -> Pooled:
+        """Pool clips [clips, 512]: a window is the mean of its clips, not normalised again."""
+        windows = np.stack([rows[clips].mean(axis=0, dtype=np.float64) for clips in self._windows])
+        return Pooled(enrich(windows.T), len(windows))
+
+
+def _clip(window: NDArray[np.float32], offset: int) -> NDArray[np.float32]:
+    """Return a copy of the clip at ``offset``; a shorter one is completed from the window's start, repeatedly."""
+    clip = window[offset : offset + CLIP]
+    return np.concatenate([clip, np.resize(window, CLIP - len(clip))])
 
 
 class MuqEncoder(Encoder):
@@ -15,7 +71,74 @@ class MuqEncoder(Encoder):
     description: ClassVar[str] = "Music and text in one space: genre, mood, instruments; answers text queries"
     default_source: ClassVar[str] = "OpenMuQ/MuQ-MuLan-large"
     alias: ClassVar[str] = "embedding"
-    audio: ClassVar[AudioFormat] = AudioFormat(24_000, 1)
+    audio: ClassVar[AudioFormat] = AudioFormat(RATE, 1)
     published_dimension: ClassVar[int] = 1_536
     teraflop_per_second: ClassVar[float] = 0.033
     batch_size: ClassVar[int] = 64
+
+    def segmenter(self) -> Segmenter:
+        return MuqSegmenter()
+
+    def describe(self) -> Description:
+        checkpoint = find_checkpoint(self.source)
+        config, audio_config = _configs(checkpoint)
+        weights = checkpoint.path(*WEIGHT_FILES)
+        heard = [config["audio_model"].get("use_layer_idx", -1), config["audio_transformer"], audio_config]
+        return Description(
+            dimension=3 * config["mulan"]["dim_latent"],
+            fingerprint={
+                "recipe": "muq-mulan-clips-mean-enrich",
+                "version": 1,
+                "rate": RATE,
+                "window": WINDOW,
+                "hop": HOP,
+                "clip": CLIP,
+                "config": hashlib.sha256(json.dumps(heard, sort_keys=True).encode()).hexdigest(),
+                "weights": [sha256(weights)],
+            },
+            weight_bytes=weights.stat().st_size,
+            source=checkpoint.label,
+        )
+
+    def _load(self) -> Any:
+        """Build the audio tower; the text tower is no part of what embeds music."""
+        checkpoint = find_checkpoint(self.source)
+        try:
+            network = audio_tower(*_configs(checkpoint))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise WeightsUnusable(f"{checkpoint.label}: its configs do not describe a MuQ-MuLan: {error!r}") from error
+        weights = checkpoint.path(*WEIGHT_FILES)
+        load_strictly(network, read_tensors(weights, prefix="mulan.", part="audio"), weights, unneeded=UNNEEDED)
+        # Under autocast the sum that runs through all layers would be kept in bfloat16 and lose its small terms.
+        for entrance in (network["audio"].model.model.conv, network["audio"].proj):
+            entrance.register_forward_hook(lambda _module, _inputs, output: output.float())
+        return network.to(self.device).eval().requires_grad_(False)
+
+    def encode(self, items: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Encode clips [items, samples]; returns unit vectors [items, 512]."""
+        import torch
+
+        audio, to_latents = self._network["audio"], self._network["audio_to_latents"]
+        muq = audio.model.model
+        with torch.inference_mode():
+            waves = torch.tensor(items, device=self.device)
+            # In float32: decibels of a spectrogram in bfloat16 would be off by whole steps.
+            features = muq.normalize(muq.preprocessing(waves, ["melspec_2048"]))["melspec_2048"]
+            with self._autocast():
+                _, states, _ = muq.encoder(features)
+                heard = audio.transformer(audio.proj(states[audio.use_layer_idx])).mean(dim=1)
+                latents = to_latents(heard)
+            rows: NDArray[np.float32] = torch.nn.functional.normalize(latents.float(), dim=-1).cpu().numpy()
+        return rows
+
+
+def _configs(checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the config of the whole and that of the MuQ it names. Raises WeightsMissing, WeightsUnusable."""
+    config = checkpoint.json()
+    absent = [part for part in ("mulan", "audio_model", "audio_transformer") if not isinstance(config.get(part), dict)]
+    if absent:
+        raise WeightsUnusable(f"{checkpoint.label}: config.json has no {', '.join(absent)}: not a MuQ-MuLan")
+    rate, seconds = config["mulan"].get("sr", RATE), config["mulan"].get("clip_secs", CLIP // RATE)
+    if (rate, seconds) != (RATE, CLIP // RATE):
+        raise WeightsUnusable(f"{checkpoint.label} hears {seconds} s at {rate} Hz, this recipe is for 10 s at 24000 Hz")
+    return config, find_part(checkpoint, config["audio_model"]["name"]).json()

@@ -1,0 +1,180 @@
+"""Tiny checkpoints of the three models: random weights, real model classes, the files that a hub gives.
+
+They show that the machinery works; their neighbours say nothing about music.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+RATE = 24_000
+AUDIO_PART = "tiny-muq"
+TEXT_PART = "tiny-xlm-roberta"
+SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
+VOCABULARY = 600
+WORDS = """
+a an and for from in of on some the to with without very slow fast loud quiet soft hard dark bright warm cold happy sad calm
+wild dreamy angry gentle heavy light old new strange simple complex music song tune piece melody harmony rhythm beat bass
+drum drums piano guitar violin cello flute trumpet saxophone organ harp synth synthesizer voice vocal singer choir female
+male acoustic electric electronic ambient classical baroque opera jazz blues rock punk metal folk country soul funk disco
+techno house trance dub reggae hip hop rap pop latin samba tango waltz soundtrack noise drone lo-fi orchestra quartet solo
+live studio instrumental dance party night morning summer winter rain sea road love loss war dream sleep study
+"""
+
+CONFORMER = {
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "conv_depthwise_kernel_size": 7,
+    "position_embeddings_type": "rotary",
+}
+TRANSFORMER = {"dim": 32, "heads": 2, "dim_head": 16, "ff_mult": 2, "attn_dropout": 0.0, "ff_dropout": 0.0}
+MULAN = {
+    "mulan": {"sr": RATE, "clip_secs": 10, "dim_latent": 512, "decoupled_contrastive_learning": True, "rank_contrast": True},
+    "audio_model": {"name": AUDIO_PART, "model_dim": 16, "use_layer_idx": -1},
+    "text_model": {"name": TEXT_PART, "model_dim": 16},
+    "audio_transformer": {**TRANSFORMER, "tf_depth": 1},
+    "text_transformer": {**TRANSFORMER, "tf_depth": 1, "max_seq_len": 128},
+}
+MUQ = {
+    "label_rate": 25, "num_codebooks": 1, "codebook_dim": 4, "codebook_size": 32, "features": ["melspec_2048"],
+    "hop_length": 240, "n_mels": 128, "conv_dim": 4, "encoder_dim": 16, "encoder_depth": 2,
+    "stat": {"melspec_2048_mean": 6.768444971712967, "melspec_2048_std": 18.417922652295623},
+}  # fmt: skip
+XLM_ROBERTA = {
+    "architectures": ["XLMRobertaModel"], "model_type": "xlm-roberta", "vocab_size": VOCABULARY, "hidden_size": 16,
+    "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 130,
+    "type_vocab_size": 1, "bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2,
+}  # fmt: skip
+MERT = {
+    "architectures": ["MERTModel"], "model_type": "mert_model", "hidden_size": 16, "num_hidden_layers": 24,
+    "num_attention_heads": 1, "intermediate_size": 32, "hidden_act": "gelu", "layer_norm_eps": 1e-5,
+    "do_stable_layer_norm": True, "feat_extract_norm": "layer", "feat_extract_activation": "gelu",
+    "feat_proj_layer_norm": True, "conv_bias": True, "conv_dim": [8] * 7, "conv_kernel": [10, 8, 3, 3, 3, 2, 2],
+    "conv_stride": [10, 4, 2, 2, 2, 2, 2], "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4,
+    "feature_extractor_cqt": False, "deepnorm": False, "sample_rate": RATE,
+}  # fmt: skip
+MERT_PREPROCESSOR = {
+    "feature_extractor_type": "Wav2Vec2FeatureExtractor", "do_normalize": True, "feature_size": 1, "padding_side": "right",
+    "padding_value": 0, "return_attention_mask": True, "sampling_rate": RATE,
+}  # fmt: skip
+LATENT = {
+    "base_channels": 4, "multipliers_list": [1, 1, 1, 1, 1], "layers_list": [1, 1, 1, 1, 1],
+    "attention_list": [0, 0, 0, 0, 0], "attention_list_encoder": [0, 0, 0, 0, 0], "heads": 1, "cond_channels": 16,
+    "bottleneck_base_channels": 32,
+}  # fmt: skip
+
+
+def make_tiny_checkpoints(folder: Path, *, seed: int = 0) -> dict[str, Path]:
+    """Write a tiny checkpoint of each model below ``folder``; return their folders by model key.
+
+    The same ``seed`` gives the same bytes. Dimensions: muq 1,536, mert 1,200, latent 576.
+    """
+    import torch
+
+    makers = {"muq": _make_muq, "mert": _make_mert, "latent": _make_latent}
+    with torch.random.fork_rng(devices=[]):
+        for number, (key, make) in enumerate(makers.items()):
+            (folder / key).mkdir(parents=True, exist_ok=True)
+            torch.manual_seed(seed * len(makers) + number)
+            make(folder / key)
+    return {key: folder / key for key in makers}
+
+
+def _make_muq(folder: Path) -> None:
+    from muq import MuQ
+    from muq.muq_mulan.models.mulan import MuLanModel
+    from transformers import Wav2Vec2ConformerConfig
+
+    from embeddings.encoders.muq_network import audio_tower, text_tower
+
+    w2v2 = Wav2Vec2ConformerConfig(**CONFORMER, hidden_size=16, num_hidden_layers=2, layerdrop=0.0).to_dict()
+    audio_config = {**MUQ, "w2v2_config": {k: v for k, v in w2v2.items() if k not in {"id2label", "label2id"}}}
+    _write_json(folder / "config.json", MULAN)
+    _write_weights(folder / AUDIO_PART, _randomised(MuQ(audio_config)), audio_config)
+    _write_tokenizer(folder / TEXT_PART)
+    audio, text = audio_tower(MULAN, audio_config), text_tower(MULAN, XLM_ROBERTA)
+    _write_weights(folder / TEXT_PART, _randomised(text["text"].model), XLM_ROBERTA)
+    mulan = MuLanModel(audio["audio"], text["text"], **MULAN["mulan"])
+    state = {f"mulan.{name}": tensor for name, tensor in _randomised(mulan).state_dict().items()}
+    _save(state, folder / "pytorch_model.bin")
+
+
+def _make_mert(folder: Path) -> None:
+    from transformers import HubertConfig, HubertModel
+
+    from embeddings.encoders.mert import ARCHITECTURE
+
+    network = _randomised(HubertModel(HubertConfig(**{name: MERT[name] for name in ARCHITECTURE})))
+    published = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
+    state = {}
+    for name, tensor in network.state_dict().items():
+        for ours, theirs in published.items():
+            name = name.replace(ours, theirs)  # noqa: PLW2901
+        state[name] = tensor
+    _write_json(folder / "config.json", MERT)
+    _write_json(folder / "preprocessor_config.json", MERT_PREPROCESSOR)
+    _save(state, folder / "pytorch_model.bin")
+
+
+def _make_latent(folder: Path) -> None:
+    from embeddings.encoders.latent import build_network
+
+    _write_json(folder / "config.json", LATENT)
+    _save({"gen_state_dict": _randomised(build_network(LATENT, "UNet")).state_dict()}, folder / "music2latent.pt")
+
+
+def _randomised(network: Any) -> Any:
+    """Give every weight matrix noise that keeps signals at their size; some of these classes begin with zeros."""
+    import torch
+
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if parameter.ndim > 1 and "original0" not in name:
+                parameter.normal_(0.0, (2.0 / parameter[0].numel()) ** 0.5)
+            elif name.endswith("bias"):
+                parameter.normal_(0.0, 0.1)
+    return network
+
+
+def _write_tokenizer(folder: Path) -> None:
+    """Train a byte-level tokenizer on a few words: no text is unknown to it."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel()
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([WORDS], trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)])
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    names = dict(zip(("bos", "pad", "eos", "unk", "mask"), SPECIAL_TOKENS, strict=True))
+    tokens = {f"{name}_token": token for name, token in names.items()}
+    _write_json(folder / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", **tokens})
+
+
+def _write_weights(folder: Path, network: Any, config: dict[str, Any]) -> None:
+    """Write a part as its own hub repository would have it."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_json(folder / "config.json", config)
+    state = {name: tensor.contiguous().clone() for name, tensor in network.state_dict().items()}
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _save(state: dict[str, Any], path: Path) -> None:
+    import torch
+
+    torch.save(state, path)

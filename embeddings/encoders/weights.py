@@ -1,0 +1,177 @@
+"""Where a model's weights lie, and reading them without running anything that came with them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from embeddings.encoders.base import is_folder
+from embeddings.errors import WeightsMissing, WeightsUnusable
+
+SOME = 4  # names that an error message lists
+
+
+@dataclass
+class Places:
+    """Where to look. ``None`` is the hub library's own cache in the user's home."""
+
+    hub_caches: tuple[Path | None, ...] = (None,)
+    hash_file: Path | None = None
+
+
+places = Places()
+
+
+def use_folders(*, checkpoints: Path, cache: Path) -> None:
+    """Look for downloads in ``checkpoints`` before the user's own hub cache; remember hashes in ``cache``."""
+    places.hub_caches = (checkpoints, None)
+    places.hash_file = cache / "weights.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder with a model's files."""
+
+    source: str
+    folder: Path
+    revision: str = ""
+
+    @property
+    def label(self) -> str:
+        """Hub id with revision, or the folder."""
+        return f"{self.source}@{self.revision}" if self.revision else str(self.folder)
+
+    def path(self, *names: str) -> Path:
+        """Return the first of ``names`` that exists. Raises WeightsMissing."""
+        for name in names:
+            if (self.folder / name).is_file():
+                return self.folder / name
+        raise WeightsMissing(f"{self.label} has no {' or '.join(names)}; `manage.py fetch_models` gets it")
+
+    def json(self, name: str = "config.json") -> dict[str, Any]:
+        """Return a JSON object among the files. Raises WeightsMissing, WeightsUnusable."""
+        path = self.path(name)
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise WeightsUnusable(f"{path} is not JSON: {error}") from error
+        if not isinstance(content, dict):
+            raise WeightsUnusable(f"{path} is not a JSON object")
+        return content
+
+
+def find_checkpoint(source: str) -> Checkpoint:
+    """Return the local files of ``source``, a folder or a hub id; never downloads. Raises WeightsMissing."""
+    if is_folder(source):
+        folder = Path(source).expanduser()
+        if not folder.is_dir():
+            raise WeightsMissing(f"there is no folder {folder} with weights")
+        return Checkpoint(source, folder)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    for cache in places.hub_caches:
+        try:
+            snapshot = Path(snapshot_download(source, cache_dir=cache, local_files_only=True))
+        except LocalEntryNotFoundError:
+            continue
+        except HFValidationError as error:
+            raise WeightsMissing(f"{source!r} is neither a folder nor a hub id") from error
+        return Checkpoint(source, snapshot, snapshot.name)
+    raise WeightsMissing(f"the weights {source} are not on this machine; `manage.py fetch_models` downloads them")
+
+
+def find_part(whole: Checkpoint, name: str) -> Checkpoint:
+    """Return a checkpoint that ``whole`` names: a folder inside or beside its own, else a hub id."""
+    folder = whole.folder
+    for place in (folder / name, folder / Path(name).name, folder.parent / Path(name).name):
+        if place.is_dir():
+            return Checkpoint(name, place)
+    return find_checkpoint(name)
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file in hex; hashed again only when its size or time has changed."""
+    real, stat = path.resolve(), path.stat()
+    key, stamp = str(real), [stat.st_size, stat.st_mtime_ns]
+    known = _known_hashes()
+    if known.get(key, [])[:2] != stamp:
+        with real.open("rb") as file:
+            known[key] = [*stamp, hashlib.file_digest(file, "sha256").hexdigest()]
+        _remember_hashes(known)
+    return str(known[key][2])
+
+
+_hashes: dict[str, list[Any]] = {}
+
+
+def _known_hashes() -> dict[str, list[Any]]:
+    if places.hash_file is None:
+        return _hashes
+    try:
+        return dict(json.loads(places.hash_file.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}
+
+
+def _remember_hashes(known: dict[str, list[Any]]) -> None:
+    if places.hash_file is None:
+        return
+    places.hash_file.parent.mkdir(parents=True, exist_ok=True)
+    partial = places.hash_file.with_suffix(f".{os.getpid()}")
+    partial.write_text(json.dumps(known), encoding="utf-8")
+    partial.replace(places.hash_file)
+
+
+def read_tensors(path: Path, *, prefix: str = "", part: str = "", within: str = "") -> dict[str, Any]:
+    """Return the tensors named ``prefix`` + ``part`` + …, without the prefix, in the CPU's memory.
+
+    Reads safetensors, and torch files with ``weights_only``: nothing in the file is run. ``within`` names the
+    entry of a torch file that holds them. Raises WeightsUnusable.
+    """
+    try:
+        found = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path, within)
+        # A copy, so that neither the rest of the file nor its mapping stays in memory.
+        wanted = prefix + part
+        tensors = {key.removeprefix(prefix): t.clone() for key, t in found.items() if key.startswith(wanted)}
+    except Exception as error:  # unpickling, zip and safetensors errors have no common base
+        raise WeightsUnusable(f"{path} cannot be read as weights: {str(error).splitlines()[0]}") from error
+    if not tensors:
+        raise WeightsUnusable(f"{path} holds no weights named {prefix}{part}…")
+    return {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in tensors.items()}
+
+
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    return dict(load_file(path))
+
+
+def _read_torch(path: Path, within: str) -> dict[str, Any]:
+    import torch
+
+    content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    return dict(content[within] if within else content)
+
+
+def load_strictly(network: Any, tensors: dict[str, Any], path: Path, *, unneeded: Sequence[str] = ()) -> None:
+    """Give ``network`` exactly its weights. Names that begin with one of ``unneeded`` may be left over.
+
+    Raises WeightsUnusable naming a few of those that are missing, left over, or of another shape.
+    """
+    needed = {key: tensor for key, tensor in tensors.items() if not key.startswith(tuple(unneeded))}
+    try:
+        missing, unexpected = network.load_state_dict(needed, strict=False, assign=True)
+    except RuntimeError as error:
+        problems = [line.strip() for line in str(error).splitlines()[1 : 1 + SOME]]
+        raise WeightsUnusable(f"{path} is of another shape than its config says: {'; '.join(problems)}") from error
+    for problem, names in (("lacks", missing), ("has unknown weights", unexpected)):
+        if names:
+            more = f" and {len(names) - SOME} more" if len(names) > SOME else ""
+            raise WeightsUnusable(f"{path} {problem}: {', '.join(sorted(names)[:SOME])}{more}")
