@@ -63,7 +63,7 @@ def write_audio(
     """Write ``waveform`` (float32 [channels, samples], full scale ±1) as the suffix of ``path`` says.
 
     A rate that the codec does not know is resampled to the nearest one above, and mono is doubled for a codec
-    that only takes stereo. ``tags`` (title, artist, album…) go where the container keeps them; some keep none.
+    that only takes stereo. ``tags`` (title, artist, album…) go where the container keeps them, if it does.
 
     Raises:
         ValueError: unknown suffix, or a waveform of another shape.
@@ -87,9 +87,7 @@ def write_blocks(
     rate = _rate(wanted, sample_rate)
     frames = _frames(_resampled(_widened(blocks, wanted.channels), sample_rate, rate), rate)
     first = next(frames)
-    with av.open(
-        str(path), "w", format=wanted.container, container_options=dict(wanted.container_options)
-    ) as output:
+    with av.open(str(path), "w", format=wanted.container, container_options=dict(wanted.container_options)) as output:
         output.metadata.update(tags or {})
         stream = output.add_stream(wanted.codec, rate=rate, layout=first.layout, options=dict(wanted.options))
         if wanted.bit_rate:
@@ -121,9 +119,7 @@ def _widened(blocks: Iterable[NDArray[np.float32]], channels: int) -> Iterator[N
         yield block if channels in (0, block.shape[0]) else np.repeat(block[:1], channels, axis=0)
 
 
-def _resampled(
-    blocks: Iterable[NDArray[np.float32]], source_rate: int, rate: int
-) -> Iterator[NDArray[np.float32]]:
+def _resampled(blocks: Iterable[NDArray[np.float32]], source_rate: int, rate: int) -> Iterator[NDArray[np.float32]]:
     import soxr
 
     if rate == source_rate:

@@ -1,0 +1,135 @@
+"""A decoder in a process of its own, so that a file that crashes or hangs FFmpeg costs one process and no job.
+
+``python -m embeddings.audio.decoder_process MEMORY_FD PARENT_PID`` reads requests, one JSON object a line, from stdin
+and answers on stdout: ``alive`` now and then while it makes progress, ``block`` with the shapes of the float32 arrays
+that lie one after the other in the memory file, and at the end ``summary``, ``hash``, ``error`` or ``stopped``. After
+a block it waits for ``next`` (the memory may be overwritten) or ``stop``. The end of stdin ends it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import select
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+HEARTBEAT_SECONDS = 0.5
+_PR_SET_PDEATHSIG = 1
+
+
+class _Stopped(Exception):
+    """The parent does not want the rest."""
+
+
+def main() -> None:
+    memory, parent = int(sys.argv[1]), int(sys.argv[2])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; our parent decides
+    _die_with(parent)
+    os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
+    answers = os.dup(1)
+    os.dup2(2, 1)  # whatever a library prints must not end up among the answers
+    _Server(memory, answers).serve()
+
+
+def _die_with(parent: int) -> None:
+    """Have the kernel kill us with the thread that started us: stdin is only looked at between packets."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit(0)
+
+
+class _Server:
+    def __init__(self, memory: int, answers: int) -> None:
+        self._memory = memory
+        self._answers = answers
+        self._last_answer = 0.0
+
+    def serve(self) -> None:
+        from embeddings.audio import decode  # noqa: F401  (slow: before we say that we are ready)
+
+        self._answer({"ready": True})
+        handlers: dict[str, Callable[[dict[str, Any]], None]] = {"decode": self._decode, "hash": self._hash}
+        while True:
+            request = self._request()
+            handler = handlers.get(request["do"])
+            if handler is not None:  # a "stop" may arrive just after the end
+                self._run(handler, request)
+
+    def _run(self, handler: Callable[[dict[str, Any]], None], request: dict[str, Any]) -> None:
+        from embeddings.errors import AudioError
+
+        try:
+            handler(request)
+        except _Stopped:
+            self._answer({"stopped": True})
+        except AudioError as error:
+            self._answer({"error": type(error).__name__, "message": str(error), "permanent": error.permanent})
+        except Exception as error:
+            traceback.print_exc()
+            message = f"the decoder failed: {type(error).__name__}: {error}"
+            self._answer({"error": "AudioError", "message": message, "permanent": False})
+        finally:
+            os.ftruncate(self._memory, 0)
+
+    def _decode(self, request: dict[str, Any]) -> None:
+        from embeddings.audio.decode import AudioSummary, decode
+        from embeddings.encoders.base import AudioFormat
+
+        formats = [AudioFormat(*wanted) for wanted in request["formats"]]
+        seconds = request["block_seconds"]
+        for part in decode(request["path"], formats, block_seconds=seconds, progress=self._progress):
+            if isinstance(part, AudioSummary):
+                self._answer({"summary": asdict(part)})
+                return
+            offset = 0
+            for waveform in part.values():
+                offset = self._write(waveform, offset)
+            self._answer({"block": [[*wanted, part[wanted].shape[1]] for wanted in part]})
+            if self._request()["do"] == "stop":
+                raise _Stopped
+
+    def _hash(self, request: dict[str, Any]) -> None:
+        from embeddings.audio.decode import audio_hash
+
+        self._answer({"hash": audio_hash(request["path"], progress=self._progress)})
+
+    def _write(self, waveform: NDArray[np.float32], offset: int) -> int:
+        rest = waveform.reshape(-1).view("uint8").data
+        while len(rest):
+            written = os.pwrite(self._memory, rest, offset)
+            rest, offset = rest[written:], offset + written
+        return offset
+
+    def _progress(self) -> None:
+        if time.monotonic() - self._last_answer < HEARTBEAT_SECONDS:
+            return
+        self._answer({"alive": True})
+        if select.select([0], [], [], 0)[0]:
+            self._request()  # in the middle of a file only "stop" or the end can come
+            raise _Stopped
+
+    def _request(self) -> dict[str, Any]:
+        line = sys.stdin.readline()
+        if not line:
+            sys.exit(0)
+        request: dict[str, Any] = json.loads(line)
+        return request
+
+    def _answer(self, answer: dict[str, Any]) -> None:
+        os.write(self._answers, json.dumps(answer).encode() + b"\n")
+        self._last_answer = time.monotonic()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,255 @@
+"""Decoders as child processes: threads do not speed PyAV up, and a file may crash or hang FFmpeg."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embeddings import errors
+from embeddings.audio.summary import AudioSummary
+from embeddings.encoders.base import AudioFormat
+from embeddings.errors import AudioError, DecoderDied
+
+__all__ = ["AudioBlock", "AudioSummary", "DecodePool"]
+
+BLOCK_SECONDS = 120.0
+"""A block of 24 kHz mono and 44.1 kHz stereo then takes 54 MB, in the child, in its memory file and with us."""
+START_SECONDS = 60.0
+"""What a child may take to import its libraries on a machine under load."""
+
+_PROJECT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True, slots=True)
+class AudioBlock:
+    """The next piece of a track: float32 [channels, samples] per format, owned by whoever receives it."""
+
+    waveforms: dict[AudioFormat, NDArray[np.float32]]
+
+
+class DecodePool:
+    """At most ``processes`` decoders, started when first needed and again after one died. Thread-safe.
+
+    A decoder that makes no progress for ``hang_seconds`` is killed; the others do not notice.
+    """
+
+    def __init__(self, processes: int, *, hang_seconds: float = 120, block_seconds: float = BLOCK_SECONDS) -> None:
+        self._hang_seconds = hang_seconds
+        self._block_seconds = block_seconds
+        self._closed = False
+        self._living: set[_Decoder] = set()
+        # The last one used is the next: what is not needed is never started. None is a place without a process.
+        self._places: queue.LifoQueue[_Decoder | None] = queue.LifoQueue()
+        for _ in range(processes):
+            self._places.put(None)
+        # The kernel kills children when the thread that started them ends, so one that outlives all calls starts them.
+        self._starter = ThreadPoolExecutor(1, thread_name_prefix="decoder-starter")
+        self._lock = threading.Lock()
+
+    def decode(self, path: str, formats: Sequence[AudioFormat]) -> Generator[AudioBlock | AudioSummary, None, None]:
+        """Yield the track's blocks, then its summary. Occupies one decoder until it ends or is closed.
+
+        Raises AudioFileMissing and AudioError as ``embeddings.audio.decode.decode`` does, also after some blocks;
+        DecoderDied when the decoder crashed, was killed or hung.
+        """
+        request = {"do": "decode", "formats": [list(wanted) for wanted in formats]}
+        with self._decoder() as decoder:
+            decoder.send({**request, "path": str(Path(path).absolute()), "block_seconds": self._block_seconds})
+            while "summary" not in (answer := decoder.result(self._hang_seconds)):
+                yield decoder.block(answer["block"])
+                decoder.send({"do": "next"})
+            yield AudioSummary(**answer["summary"])
+
+    def audio_hash(self, path: str) -> str:
+        """As ``embeddings.audio.decode.audio_hash``, in a decoder; raises as ``decode`` does."""
+        with self._decoder() as decoder:
+            decoder.send({"do": "hash", "path": str(Path(path).absolute())})
+            return str(decoder.result(self._hang_seconds)["hash"])
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the decoders that live now."""
+        with self._lock:
+            return [decoder.pid for decoder in self._living if decoder.alive]
+
+    def close(self) -> None:
+        """Kill all decoders, also busy ones: their callers get DecoderDied, as do later calls."""
+        with self._lock:
+            self._closed = True
+            living = list(self._living)
+        for decoder in living:
+            decoder.kill()
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._forget(self._places.get_nowait())
+        self._places.put(None)  # a waiting caller takes it, is refused and passes it on
+        self._starter.shutdown()
+
+    @contextlib.contextmanager
+    def _decoder(self) -> Iterator[_Decoder]:
+        place = self._places.get()
+        try:
+            if place is None or not place.alive:
+                self._forget(place)
+                place = None
+                place = self._start()
+            yield place
+        finally:
+            if place is not None:
+                place.stop(self._hang_seconds)
+                if not place.alive:
+                    self._forget(place)
+                    place = None
+            self._places.put(place)
+
+    def _start(self) -> _Decoder:
+        with self._lock:
+            if self._closed:
+                raise DecoderDied("the decoders have been shut down")
+            starting = self._starter.submit(_Decoder)
+        decoder = starting.result()
+        with self._lock:
+            self._living.add(decoder)
+            closed = self._closed
+        if closed:
+            decoder.kill()
+        try:
+            decoder.wait_ready()
+        except DecoderDied:
+            self._forget(decoder)
+            raise
+        return decoder
+
+    def _forget(self, decoder: _Decoder | None) -> None:
+        if decoder is not None:
+            decoder.kill()
+            decoder.release()
+            with self._lock:
+                self._living.discard(decoder)
+
+
+class _Decoder:
+    """The parent's end of one child; used by one thread at a time, but ``kill`` may come from any."""
+
+    def __init__(self) -> None:
+        self._memory = os.memfd_create("decoded audio")
+        command = [sys.executable, "-m", "embeddings.audio.decoder_process", str(self._memory), str(os.getpid())]
+        self._process = subprocess.Popen(
+            command,
+            cwd=_PROJECT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=[self._memory],
+            bufsize=0,
+        )
+        self._requests = cast("IO[bytes]", self._process.stdin)
+        self._answers = cast("IO[bytes]", self._process.stdout)
+        self._received = b""
+        self._busy = False
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def wait_ready(self) -> None:
+        self._receive(START_SECONDS)
+
+    def send(self, request: dict[str, Any]) -> None:
+        self._busy = True
+        try:
+            self._requests.write(json.dumps(request).encode() + b"\n")
+        except BrokenPipeError:
+            raise self._death() from None
+
+    def result(self, hang_seconds: float) -> dict[str, Any]:
+        """The next answer that is no sign of life. Raises what the child reports."""
+        while "alive" in (answer := self._receive(hang_seconds)):
+            pass
+        self._busy = "block" in answer
+        if "error" in answer:
+            error: type[AudioError] = getattr(errors, answer["error"])
+            raise error(answer["message"], permanent=answer["permanent"])
+        return answer
+
+    def block(self, shapes: list[tuple[int, int, int]]) -> AudioBlock:
+        """Copy the arrays out of the memory file; ``shapes`` are (sample rate, channels, samples)."""
+        waveforms: dict[AudioFormat, NDArray[np.float32]] = {}
+        offset = 0
+        for sample_rate, channels, samples in shapes:
+            waveform = np.empty((channels, samples), np.float32)
+            rest = waveform.reshape(-1).view(np.uint8).data
+            while len(rest):
+                read = os.preadv(self._memory, [rest], offset)
+                if read == 0:
+                    raise self._death()
+                rest, offset = rest[read:], offset + read
+            waveforms[AudioFormat(sample_rate, channels)] = waveform
+        return AudioBlock(waveforms)
+
+    def stop(self, hang_seconds: float) -> None:
+        """Make the child ready for another file when its caller left this one early."""
+        try:
+            if self._busy and self.alive:
+                self.send({"do": "stop"})
+                while self._busy:
+                    self.result(hang_seconds)
+        except AudioError:
+            pass  # the file's end, or the child's; the caller looks
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def release(self) -> None:
+        self._requests.close()
+        self._answers.close()
+        os.close(self._memory)
+
+    def _receive(self, timeout: float) -> dict[str, Any]:
+        descriptor = self._answers.fileno()
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        deadline = time.monotonic() + timeout
+        while b"\n" not in self._received:
+            if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                self.kill()
+                raise DecoderDied(f"decoder hung for {timeout:g} s")
+            received = os.read(descriptor, 65_536)
+            if not received:
+                raise self._death()
+            self._received += received
+        line, self._received = self._received.split(b"\n", 1)
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def _death(self) -> DecoderDied:
+        try:
+            code = self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return DecoderDied("decoder closed its pipe")
+        if code == -signal.SIGKILL:
+            return DecoderDied("decoder was killed by SIGKILL (perhaps the machine ran out of memory)")
+        if code < 0:
+            return DecoderDied(f"decoder crashed with {signal.Signals(-code).name}")
+        return DecoderDied(f"decoder ended with exit code {code}")
