@@ -111,6 +111,7 @@ class TrackResult(models.Model):
     status = models.CharField(max_length=10, choices=Status, default=Status.PENDING)
     attempts = models.PositiveSmallIntegerField(default=0, help_text="Counted when claimed.")
     deaths = models.PositiveSmallIntegerField(default=0, help_text="Times the embedder died on its chunk.")
+    lane = models.PositiveSmallIntegerField(null=True, help_text="Device that has claimed it, while running.")
     not_before = models.DateTimeField(null=True, help_text="Pause before the next attempt.")
     error_class = models.CharField(max_length=64, blank=True)
     error_message = models.TextField(blank=True)
@@ -133,7 +134,7 @@ class TrackResult(models.Model):
 class Lane(models.Model):
     """A device's place in the work. Whoever advances ``seq`` owns the lane until ``lease_until``.
 
-    A message carries (lane, seq); one that no longer matches is stale and does nothing.
+    A message carries (device, seq); one that no longer matches is stale and does nothing.
     """
 
     device = models.PositiveSmallIntegerField(unique=True, help_text="Number of the embedder.")

@@ -70,6 +70,10 @@ class EmbedderUnavailable(NavembedError):
     stage = "encode"
 
 
+class EmbedderDied(EmbedderUnavailable):
+    """The embedder died, or froze, while it worked on what was asked."""
+
+
 class LibraryUnavailable(NavembedError):
     """Navidrome's database or the music folder cannot be read now."""
 

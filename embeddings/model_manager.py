@@ -65,7 +65,7 @@ class ModelManager:
         self,
         encoders: Mapping[str, Encoder],
         *,
-        memory_bytes: Callable[[], float],
+        memory_bytes: float,
         idle_seconds: float = 360,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -76,6 +76,7 @@ class ModelManager:
         self._memory_bytes = memory_bytes
         self._idle_seconds = idle_seconds
         self._clock = clock
+        self.seconds_spent_loading = 0.0
         self._lock = threading.RLock()  # guards the table; a slot's own lock guards its load
 
     def encoder(self, key: str) -> Encoder:
@@ -116,6 +117,7 @@ class ModelManager:
         began = self._clock()
         slot.encoder.load()
         slot.load_seconds = self._clock() - began
+        self.seconds_spent_loading += slot.load_seconds
         logger.info("loaded %s on %s in %.1f s", slot.encoder.key, slot.encoder.device, slot.load_seconds)
 
     def _make_room(self, wanted: _Slot) -> None:
@@ -131,7 +133,7 @@ class ModelManager:
         return [slot for slot in self._slots.values() if slot.encoder.loaded]
 
     def _fits(self, slots: Sequence[_Slot]) -> bool:
-        return sum(_needed_bytes(slot.encoder) for slot in slots) <= self._memory_bytes()
+        return sum(_needed_bytes(slot.encoder) for slot in slots) <= self._memory_bytes
 
     def groups(self, keys: Sequence[str]) -> list[list[str]]:
         """Split ``keys`` into groups whose models fit in memory together; one group when all do."""

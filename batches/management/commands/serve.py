@@ -67,16 +67,12 @@ class Command(BaseCommand):
         self.stdout.write(f"Logs:     {settings.LOG_DIR}")
         if "web" in names and (path := setup.new_link()):
             self.stdout.write("")
-            self.stdout.write(
-                "There is no user yet. Make the first one within an hour, at this link of one use:"
-            )
+            self.stdout.write("There is no user yet. Make the first one within an hour, at this link of one use:")
             self.stdout.write(f"  {_address(settings.PORT)}{path}")
         self.stdout.flush()
 
     def _detach(self, chosen: list[Program]) -> None:
-        started = subprocess.run(
-            supervision.command(foreground=False), capture_output=True, text=True, check=False
-        )
+        started = subprocess.run(supervision.command(foreground=False), capture_output=True, text=True, check=False)
         if started.returncode:
             raise CommandError(f"supervisor did not start: {started.stdout}{started.stderr}".strip())
         if "web" in {program.name for program in chosen} and not wait_for(_answers, ANSWER_SECONDS):

@@ -1,0 +1,132 @@
+"""Jobs and their results in the console. Everything that changes a job calls the services."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+from django.utils.html import format_html
+
+from batches import services
+from batches.models import BatchJob, ModelProgress, TrackResult
+from batches.progress import snapshot
+from embeddings.admin import ReadOnlyAdmin
+from embeddings.encoders.registry import ENCODERS
+
+
+class StartForm(forms.ModelForm[BatchJob]):
+    """What a new job is asked for."""
+
+    model_keys = forms.MultipleChoiceField(
+        choices=[(encoder.key, encoder.label) for encoder in ENCODERS],
+        initial=[encoder.key for encoder in ENCODERS],
+        widget=forms.CheckboxSelectMultiple,
+        label="Models",
+    )
+
+    class Meta:
+        model = BatchJob
+        fields = ["model_keys", "clear_existing", "limit", "library_id", "path_prefix"]
+
+
+class ModelProgressInline(admin.TabularInline[ModelProgress, BatchJob]):
+    model = ModelProgress
+    extra = 0
+    can_delete = False
+    fields = readonly_fields = ["model", "space", "total", "succeeded", "failed", "skipped", "rate"]
+
+    def has_add_permission(self, request: HttpRequest, obj: BatchJob | None = None) -> bool:
+        return False
+
+
+@admin.register(BatchJob)
+class BatchJobAdmin(ReadOnlyAdmin[BatchJob]):
+    list_display = ["__str__", "status", "progress", "tracks", "failed_tracks", "message", "created_at", "started_by"]
+    list_filter = ["status", "created_at"]
+    search_fields = ["id", "message", "started_by"]
+    actions = ["cancel", "resume", "retry_failed"]
+    inlines = [ModelProgressInline]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("batches.add_batchjob")
+
+    def get_form(self, request: HttpRequest, obj: BatchJob | None = None, change: bool = False, **kwargs: Any) -> Any:
+        return super().get_form(request, obj, change, **kwargs) if obj else StartForm
+
+    def get_fields(self, request: HttpRequest, obj: BatchJob | None = None) -> Any:
+        return super().get_fields(request, obj) if obj else StartForm.Meta.fields
+
+    def get_readonly_fields(self, request: HttpRequest, obj: BatchJob | None = None) -> Any:
+        return super().get_readonly_fields(request, obj) if obj else []
+
+    def get_inlines(self, request: HttpRequest, obj: BatchJob | None) -> Any:
+        return self.inlines if obj else []
+
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
+        """A start that meets another job is an answer, not an error."""
+        try:
+            return super().add_view(request, form_url, extra_context)
+        except services.JobConflict as error:
+            self.message_user(request, str(error), messages.ERROR)
+            return HttpResponseRedirect(reverse("admin:batches_batchjob_changelist"))
+
+    def save_model(self, request: HttpRequest, obj: BatchJob, form: Any, change: bool) -> None:
+        """Start the job; the service makes the row, and ``obj`` becomes it."""
+        wanted = form.cleaned_data
+        job = services.start_job(
+            wanted["model_keys"],
+            clear_existing=wanted["clear_existing"],
+            limit=wanted["limit"],
+            library_id=wanted["library_id"],
+            path_prefix=wanted["path_prefix"],
+            started_by=request.user.get_username(),
+        )
+        obj.pk = job.pk
+        obj.refresh_from_db()
+
+    @admin.display(description="Progress")
+    def progress(self, job: BatchJob) -> str:
+        percent = snapshot(job).percent
+        return format_html('<progress max="100" value="{}"></progress> {} %', percent, round(percent, 1))
+
+    @admin.display(description="Tracks")
+    def tracks(self, job: BatchJob) -> str:
+        return f"{job.processed_tracks + job.failed_tracks} / {job.total_tracks}"
+
+    @admin.action(description="Cancel", permissions=["add"])
+    def cancel(self, request: HttpRequest, jobs: QuerySet[BatchJob]) -> None:
+        self._each(request, jobs, services.cancel_job, "cancelling")
+
+    @admin.action(description="Resume", permissions=["add"])
+    def resume(self, request: HttpRequest, jobs: QuerySet[BatchJob]) -> None:
+        self._each(request, jobs, services.resume_job, "resumed")
+
+    @admin.action(description="Retry failed tracks", permissions=["add"])
+    def retry_failed(self, request: HttpRequest, jobs: QuerySet[BatchJob]) -> None:
+        self._each(request, jobs, services.retry_failed, "going on with the failed tracks")
+
+    def _each(
+        self, request: HttpRequest, jobs: QuerySet[BatchJob], service: Callable[[BatchJob], object], done: str
+    ) -> None:
+        """Call ``service`` for each job and report what happened."""
+        for job in jobs:
+            try:
+                service(job)
+            except services.JobConflict as error:
+                self.message_user(request, str(error), messages.ERROR)
+            else:
+                self.message_user(request, f"{job}: {done}.")
+
+
+@admin.register(TrackResult)
+class TrackResultAdmin(ReadOnlyAdmin[TrackResult]):
+    list_display = ["track", "model", "status", "attempts", "error_class", "error_message", "seconds", "finished_at"]
+    list_filter = ["status", "model", "error_class", "job"]
+    search_fields = ["track__title", "track__artist", "track__path", "error_message"]
+    list_select_related = ["track"]
+    show_full_result_count = False

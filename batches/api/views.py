@@ -1,0 +1,87 @@
+"""What the Go server and the panel speak; each view parses, calls one service and renders."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from django.db import DatabaseError
+from rest_framework import serializers, status
+from rest_framework.decorators import api_view, permission_classes
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.viewsets import ViewSet
+
+from batches import services
+from batches.api.permissions import LocalCaller
+from batches.models import BatchJob
+from batches.progress import contract_progress
+from embeddings.encoders.registry import MODEL_KEYS
+
+logger = logging.getLogger(__name__)
+
+
+class StartSerializer(serializers.Serializer[dict[str, Any]]):
+    """Body of ``POST /batch/start``. Null, absent or empty ``models`` means all of them."""
+
+    models = serializers.ListField(
+        child=serializers.ChoiceField(choices=MODEL_KEYS), required=False, allow_null=True, default=None
+    )
+    clearExisting = serializers.BooleanField(required=False, default=False)  # noqa: N815  (the contract's name)
+
+
+class BatchViewSet(ViewSet):
+    """Start, follow and cancel the batch job."""
+
+    permission_classes = [LocalCaller]
+    _last_known: dict[str, Any] = {"status": "no_job"}
+
+    def start(self, request: Request) -> Response:
+        body = StartSerializer(data=request.data)
+        if not body.is_valid():
+            return Response({"error": _sentence(body.errors)}, status.HTTP_422_UNPROCESSABLE_ENTITY)
+        try:
+            job = services.start_job(
+                body.validated_data["models"],
+                clear_existing=body.validated_data["clearExisting"],
+                started_by="http",
+            )
+        except services.JobConflict as error:
+            running = error.job.pk if error.job else None
+            return Response({"error": str(error), "job_id": running}, status.HTTP_400_BAD_REQUEST)
+        return Response({"status": "started", "job_id": job.pk})
+
+    def progress(self, request: Request) -> Response:
+        """The open job, else the newest. The panel gives up at the first failed poll, so none may fail."""
+        try:
+            job = services.open_job() or BatchJob.objects.first()
+            BatchViewSet._last_known = contract_progress(job)
+        except DatabaseError:
+            logger.exception("the database is away; answering from the last known state")
+        return Response(self._last_known)
+
+    def cancel(self, request: Request) -> Response:
+        job = services.open_job()
+        try:
+            if job is None:
+                raise services.JobConflict("no job is running")
+            services.cancel_job(job)
+        except services.JobConflict as error:
+            return Response({"error": str(error)}, status.HTTP_404_NOT_FOUND)
+        return Response({"status": "cancelling", "job_id": job.pk})
+
+
+@api_view(["GET"])
+@permission_classes([])
+def healthz(request: Request) -> Response:
+    """Whether the web server answers; touches nothing else."""
+    return Response({"status": "ok"})
+
+
+def _sentence(errors: Any) -> str:
+    """Flatten a serializer's errors to one readable line."""
+    if isinstance(errors, dict):
+        return "; ".join(f"{field}: {_sentence(inner)}" for field, inner in errors.items())
+    if isinstance(errors, list):
+        return " ".join(_sentence(inner) for inner in errors)
+    return str(errors)

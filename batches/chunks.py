@@ -1,0 +1,290 @@
+"""A chunk: some tracks with all their models, claimed, embedded and committed together."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.db import transaction
+from django.db.models import F, Q
+from django.utils import timezone
+
+from batches.lanes import Lease
+from batches.models import BatchJob, ModelProgress, TrackResult
+from embeddings.encoders.registry import encoder_class
+from embeddings.models import Embedding, EmbeddingSpace, Track
+from embeddings.vectors import to_bytes
+from embeddings.work import Failure, TrackOutcome, TrackVector
+
+CHUNK_SECONDS = 10.0  # of estimated work: short enough for live progress, long enough to fill batches
+LONG_TRACK_SECONDS = 30.0  # of estimated work: beyond this a track's rows are spooled as they come
+MAX_ROWS = 600
+MAX_ATTEMPTS = 3
+MAX_DEATHS = 3  # of the embedder, on a track that was alone
+PAUSES = (timedelta(seconds=10), timedelta(seconds=60))
+GUESSED_TERAFLOPS = 1.0  # of the device, until a rate has been measured
+SMOOTHING = 0.3  # weight of the newest chunk in a rolling rate
+
+Status = TrackResult.Status
+
+
+@dataclass(frozen=True)
+class ClaimedTrack:
+    """A track of a chunk with its rows by model."""
+
+    track: Track
+    results: dict[str, TrackResult]
+    estimated_seconds: float
+
+
+@dataclass(frozen=True)
+class Chunk:
+    tracks: list[ClaimedTrack]
+    spaces: dict[str, EmbeddingSpace]
+
+    @property
+    def rows(self) -> list[TrackResult]:
+        return [row for claimed in self.tracks for row in claimed.results.values()]
+
+
+def claim(job: BatchJob, lease: Lease) -> Chunk | None:
+    """Claim the next tracks, at most ``CHUNK_SECONDS`` of estimated work; None when nothing is ready."""
+    progress = {row.model: row for row in job.progress.select_related("space")}
+    with transaction.atomic():
+        lease.renew()
+        ready = TrackResult.objects.filter(Q(not_before=None) | Q(not_before__lte=timezone.now()))
+        rows = list(
+            ready.filter(job=job, status=Status.PENDING)
+            .select_related("track")
+            .select_for_update(skip_locked=True, of=("self",))
+            .order_by("track_id", "model")[:MAX_ROWS]
+        )
+        tracks = _cut_chunk(rows, progress)
+        ids = [row.pk for claimed in tracks for row in claimed.results.values()]
+        TrackResult.objects.filter(pk__in=ids).update(
+            status=Status.RUNNING, attempts=F("attempts") + 1, lane=lease.device
+        )
+    for claimed in tracks:
+        for row in claimed.results.values():
+            row.attempts += 1
+    spaces = {model: row.space for model, row in progress.items() if row.space}
+    return Chunk(tracks, spaces) if tracks else None
+
+
+def _cut_chunk(rows: Sequence[TrackResult], progress: dict[str, ModelProgress]) -> list[ClaimedTrack]:
+    """Take whole tracks until the chunk is full. One that already took an embedder down goes alone."""
+    groups = [list(group) for _, group in itertools.groupby(rows, key=lambda row: row.track_id)]
+    if len(rows) == MAX_ROWS and len(groups) > 1:
+        groups.pop()  # its last rows may lie beyond the cut
+    chunk: list[ClaimedTrack] = []
+    seconds = 0.0
+    for group in groups:
+        track = group[0].track
+        estimate = sum(estimated_seconds(track, progress[row.model]) for row in group)
+        dangerous = any(row.deaths for row in group)
+        if chunk and (dangerous or seconds + estimate > CHUNK_SECONDS):
+            break
+        chunk.append(ClaimedTrack(track, {row.model: row for row in group}, estimate))
+        seconds += estimate
+        if dangerous:
+            break
+    return chunk
+
+
+def estimated_seconds(track: Track, progress: ModelProgress) -> float:
+    """Return the work that a track weighs for one model, by the measured rate or by its cost."""
+    rate = progress.rate or GUESSED_TERAFLOPS / encoder_class(progress.model).teraflop_per_second
+    return max(1.0, track.duration) / rate
+
+
+def commit(
+    job: BatchJob,
+    lease: Lease,
+    chunk: Chunk,
+    outcomes: Sequence[TrackOutcome],
+    wall_seconds: float,
+    *,
+    died: bool = False,
+) -> None:
+    """Write vectors, results and counters of the finished tracks in one transaction, fenced by the lease.
+
+    Rows without an outcome go back in line: the work was interrupted, or the embedder ``died``. Raises LaneLost.
+    """
+    by_id = {claimed.track.id: claimed for claimed in chunk.tracks}
+    outcomes = _merged([*outcomes, *(_poison(chunk) if died else ())])
+    with transaction.atomic():
+        lease.renew()
+        _write_vectors(by_id, chunk.spaces, outcomes)
+        finished = [row for outcome in outcomes for row in _settle_rows(by_id[outcome.id], outcome)]
+        TrackResult.objects.bulk_update(
+            finished,
+            ["status", "lane", "not_before", "error_class", "error_message", "traceback",
+             "seconds", "audio_seconds", "finished_at"],
+            batch_size=100,
+        )  # fmt: skip
+        done = {row.pk for row in finished}
+        _release([row.pk for row in chunk.rows if row.pk not in done], died=died)
+        _count_models(job, finished, by_id, wall_seconds)
+        _count_tracks(job, {row.track_id for row in finished})
+
+
+def release(lease: Lease, chunk: Chunk) -> None:
+    """Put a whole chunk back in line: something outside is away, its tracks are not to blame."""
+    with transaction.atomic():
+        lease.renew()
+        _release([row.pk for row in chunk.rows])
+
+
+def release_abandoned(job: BatchJob, lease: Lease) -> None:
+    """Put back what a former holder of this lane had claimed."""
+    with transaction.atomic():
+        lease.renew()
+        claimed = TrackResult.objects.filter(job=job, status=Status.RUNNING, lane=lease.device)
+        claimed.update(status=Status.PENDING, lane=None)
+
+
+def checkpoint_name(claimed: ClaimedTrack, spaces: dict[str, EmbeddingSpace]) -> str:
+    """Return where a very long track's rows are spooled; empty for an ordinary one.
+
+    The name holds all that decides the rows, so that rows of another file or recipe are never taken up.
+    """
+    if claimed.estimated_seconds <= LONG_TRACK_SECONDS:
+        return ""
+    track = claimed.track
+    identity = [track.id, track.path, track.size, track.mtime, *(spaces[m].fingerprint for m in claimed.results)]
+    return hashlib.sha256(repr(identity).encode()).hexdigest()[:32]
+
+
+def _poison(chunk: Chunk) -> list[TrackOutcome]:
+    """Fail a track that was alone in its chunk when the embedder died, and not for the first time."""
+    (claimed, *others) = chunk.tracks
+    deaths = 1 + max(row.deaths for row in claimed.results.values())
+    if others or deaths < MAX_DEATHS:
+        return []
+    message = f"killed or hung the embedder {deaths} times"
+    failure = Failure("EmbedderDied", message, "encode", permanent=True, traceback="")
+    return [TrackOutcome(claimed.track.id, failures=dict.fromkeys(claimed.results, failure))]
+
+
+def _release(ids: list[int], *, died: bool = False) -> None:
+    rows = TrackResult.objects.filter(pk__in=ids, status=Status.RUNNING)
+    if died:
+        rows.update(status=Status.PENDING, lane=None, deaths=F("deaths") + 1)
+    else:
+        rows.update(status=Status.PENDING, lane=None, attempts=F("attempts") - 1)
+
+
+def _merged(outcomes: Iterable[TrackOutcome]) -> list[TrackOutcome]:
+    """One outcome a track: models that took turns each brought their own."""
+    merged: dict[str, TrackOutcome] = {}
+    for new in outcomes:
+        old = merged.get(new.id, TrackOutcome(new.id))
+        merged[new.id] = TrackOutcome(
+            new.id, old.vectors | new.vectors, old.failures | new.failures, new.audio or old.audio
+        )
+    return list(merged.values())
+
+
+def _write_vectors(
+    by_id: dict[str, ClaimedTrack], spaces: dict[str, EmbeddingSpace], outcomes: Iterable[TrackOutcome]
+) -> None:
+    rows = [
+        _embedding(by_id[outcome.id].track, spaces[model], outcome, vector)
+        for outcome in outcomes
+        for model, vector in outcome.vectors.items()
+    ]
+    Embedding.objects.bulk_create(
+        rows,
+        batch_size=100,
+        update_conflicts=True,
+        unique_fields=["space", "track"],
+        update_fields=[
+            "windows",
+            "audio_seconds",
+            "size",
+            "mtime",
+            "audio_hash",
+            "index_state",
+            "updated_at",
+            "vector",
+        ],
+    )
+
+
+def _embedding(track: Track, space: EmbeddingSpace, outcome: TrackOutcome, vector: TrackVector) -> Embedding:
+    if outcome.audio is None:
+        raise ValueError(f"{track.id} has a vector but no audio")
+    return Embedding(
+        space=space,
+        track=track,
+        windows=vector.windows,
+        audio_seconds=outcome.audio.audio_seconds,
+        size=track.size,
+        mtime=track.mtime,
+        audio_hash=outcome.audio.audio_hash,
+        vector=to_bytes(vector.vector, encoder_class(space.model).stored_dtype),
+    )
+
+
+def _settle_rows(claimed: ClaimedTrack, outcome: TrackOutcome) -> list[TrackResult]:
+    """Fill in the rows of one track; a passing failure goes back in line with a pause, twice."""
+    now = timezone.now()
+    rows = []
+    for model, row in claimed.results.items():
+        if model in outcome.vectors:
+            row.status, row.seconds = Status.SUCCEEDED, outcome.vectors[model].seconds
+            row.error_class = row.error_message = row.traceback = ""
+        elif model in outcome.failures:
+            _fail(row, outcome.failures[model])
+        else:
+            continue
+        row.audio_seconds = outcome.audio.audio_seconds if outcome.audio else None
+        row.lane = None
+        row.finished_at = None if row.status == Status.PENDING else now
+        rows.append(row)
+    return rows
+
+
+def _fail(row: TrackResult, failure: Failure) -> None:
+    row.error_class, row.error_message, row.traceback = failure.error_class, failure.message, failure.traceback
+    if failure.permanent or row.attempts >= MAX_ATTEMPTS:
+        row.status = Status.FAILED
+    else:
+        row.status = Status.PENDING
+        row.not_before = timezone.now() + PAUSES[min(row.attempts, len(PAUSES)) - 1]
+
+
+def _count_models(
+    job: BatchJob, rows: Sequence[TrackResult], by_id: dict[str, ClaimedTrack], wall_seconds: float
+) -> None:
+    """Advance each model's counters and its rolling rate of audio seconds per second of work."""
+    device_seconds = sum(row.seconds or 0 for row in rows) or 1.0
+    for progress in ModelProgress.objects.select_for_update().filter(job=job):
+        mine = [row for row in rows if row.model == progress.model and row.status != Status.PENDING]
+        if not mine:
+            continue
+        good = [row for row in mine if row.status == Status.SUCCEEDED]
+        progress.succeeded += len(good)
+        progress.failed += len(mine) - len(good)
+        progress.audio_seconds_done += sum(by_id[row.track_id].track.duration for row in mine)
+        # Decoding and waiting belong to the models in proportion to what they cost.
+        share = wall_seconds * sum(row.seconds or 0 for row in good) / device_seconds
+        if share > 0:
+            measured = sum(row.audio_seconds or 0 for row in good) / share
+            old = progress.rate or measured
+            progress.rate = (1 - SMOOTHING) * old + SMOOTHING * measured
+        progress.save(update_fields=["succeeded", "failed", "audio_seconds_done", "rate"])
+
+
+def _count_tracks(job: BatchJob, track_ids: set[str]) -> None:
+    """Count the tracks of this chunk that have no row left to do."""
+    rows = TrackResult.objects.filter(job=job, track_id__in=track_ids)
+    open_ids = set(rows.filter(status__in=[Status.PENDING, Status.RUNNING]).values_list("track_id", flat=True))
+    failed_ids = set(rows.filter(status=Status.FAILED).values_list("track_id", flat=True)) - open_ids
+    BatchJob.objects.filter(pk=job.pk).update(
+        processed_tracks=F("processed_tracks") + len(track_ids - open_ids - failed_ids),
+        failed_tracks=F("failed_tracks") + len(failed_ids),
+    )

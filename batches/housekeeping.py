@@ -1,0 +1,34 @@
+"""Gives back what is kept for a time only, in slices that block nobody."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from django.db import connection
+from django.utils import timezone
+
+from batches.models import TrackResult
+
+KEEP_SUCCESSES = timedelta(days=30)
+SLICE = 10_000
+PAGES_A_SLICE = 2_000
+
+
+def delete_old_results() -> int:
+    """Delete successes of jobs that ended more than 30 days ago; failures stay. Returns how many."""
+    old = TrackResult.objects.filter(
+        status=TrackResult.Status.SUCCEEDED, job__finished_at__lt=timezone.now() - KEEP_SUCCESSES
+    )
+    total = 0
+    while ids := list(old.values_list("pk", flat=True)[:SLICE]):
+        TrackResult.objects.filter(pk__in=ids).delete()
+        total += len(ids)
+        give_pages_back()
+    return total
+
+
+def give_pages_back() -> None:
+    """Let SQLite return freed pages to the file system, a slice at a time; never a full VACUUM."""
+    if connection.vendor == "sqlite":
+        with connection.cursor() as cursor:
+            cursor.execute(f"PRAGMA incremental_vacuum({PAGES_A_SLICE})").fetchall()

@@ -1,0 +1,71 @@
+"""Embed what the library lacks, and follow it to the end."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from batches import services
+from batches.follow import follow
+from batches.models import BatchJob
+from batches.progress import contract_progress
+from embeddings.encoders.registry import MODEL_KEYS
+from navembed_site.processes import is_held, needed_processes
+
+
+class Command(BaseCommand):
+    help = "Embed what is missing or has changed. Starts what it needs when `serve` is not running."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--models", nargs="+", choices=MODEL_KEYS, help="Only these; default: all.")
+        parser.add_argument("--clear-existing", action="store_true", help="Embed everything anew.")
+        parser.add_argument("--limit", type=_positive, help="At most so many tracks.")
+        parser.add_argument("--library", type=int, help="Only the Navidrome library with this id.")
+        parser.add_argument("--path-prefix", default="", help="Only files whose absolute path begins so.")
+        parser.add_argument("--no-wait", action="store_true", help="Start the job and return.")
+        parser.add_argument("--json", action="store_true", help="Print the job's end as JSON.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        job = self._start(options)
+        if options["no_wait"]:
+            self.stdout.write(f"job {job.pk} is started; it runs while `serve` does")
+            return
+        with needed_processes("milvus_lite", "embedder", "worker"):
+            follow(job, sys.stderr if options["json"] else sys.stdout)
+        if options["json"]:
+            self.stdout.write(json.dumps(contract_progress(job)))
+        if job.status != BatchJob.Status.COMPLETED:
+            raise CommandError(_end(job))
+
+    def _start(self, options: dict[str, Any]) -> BatchJob:
+        """Start a job; one that was left unfinished, with nobody working on it now, goes on instead."""
+        try:
+            return services.start_job(
+                options["models"],
+                clear_existing=options["clear_existing"],
+                limit=options["limit"],
+                library_id=options["library"],
+                path_prefix=options["path_prefix"],
+                started_by="command",
+            )
+        except services.JobConflict as error:
+            if error.job is None or is_held("worker"):
+                raise CommandError(str(error)) from error
+            self.stderr.write(f"job {error.job.pk} was left unfinished and goes on")
+            return error.job
+
+
+def _end(job: BatchJob) -> str:
+    if job.status == BatchJob.Status.COMPLETED_WITH_ERRORS:
+        return f"job {job.pk}: {job.failed_tracks} of {job.total_tracks} tracks failed; the console lists why"
+    return f"job {job.pk} ended as {job.status}. {job.message}"
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number

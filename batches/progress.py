@@ -1,0 +1,79 @@
+"""How far a job is: percentages, rates, the time that remains. Reads counters, never counts rows."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from batches.models import BatchJob, ModelProgress
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A job's counters at one moment. ``operations`` are track × model pairs."""
+
+    total_operations: int
+    processed_operations: int
+    failed_operations: int
+    percent: float
+    seconds_left: float | None
+    """None when nothing has been measured yet; 0 when the job has ended."""
+
+
+def snapshot(job: BatchJob) -> Snapshot:
+    """Return where ``job`` stands."""
+    rows = list(job.progress.all())
+    total = sum(row.total for row in rows)
+    failed = sum(row.failed for row in rows)
+    finished = failed + sum(row.succeeded for row in rows)
+    percent = 100.0 * finished / total if total else (0.0 if job.is_open else 100.0)
+    return Snapshot(
+        total_operations=total,
+        processed_operations=finished,
+        failed_operations=failed,
+        percent=min(100.0, round(percent, 2)),
+        seconds_left=_seconds_left(rows) if job.is_open else 0.0,
+    )
+
+
+def _seconds_left(rows: list[ModelProgress]) -> float | None:
+    """What the remaining audio weighs, model by model, at the rate each has shown lately."""
+    left = 0.0
+    for row in rows:
+        audio = max(0.0, row.audio_seconds_total - row.audio_seconds_done)
+        if audio and not row.rate:
+            return None
+        left += audio / row.rate if row.rate else 0.0
+    return left if math.isfinite(left) else None
+
+
+CONTRACT_STATUS = {
+    BatchJob.Status.WAITING: "running",  # a status it does not know keeps the panel polling for ever
+    BatchJob.Status.CANCELLING: "running",
+}
+
+
+def contract_progress(job: BatchJob | None) -> dict[str, Any]:
+    """The reply of ``GET /batch/progress``."""
+    if job is None:
+        return {"status": "no_job"}
+    now = snapshot(job)
+    running = job.is_open and now.seconds_left is not None and job.status != BatchJob.Status.CANCELLING
+    return {
+        "job_id": job.pk,
+        "status": CONTRACT_STATUS.get(BatchJob.Status(job.status), job.status),
+        "state": job.status,
+        "message": job.message or None,
+        "total_tracks": job.total_tracks,
+        "processed_tracks": job.processed_tracks,
+        "failed_tracks": job.failed_tracks,
+        "total_operations": now.total_operations,
+        "processed_operations": now.processed_operations,
+        "failed_operations": now.failed_operations,
+        "progress_percent": now.percent,
+        "current_track": job.current_track or None,
+        "started_at": job.started_at.timestamp() if job.started_at else None,
+        "estimated_completion": time.time() + now.seconds_left if running and now.seconds_left is not None else None,
+    }

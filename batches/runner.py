@@ -1,0 +1,213 @@
+"""The loop of a lane: claim a chunk, have it embedded, commit it, index it; again, until the job has ended.
+
+Slow work (embedder, Milvus, files) happens outside transactions; every write is fenced by the lease.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from django.db import DatabaseError
+
+from batches import chunks, services
+from batches.lanes import LaneLost, Lease, take
+from batches.models import BatchJob, TrackResult
+from batches.planner import plan
+from embeddings.embedder.client import EmbedderClient, End, Heartbeat
+from embeddings.errors import EmbedderDied, LibraryUnavailable, NavembedError
+from embeddings.indexing import ensure_live_aliases, index_pending
+from embeddings.library import open_library
+from embeddings.spaces import make_live
+from embeddings.work import Step, TrackOutcome, TrackRequest
+from navembed_site.processes import stop_requested
+
+logger = logging.getLogger(__name__)
+
+TURN_SECONDS = 120.0  # then the task ends and a new message goes on: Django-Q recycles its workers
+MAX_PAUSE_SECONDS = 60.0
+RENEW_SECONDS = 10.0
+OPEN_RESULTS = (TrackResult.Status.PENDING, TrackResult.Status.RUNNING)
+LOOK_SECONDS = 1.0  # how often a running chunk looks whether it should stop
+
+
+class Interrupted(Exception):
+    """Somebody wants the job to stop; what is finished is committed, the rest goes back in line."""
+
+
+def run_lane(device: int, seq: int) -> str:
+    """Work on the open job until the turn is over or nothing is left to do. Returns how it ended."""
+    lease = take(device, seq)
+    if lease is None:
+        return "stale"
+    try:
+        ended = _Turn(lease).run()
+    except LaneLost as error:
+        logger.warning("%s", error)
+        return "lost"
+    lease.release()
+    return "idle" if ended else "goes on"
+
+
+class _Turn:
+    """One task's worth of work on a lane."""
+
+    def __init__(self, lease: Lease) -> None:
+        self.lease = lease
+        self.deadline = time.monotonic() + TURN_SECONDS
+        self.pause = 1.0
+
+    def run(self) -> bool:
+        """Work until the deadline; True when no job is open any more."""
+        first = services.open_job()
+        if first:
+            chunks.release_abandoned(first, self.lease)
+        while time.monotonic() < self.deadline and not stop_requested():
+            job = services.open_job()
+            if job is None:
+                return True
+            try:
+                self._advance(job)
+                self.pause = 1.0
+            except (LaneLost, DatabaseError):
+                raise  # the watchdog begins a new turn
+            except NavembedError as error:
+                self._wait_or_fail(job, error)
+            except Exception as error:
+                logger.exception("job %d cannot go on", job.pk)
+                services.set_failed(job, f"{type(error).__name__}: {error}")
+        return False
+
+    def _advance(self, job: BatchJob) -> None:
+        """Take the job one step further."""
+        if job.status == BatchJob.Status.CANCELLING:
+            services.set_cancelled(job)
+        elif not job.planned:
+            plan(job, self.lease)
+            self._index(job)  # what an earlier run could not send
+        elif chunk := chunks.claim(job, self.lease):
+            self._run_chunk(job, chunk)
+        elif job.results.filter(status__in=OPEN_RESULTS).exists():
+            self._sleep(1.0, job)  # a track waits for its next attempt, or another lane has the last ones
+        else:
+            self._complete(job)
+
+    def _complete(self, job: BatchJob) -> None:
+        """Everything has been tried: what was built beside becomes what search uses."""
+        self._index(job)
+        for progress in job.progress.select_related("space"):
+            if progress.space:
+                make_live(progress.space)
+        ensure_live_aliases()
+        services.set_completed(job)
+
+    def _run_chunk(self, job: BatchJob, chunk: chunks.Chunk) -> None:
+        if job.status != BatchJob.Status.RUNNING:
+            services.set_running(job)
+        outcomes: list[TrackOutcome] = []
+        began = time.monotonic()
+        loading = 0.0
+        try:
+            loading = self._embed(job, chunk, outcomes)
+        except Interrupted:
+            pass
+        except EmbedderDied:
+            chunks.commit(job, self.lease, chunk, outcomes, time.monotonic() - began, died=True)
+            raise
+        except NavembedError:
+            chunks.release(self.lease, chunk)
+            raise
+        self._check_library(outcomes, chunk)
+        chunks.commit(job, self.lease, chunk, outcomes, max(0.0, time.monotonic() - began - loading))
+        self._index(job)
+
+    def _embed(self, job: BatchJob, chunk: chunks.Chunk, outcomes: list[TrackOutcome]) -> float:
+        """Collect the outcomes of a chunk; returns the seconds that went into loading models."""
+        names = {claimed.track.id: str(claimed.track) for claimed in chunk.tracks}
+        pulse = _Pulse(job, self.lease)
+        for event in EmbedderClient(self.lease.device).embed([_request(c, chunk) for c in chunk.tracks]):
+            match event:
+                case TrackOutcome():
+                    outcomes.append(event)
+                case Step():
+                    pulse.current = f"[{event.model}] {names[event.track_id]}"
+                case End():
+                    return event.load_seconds
+                case Heartbeat():
+                    pass
+            pulse.beat()
+        return 0.0
+
+    def _check_library(self, outcomes: list[TrackOutcome], chunk: chunks.Chunk) -> None:
+        """A file that is gone may mean that the whole share is: then the job waits and no track fails."""
+        missing = any(f.error_class == "AudioFileMissing" for o in outcomes for f in o.failures.values())
+        if not missing:
+            return
+        for root in open_library().roots():
+            if not root.is_dir() or not any(root.iterdir()):
+                chunks.release(self.lease, chunk)
+                raise LibraryUnavailable(f"the music folder {root} is empty or not mounted")
+
+    def _index(self, job: BatchJob) -> None:
+        """Send to Milvus what it does not have yet."""
+        for progress in job.progress.select_related("space"):
+            if progress.space:
+                index_pending(progress.space)
+                self.lease.renew()
+
+    def _wait_or_fail(self, job: BatchJob, error: NavembedError) -> None:
+        if error.permanent:
+            services.set_failed(job, str(error))
+            return
+        services.set_waiting(job, str(error))
+        logger.warning("job %d waits %.0f s: %s", job.pk, self.pause, error)
+        self._sleep(self.pause, job)
+        self.pause = min(MAX_PAUSE_SECONDS, self.pause * 2)
+
+    def _sleep(self, seconds: float, job: BatchJob) -> None:
+        """Pause, with a lease that stays ours; a cancel ends it."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            self.lease.renew()
+            job.refresh_from_db(fields=["status"])
+            if job.status == BatchJob.Status.CANCELLING or stop_requested():
+                return
+            time.sleep(min(LOOK_SECONDS, max(0.0, until - time.monotonic())))
+
+
+class _Pulse:
+    """Between two frames of the embedder: look for a cancel, show the current track, renew the lease."""
+
+    def __init__(self, job: BatchJob, lease: Lease, clock: Callable[[], float] = time.monotonic) -> None:
+        self.job = job
+        self.lease = lease
+        self.current = ""
+        self._shown = ""
+        self._clock = clock
+        self._looked = self._renewed = clock()
+
+    def beat(self) -> None:
+        """Raises Interrupted when somebody cancels or the worker is stopped, LaneLost when the lane is not ours any more."""
+        now = self._clock()
+        if now - self._looked >= LOOK_SECONDS:
+            self._looked = now
+            if self.current != self._shown:
+                BatchJob.objects.filter(pk=self.job.pk).update(current_track=self.current)
+                self._shown = self.current
+            self.job.refresh_from_db(fields=["status"])
+            if self.job.status == BatchJob.Status.CANCELLING or stop_requested():
+                raise Interrupted
+        if now - self._renewed >= RENEW_SECONDS:
+            self._renewed = now
+            self.lease.renew()
+
+
+def _request(claimed: chunks.ClaimedTrack, chunk: chunks.Chunk) -> TrackRequest:
+    track = claimed.track
+    return TrackRequest(
+        id=track.id,
+        path=track.path,
+        models=tuple(claimed.results),
+        checkpoint=chunks.checkpoint_name(claimed, chunk.spaces),
+    )

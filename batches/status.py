@@ -1,0 +1,58 @@
+"""What the library looks like from here: the figures of ``library_status`` and of the console."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import Count, Exists, OuterRef, Q
+
+from batches.models import BatchJob, TrackResult
+from batches.progress import contract_progress
+from embeddings.encoders.registry import MODEL_KEYS
+from embeddings.indexing import verify
+from embeddings.models import Embedding, Track
+from embeddings.spaces import live_space
+
+
+def library_status(*, ask_milvus: bool = False) -> dict[str, Any]:
+    """Return counts per model; with ``ask_milvus`` also what Milvus itself holds. Raises IndexUnavailable.
+
+    embedded + failed + missing = playable. ``indexed`` counts rows marked as being in Milvus.
+    """
+    playable = Track.objects.filter(playable=True)
+    job = BatchJob.objects.first()
+    return {
+        "tracks": Track.objects.count(),
+        "playable": playable.count(),
+        "models": {model: _model_status(model, playable.count(), ask_milvus) for model in MODEL_KEYS},
+        "last_job": job and {"id": job.pk, **contract_progress(job)},
+    }
+
+
+def _model_status(model: str, playable: int, ask_milvus: bool) -> dict[str, Any]:
+    space = live_space(model)
+    counts = Embedding.objects.filter(space=space).aggregate(
+        embedded=Count("pk", filter=Q(track__playable=True)),
+        total=Count("pk"),
+        indexed=Count("pk", filter=Q(index_state=Embedding.IndexState.INDEXED)),
+    )
+    failed = _failed_tracks(model, space.pk if space else None)
+    status: dict[str, Any] = {
+        "embedded": counts["embedded"],
+        "missing": playable - counts["embedded"] - failed,
+        "failed": failed,
+        "orphaned": counts["total"] - counts["embedded"],
+        "indexed": counts["indexed"],
+    }
+    if ask_milvus and space:
+        found = verify(space)
+        status["in_milvus"] = found.in_index
+        status["consistent"] = not found.missing and not found.surplus
+    return status
+
+
+def _failed_tracks(model: str, space: int | None) -> int:
+    """Playable tracks without a vector whose attempts have failed."""
+    failures = TrackResult.objects.filter(track=OuterRef("pk"), model=model, status=TrackResult.Status.FAILED)
+    vectors = Embedding.objects.filter(track=OuterRef("pk"), space=space)
+    return Track.objects.filter(Exists(failures), ~Exists(vectors), playable=True).count()

@@ -1,0 +1,50 @@
+"""What Django-Q runs: ids in, one service called."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from django.utils import timezone
+from django_q.models import Schedule
+
+SCHEDULES = (
+    ("watchdog", "batches.tasks.watch_lanes", 1),
+    ("housekeeping", "batches.tasks.keep_house", 24 * 60),
+)
+
+
+def run_lane(device: int, seq: int) -> str:
+    """Work on the open job for a while, with the device of this number."""
+    from batches.runner import run_lane
+
+    return run_lane(device, seq)
+
+
+def watch_lanes() -> int:
+    """Wake lanes whose holder has died."""
+    from batches import lanes
+
+    return lanes.watch()
+
+
+def keep_house() -> int:
+    """Delete what is kept for a time only."""
+    from batches.housekeeping import delete_old_results
+
+    return delete_old_results()
+
+
+def ensure_schedules() -> None:
+    """Make the light cluster's schedules; the light worker calls this at its start."""
+    for name, function, minutes in SCHEDULES:
+        Schedule.objects.update_or_create(
+            name=name,
+            defaults={
+                "func": function,
+                "schedule_type": Schedule.MINUTES,
+                "minutes": minutes,
+                "repeats": -1,
+                "cluster": "light",
+                "next_run": timezone.now() + timedelta(minutes=minutes),
+            },
+        )

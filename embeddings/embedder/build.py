@@ -1,0 +1,28 @@
+"""Puts an embedder together from the settings."""
+
+from __future__ import annotations
+
+import logging
+
+from django.conf import settings
+
+from embeddings.audio.pool import DecodePool
+from embeddings.device import choose_device, free_memory
+from embeddings.embedder.server import Embedder
+from embeddings.encoders.registry import ENCODERS
+from embeddings.model_manager import ModelManager
+
+logger = logging.getLogger(__name__)
+
+
+def build_embedder(device_name: str) -> Embedder:
+    """Return an embedder on ``device_name`` with all registered models, none loaded yet."""
+    device = choose_device(device_name)
+    budget = settings.DEVICE_MEMORY_GB * 2**30 or free_memory(device)
+    logger.info("device %s, %.1f GB for models", device, budget / 2**30)
+    manager = ModelManager(
+        {encoder.key: encoder(settings.MODEL_SOURCES[encoder.key], device) for encoder in ENCODERS},
+        memory_bytes=budget,
+        idle_seconds=settings.MODEL_IDLE_SECONDS,
+    )
+    return Embedder(manager, DecodePool(settings.DECODE_PROCESSES), settings.CACHE_DIR / "spool")

@@ -1,0 +1,122 @@
+"""The one way to ask an embedder for something."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+
+from embeddings.embedder.protocol import error_from_json, read_frame, read_outcome, request_to_json
+from embeddings.encoders.base import Description
+from embeddings.errors import EmbedderDied, EmbedderUnavailable
+from embeddings.work import Step, TrackOutcome, TrackRequest
+
+SILENCE_SECONDS = 30.0  # the embedder sends a heartbeat each second; longer silence means it is frozen
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """The embedder is alive; its last progress was ``idle_seconds`` ago."""
+
+    idle_seconds: float
+
+
+@dataclass(frozen=True)
+class End:
+    """All tracks are done. ``load_seconds`` went into loading models."""
+
+    load_seconds: float
+
+
+def socket_path(device: int = 0) -> Path:
+    """Return the socket of the embedder of the device with this number."""
+    first: Path = settings.EMBEDDER_SOCKET
+    return first if device == 0 else first.with_stem(f"{first.stem}-{device}")
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path, timeout: float) -> None:
+        super().__init__("embedder", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+class EmbedderClient:
+    """Speaks to the embedder of one device. Every method raises EmbedderUnavailable when it does not answer."""
+
+    def __init__(self, device: int = 0, *, timeout: float = SILENCE_SECONDS) -> None:
+        self._path = socket_path(device)
+        self._timeout = timeout
+
+    def status(self) -> dict[str, Any]:
+        """Process, device and state of each model."""
+        return self._json("GET", "/status")
+
+    def describe(self, model: str) -> Description:
+        """What the configured checkpoint makes of a model. Raises WeightsMissing, WeightsUnusable."""
+        # Hashing weights for the first time reads gigabytes, perhaps from a slow disk.
+        return Description(**self._json("GET", f"/models/{model}", timeout=600))
+
+    def unload(self, model: str) -> bool:
+        """Unload a model; False while it is in use or was not loaded."""
+        return bool(self._json("POST", f"/models/{model}/unload")["unloaded"])
+
+    def embed(self, requests: Sequence[TrackRequest]) -> Iterator[TrackOutcome | Step | Heartbeat | End]:
+        """Embed tracks; yields what happens as it happens. Closing the iterator stops the work.
+
+        Raises WeightsMissing, WeightsUnusable; EmbedderDied when it dies or freezes on the way.
+        """
+        connection = self._request("POST", "/embed", {"tracks": [request_to_json(r) for r in requests]}, self._timeout)
+        try:
+            response = connection.getresponse()
+            while frame := read_frame(response):
+                header, arrays = frame
+                match header.pop("event"):
+                    case "outcome":
+                        yield read_outcome(header, arrays)
+                    case "step":
+                        yield Step(**header)
+                    case "heartbeat":
+                        yield Heartbeat(**header)
+                    case "end":
+                        yield End(**header)
+                        return
+                    case _:
+                        raise error_from_json(header)
+        except (OSError, http.client.HTTPException) as error:
+            raise EmbedderDied(f"the embedder stopped answering: {error or type(error).__name__}") from error
+        finally:
+            connection.close()
+        raise EmbedderDied("the embedder died while it was working")
+
+    def _json(self, method: str, path: str, timeout: float | None = None) -> dict[str, Any]:
+        connection = self._request(method, path, None, timeout or self._timeout)
+        try:
+            response = connection.getresponse()
+            body: dict[str, Any] = json.load(response)
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            raise EmbedderUnavailable(f"the embedder does not answer: {error or type(error).__name__}") from error
+        finally:
+            connection.close()
+        if response.status != 200:
+            raise error_from_json(body)
+        return body
+
+    def _request(self, method: str, path: str, body: dict[str, Any] | None, timeout: float) -> _UnixConnection:
+        connection = _UnixConnection(self._path, timeout)
+        try:
+            connection.request(method, path, json.dumps(body) if body is not None else None)
+        except OSError as error:
+            connection.close()
+            raise EmbedderUnavailable(f"no embedder listens at {self._path.name}: {error.strerror or error}") from error
+        return connection

@@ -1,0 +1,38 @@
+"""Run the embedder of one device until it is told to stop."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandParser
+
+from embeddings.embedder.client import socket_path
+from navembed_site.processes import hold
+
+logger = logging.getLogger(__name__)
+
+
+class Command(BaseCommand):
+    help = "Run the process that owns a device: models, decoders, batches. `serve` starts it."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--device-index", type=int, default=0, help="Which entry of TEXT_EMBEDDING_DEVICE.")
+
+    def handle(self, *args: Any, device_index: int, **options: Any) -> None:
+        from embeddings.embedder.build import build_embedder
+        from embeddings.embedder.server import EmbedderServer
+
+        with hold(f"embedder-{device_index}"):
+            embedder = build_embedder(settings.DEVICES[device_index])
+            server = EmbedderServer(socket_path(device_index), embedder)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                # shutdown() waits for the loop in this very thread, so another one must call it.
+                signal.signal(number, lambda *_: threading.Thread(target=server.shutdown).start())
+            logger.info("the embedder listens at %s", socket_path(device_index))
+            server.serve_forever(poll_interval=0.2)
+            socket_path(device_index).unlink(missing_ok=True)
+            embedder.close()
