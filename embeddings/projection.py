@@ -18,7 +18,7 @@ from embeddings.encoders.base import Encoder
 
 SEED = b"navembed search projection 1"
 SEARCH_DIMENSION = 2048
-"""Both decide a search vector's value: a change makes those in Milvus meaningless, so fingerprints hold them."""
+"""A search vector follows from them: a change makes those in Milvus meaningless, so fingerprints hold both."""
 
 
 def search_dimension(encoder: type[Encoder], dimension: int) -> int:

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,44 +60,36 @@ class LiteServer:
         (self.home / "milvus.log").write_text("")
         return code
 
+    @property
+    def running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
 
-def _server() -> Iterator[LiteServer]:
+
+@pytest.fixture(scope="session")
+def lite_server() -> Iterator[LiteServer]:
+    """One server for all tests; a start takes seconds."""
     home = Path(tempfile.mkdtemp(prefix="nm-", dir="/tmp"))  # short: a unix socket lies in it
     server = LiteServer(home)
-    server.start()
     yield server
-    if server.process is not None and server.process.poll() is None:
+    if server.running:
         server.send(signal.SIGCONT)
         server.end(signal.SIGKILL)
     shutil.rmtree(home)
 
 
-@pytest.fixture(scope="session")
-def shared_lite_server() -> Iterator[LiteServer]:
-    """One server for all tests that leave it alive."""
-    yield from _server()
-
-
 @pytest.fixture
-def lite_server() -> Iterator[LiteServer]:
-    """A server of the test's own, to be killed and frozen. Settings point to it with ``milvus``."""
-    yield from _server()
-
-
-@pytest.fixture
-def milvus(settings: pytest.FixtureRequest, shared_lite_server: LiteServer) -> LiteServer:
-    """The settings name a running, empty Milvus."""
+def milvus(settings: Any, lite_server: LiteServer) -> LiteServer:
+    """The settings name a running, empty Milvus, which the test may kill or freeze."""
     from embeddings.vector_store import VectorStore
 
-    use(settings, shared_lite_server)
+    settings.MILVUS_URI = ""
+    settings.MILVUS_LITE_SOCKET = lite_server.socket
+    settings.MILVUS_LITE_FOLDER = lite_server.folder
+    if lite_server.running:
+        lite_server.send(signal.SIGCONT)
+    else:
+        lite_server.start()
     store = VectorStore()
     for name in store.collections():
         store._write("drop_collection", name)
-    return shared_lite_server
-
-
-def use(settings: object, server: LiteServer) -> None:
-    """Point the settings to the server."""
-    settings.MILVUS_URI = ""  # type: ignore[attr-defined]
-    settings.MILVUS_LITE_SOCKET = server.socket  # type: ignore[attr-defined]
-    settings.MILVUS_LITE_FOLDER = server.folder  # type: ignore[attr-defined]
+    return lite_server

@@ -7,9 +7,9 @@ import pytest
 from numpy.typing import NDArray
 
 from embeddings.vector_store import IndexRow, VectorStore
-from tests.milvus import LiteServer, lite_server, milvus, shared_lite_server, use
+from tests.milvus import LiteServer, lite_server, milvus
 
-__all__ = ["lite_server", "milvus", "shared_lite_server"]
+__all__ = ["lite_server", "milvus"]
 
 DIMENSION = 8
 NAME = "navembed_test_1"
@@ -32,15 +32,6 @@ def rows(count: int, *, prefix: str = "t", seed: int = 0, dimension: int = DIMEN
 @pytest.fixture
 def store(milvus: LiteServer) -> VectorStore:
     """A store with an empty collection NAME."""
-    store = VectorStore()
-    store.ensure_collection(NAME, DIMENSION)
-    return store
-
-
-@pytest.fixture
-def own_store(settings: object, lite_server: LiteServer) -> VectorStore:
-    """As ``store``, over a server of the test's own."""
-    use(settings, lite_server)
     store = VectorStore(timeout=2, write_timeout=20)
     store.ensure_collection(NAME, DIMENSION)
     return store

@@ -69,9 +69,7 @@ def test_ids_are_iterated_over_more_than_a_page(store: VectorStore, monkeypatch:
     assert sorted(store.ids(NAME)) == sorted(f"t{number}" for number in range(100))
 
 
-@pytest.mark.parametrize(
-    "odd", ['quo"te', "back\\slash", "a'b", 'x"] or track_id != "', "ünïcødé 曲", "\\", "%_"]
-)
+@pytest.mark.parametrize("odd", ['quo"te', "back\\slash", "a'b", 'x"] or track_id != "', "ünïcødé 曲", "\\", "%_"])
 def test_odd_ids_are_found_excluded_and_deleted_as_themselves(store: VectorStore, odd: str) -> None:
     fill(store, [*rows(3), rows(4)[3]._replace(track_id=odd)])
     query = rows(4)[3].vector
@@ -99,17 +97,13 @@ def test_a_long_name_is_cut_between_characters(store: VectorStore) -> None:
     ],
     ids=["nan", "infinite", "zero", "dimension", "control character", "empty id", "long id"],
 )
-def test_what_must_not_enter_the_index_is_refused_and_nothing_written(
-    store: VectorStore, bad: IndexRow
-) -> None:
+def test_what_must_not_enter_the_index_is_refused_and_nothing_written(store: VectorStore, bad: IndexRow) -> None:
     with pytest.raises(IndexRefused):
         fill(store, [*rows(2, prefix="good"), bad])
     assert store.count(NAME) == 0
 
 
-def test_more_rows_than_fit_in_a_message_all_arrive(
-    store: VectorStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_more_rows_than_fit_in_a_message_all_arrive(store: VectorStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("embeddings.vector_store.MESSAGE_BYTES", 4 * DIMENSION * 7)
     fill(store, rows(50))
     assert store.count(NAME) == 50
