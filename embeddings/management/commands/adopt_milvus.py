@@ -1,0 +1,27 @@
+"""``manage.py adopt_milvus``: make room for our aliases in a Milvus that another system has used."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from embeddings.encoders.registry import ENCODERS
+from embeddings.errors import IndexUnavailable
+from embeddings.indexing import ensure_live_aliases, vector_store
+
+
+class Command(BaseCommand):
+    help = "Rename collections of another system that have the names of our aliases to …_replaced."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            store = vector_store()
+            foreign = store.foreign_collections(encoder.alias for encoder in ENCODERS)
+            for alias in foreign:
+                self.stdout.write(f"{alias} is now {store.adopt(alias)}")
+            ensure_live_aliases()
+        except IndexUnavailable as error:
+            raise CommandError(str(error)) from error
+        if not foreign:
+            self.stdout.write("Nothing to do: no collection has the name of one of our aliases.")

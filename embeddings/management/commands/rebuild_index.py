@@ -1,0 +1,46 @@
+"""``manage.py rebuild_index``: make the search index anew from the database."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from embeddings.encoders.registry import MODEL_KEYS
+from embeddings.errors import NavembedError
+from embeddings.indexing import rebuild_index
+from embeddings.models import EmbeddingSpace
+
+
+class Command(BaseCommand):
+    help = "Make the collections in Milvus anew from the embeddings in the database; needs no device."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--model", choices=MODEL_KEYS, help="only this model (default: all)")
+
+    def handle(self, *args: Any, model: str | None, **options: Any) -> None:
+        spaces = EmbeddingSpace.objects.exclude(status=EmbeddingSpace.Status.KEPT).order_by("model", "pk")
+        if model:
+            spaces = spaces.filter(model=model)
+        if not spaces:
+            raise CommandError("Nothing has been embedded yet.")
+        for space in spaces:
+            try:
+                sent = self._rebuild(space)
+            except NavembedError as error:
+                raise CommandError(f"{space}: {error}") from error
+            self.stdout.write(f"{space}: {sent} embeddings are in {space.collection}")
+
+    def _rebuild(self, space: EmbeddingSpace) -> int:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=Console(file=sys.stderr), disable=not sys.stderr.isatty()) as bar:
+            task = bar.add_task(space.model, total=space.embeddings.count())
+            return rebuild_index(space, lambda sent: bar.update(task, completed=sent))
