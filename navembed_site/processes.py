@@ -11,6 +11,7 @@ import fcntl
 import logging
 import multiprocessing
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -81,9 +82,7 @@ def programs() -> dict[str, Program]:
     table = []
     if not settings.MILVUS_URI:
         table.append(
-            Program(
-                "milvus_lite", ("milvus_lite",), settings.MILVUS_LITE_SOCKET, stop_seconds=9, stops_last=True
-            )
+            Program("milvus_lite", ("milvus_lite",), settings.MILVUS_LITE_SOCKET, stop_seconds=9, stops_last=True)
         )
     for index in range(len(settings.DEVICES)):
         arguments = ("embedder", "--device-index", str(index))
@@ -167,10 +166,18 @@ def accepts(path: Path) -> bool:
 
 
 def die_with_parent() -> None:
-    """Let the kernel kill this process when the thread that started it ends. Does nothing outside Linux."""
+    """Let the kernel kill this process when the thread that started it ends. Does nothing outside Linux.
+
+    Who starts our programs keeps the other end of their standard input: if that is closed, the parent died
+    before this call, and the process ends at once.
+    """
     if not sys.platform.startswith("linux"):
         return
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    stdin = select.poll()
+    stdin.register(0, 0)  # a hang-up is always reported
+    if any(event & select.POLLHUP for _, event in stdin.poll(0)):
+        os._exit(1)
 
 
 def tie_forks_to_parent() -> None:
@@ -230,9 +237,7 @@ class _Keeper(threading.Thread):
         deadline = time.monotonic() + seconds
         while not all(program.is_ready for program in self._wanted):
             if self._failed:
-                raise ProcessStartError(
-                    f"{self._failed.name} ended at its start: {_last_line(self._failed.log)}"
-                )
+                raise ProcessStartError(f"{self._failed.name} ended at its start: {_last_line(self._failed.log)}")
             if time.monotonic() > deadline:
                 late = ", ".join(program.name for program in self._wanted if not program.is_ready)
                 raise ProcessStartError(f"Not ready after {seconds:.0f} s: {late}. See {settings.LOG_DIR}.")
@@ -248,7 +253,7 @@ class _Keeper(threading.Thread):
         if child and child.poll() is None:
             return
         if child:
-            del self._children[program.name]
+            _end(self._children.pop(program.name), 0)
             logger.warning("%s ended with %s.", program.name, child.returncode)
             if not self._all_ready:
                 self._failed = program
@@ -273,7 +278,7 @@ def _start(program: Program) -> subprocess.Popen[bytes]:
         # A session of its own: Ctrl-C reaches the command alone, which then stops its children in order.
         return subprocess.Popen(
             program.command,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # never written to; see die_with_parent
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -281,11 +286,12 @@ def _start(program: Program) -> subprocess.Popen[bytes]:
 
 
 def _end(child: subprocess.Popen[bytes], seconds: float) -> None:
-    try:
-        child.wait(seconds)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        child.wait()
+    """Wait for a child that was asked to end; kill it after ``seconds``."""
+    with child:  # closes its pipe
+        try:
+            child.wait(seconds)
+        except subprocess.TimeoutExpired:
+            child.kill()
 
 
 def _last_line(log: Path) -> str:

@@ -1,0 +1,129 @@
+"""Real instances: each a folder of its own, driven through manage.py like an operator does."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings
+
+MANAGE = [sys.executable, str(settings.BASE_DIR / "manage.py")]
+
+
+@dataclass
+class Instance:
+    """An instance in ``home``. ``environment`` is added to the tests' own."""
+
+    home: Path
+    environment: dict[str, str]
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    @property
+    def port(self) -> int:
+        return int(self.environment["NAVIDROME_RECOMMENDER_PORT"])
+
+    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*MANAGE, *arguments],
+            env={**os.environ, **self.environment, **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def start(self, *arguments: str, code: str = "") -> subprocess.Popen[str]:
+        """Start a command, or Python ``code`` in Django's shell, in a session of its own."""
+        command = [*MANAGE, "shell", "--no-imports", "-c", code] if code else [*MANAGE, *arguments]
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, **self.environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self.started.append(process)
+        return process
+
+    def processes(self) -> dict[str, dict[str, Any]]:
+        states = json.loads(self.run("status", "--json").stdout)["processes"]
+        return {state["name"]: state for state in states}
+
+    def pids(self) -> set[int]:
+        """Every living process whose NAVEMBED_HOME is this instance's."""
+        mark = f"NAVEMBED_HOME={self.home}\0".encode()
+        return {int(path.name) for path in Path("/proc").glob("[0-9]*") if mark in _environment_of(path)}
+
+    def answers(self) -> bool:
+        """Whether the sign-in page is served."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)
+        try:
+            connection.request("GET", "/admin/login/")
+            return connection.getresponse().status == 200
+        except OSError:
+            return False
+        finally:
+            connection.close()
+
+    def end(self) -> None:
+        for process in self.started:
+            process.kill()
+            process.communicate()
+        for pid in self.pids():
+            os.kill(pid, signal.SIGKILL)
+
+
+def _environment_of(process: Path) -> bytes:
+    try:
+        return (process / "environ").read_bytes() + b"\0"
+    except OSError:
+        return b""
+
+
+@pytest.fixture
+def instance(short_tmp: Path) -> Iterator[Instance]:
+    (short_tmp / "music").mkdir()
+    first, second = _free_ports()
+    made = Instance(
+        home=short_tmp,
+        environment={
+            "NAVEMBED_HOME": str(short_tmp),
+            "NAVEMBED_LIBRARY": "folder",
+            "NAVIDROME_MUSIC_ROOT": str(short_tmp / "music"),
+            "NAVIDROME_RECOMMENDER_PORT": str(first),
+            "TEXT_EMBEDDING_PORT": str(second),
+            "TEXT_EMBEDDING_DEVICE": "cpu",
+            "DATABASE_URL": "",
+        },
+    )
+    yield made
+    made.end()
+
+
+def _free_ports() -> tuple[int, int]:
+    with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
+        return first.getsockname()[1], second.getsockname()[1]
+
+
+@pytest.fixture
+def eventually() -> Callable[..., None]:
+    """Wait until a condition holds; fail the test when it does not within a generous time."""
+
+    def wait(condition: Callable[[], Any], seconds: float = 60) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, "did not come true in time"
+            time.sleep(0.1)
+
+    return wait

@@ -1,0 +1,51 @@
+"""Locks: one holder at a time, and none after its death."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+
+from navembed_site import processes
+from tests.processes.conftest import Instance
+
+HOLD = "import time; from navembed_site.processes import hold; hold('x'); print('held', flush=True); time.sleep(60)"
+
+
+def test_a_lock_is_held_until_it_is_released() -> None:
+    with processes.hold("a"):
+        assert processes.is_held("a")
+        assert processes.holder("a") == os.getpid()
+    assert not processes.is_held("a")
+
+
+def test_a_lock_nobody_ever_took_is_free() -> None:
+    assert not processes.is_held("never")
+
+
+def test_forked_child_keeps_its_parents_lock() -> None:
+    lock, (read, write) = processes.hold("b"), os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(write)
+        os.read(read, 1)  # until the parent closes its end
+        os._exit(0)
+    lock.release()
+    assert processes.is_held("b")
+    os.close(write)
+    os.waitpid(child, 0)
+    os.close(read)
+    assert not processes.is_held("b")
+
+
+def test_waiting_process_takes_over_when_the_holder_is_killed(
+    instance: Instance, eventually: Callable[..., None]
+) -> None:
+    first = instance.start(code=HOLD)
+    assert first.stdout
+    assert first.stdout.readline() == "held\n"
+    second = instance.start(code=HOLD)
+    assert second.stdout
+    assert f"x runs already (process {first.pid}); waiting" in second.stdout.readline()
+    first.send_signal(signal.SIGKILL)
+    assert second.stdout.readline() == "held\n"
