@@ -38,9 +38,7 @@ def check_python(**_: Any) -> list[CheckMessage]:
     if (3, 11) <= sys.version_info[:2] <= (3, 13):
         return []
     running = ".".join(str(part) for part in sys.version_info[:2])
-    return [
-        Error(f"Python {running} is not supported; navembed needs 3.11, 3.12 or 3.13.", id="navembed.E002")
-    ]
+    return [Error(f"Python {running} is not supported; navembed needs 3.11, 3.12 or 3.13.", id="navembed.E002")]
 
 
 @register
@@ -94,9 +92,7 @@ def _path_problems(name: str, path: Path | None, *, folder: bool) -> list[CheckM
     if path is None:
         return [Error(f"{name} is not set; it must name {kind}.", id="navembed.E010")]
     if not path.exists():
-        return [
-            Error(f"{name} is {str(path)!r}, which does not exist; it must name {kind}.", id="navembed.E011")
-        ]
+        return [Error(f"{name} is {str(path)!r}, which does not exist; it must name {kind}.", id="navembed.E011")]
     if not (path.is_dir() if folder else path.is_file()):
         return [Error(f"{name} is {str(path)!r}; it must name {kind}.", id="navembed.E012")]
     if not os.access(path, os.R_OK | (os.X_OK if folder else 0)):

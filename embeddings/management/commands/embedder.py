@@ -11,7 +11,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 
 from embeddings.embedder.client import socket_path
-from navembed_site.processes import hold
+from navembed_site.processes import die_with_parent, hold
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +26,7 @@ class Command(BaseCommand):
         from embeddings.embedder.build import build_embedder
         from embeddings.embedder.server import EmbedderServer
 
+        die_with_parent()
         with hold(f"embedder-{device_index}"):
             embedder = build_embedder(settings.DEVICES[device_index])
             server = EmbedderServer(socket_path(device_index), embedder)

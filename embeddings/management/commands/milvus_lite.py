@@ -8,6 +8,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from embeddings.milvus_lite_server import serve
+from navembed_site.processes import die_with_parent
 
 
 class Command(BaseCommand):
@@ -17,4 +18,5 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         if settings.MILVUS_URI:
             raise CommandError("NAVIDROME_MILVUS_URI names a Milvus: no server of our own is needed.")
+        die_with_parent()
         serve(settings.MILVUS_LITE_FOLDER, settings.MILVUS_LITE_SOCKET)
