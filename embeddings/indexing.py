@@ -56,9 +56,7 @@ def vector_store() -> VectorStore:
     return VectorStore()
 
 
-def index_pending(
-    space: EmbeddingSpace, *, batch: int = 200, progress: Callable[[int], None] | None = None
-) -> int:
+def index_pending(space: EmbeddingSpace, *, batch: int = 200, progress: Callable[[int], None] | None = None) -> int:
     """Bring Milvus up to the database: remove what is deleting, send what is pending. Returns rows sent.
 
     Call it outside transactions, from any number of processes. ``progress`` gets the rows sent so far. At

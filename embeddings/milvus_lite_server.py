@@ -58,7 +58,7 @@ def serve(folder: Path, socket: Path) -> None:
         server.start()
         logger.info("Milvus Lite serves %s on %s", folder, socket)
         signal.sigwait(signals)
-        server.stop(grace=10).wait()
+        server.stop(grace=5).wait()
         socket.unlink(missing_ok=True)
         with writing:
             database.close()  # flushes; the next start has nothing to replay
@@ -99,9 +99,7 @@ def _open(folder: Path) -> Any:
         return call
 
     names = ("get_collection", "create_collection", "rename_collection", "drop_collection")
-    opened = type(
-        "SerialisedLite", (MilvusLite,), {name: serialised(getattr(MilvusLite, name)) for name in names}
-    )
+    opened = type("SerialisedLite", (MilvusLite,), {name: serialised(getattr(MilvusLite, name)) for name in names})
     return opened(str(folder))
 
 
@@ -129,9 +127,7 @@ def _server(database: Any, writing: threading.Lock) -> Any:
                         context.abort(grpc.StatusCode.CANCELLED, "the client has gone")
                     return handler.unary_unary(request, context)
 
-            return grpc.unary_unary_rpc_method_handler(
-                write, handler.request_deserializer, handler.response_serializer
-            )
+            return grpc.unary_unary_rpc_method_handler(write, handler.request_deserializer, handler.response_serializer)
 
     server = grpc.server(
         ThreadPoolExecutor(THREADS, thread_name_prefix="milvus-lite"),

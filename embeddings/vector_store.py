@@ -310,9 +310,7 @@ def _require_own(name: str) -> None:
 def _entity(row: IndexRow, dimension: int) -> dict[str, Any]:
     vector = np.asarray(row.vector, np.float32)
     if vector.shape != (dimension,):
-        raise IndexRefused(
-            f"track {row.track_id}: a vector of shape {vector.shape} instead of ({dimension},)"
-        )
+        raise IndexRefused(f"track {row.track_id}: a vector of shape {vector.shape} instead of ({dimension},)")
     if not np.isfinite(vector).all() or not vector.any():
         raise IndexRefused(f"track {row.track_id}: the vector is zero or not finite")
     _literal(row.track_id)  # what could not be named in an expression could never be deleted
@@ -327,7 +325,5 @@ def _among(ids: Iterable[str]) -> str:
 def _literal(track_id: str) -> str:
     """Return the id as a literal of Milvus's expressions; Lite has no parameters for them."""
     if not 0 < len(track_id.encode("utf-8", "replace")) <= ID_BYTES or not track_id.isprintable():
-        raise IndexRefused(
-            f"{track_id!r} cannot be a track's id: 1 to {ID_BYTES} bytes without control characters"
-        )
+        raise IndexRefused(f"{track_id!r} cannot be a track's id: 1 to {ID_BYTES} bytes without control characters")
     return '"' + track_id.replace("\\", "\\\\").replace('"', '\\"') + '"'

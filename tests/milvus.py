@@ -31,7 +31,11 @@ class LiteServer:
         environment = os.environ | {"NAVEMBED_HOME": str(self.home)}
         with (self.home / "milvus.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, str(MANAGE), "milvus_lite"], env=environment, stderr=log, stdout=log
+                [sys.executable, str(MANAGE), "milvus_lite"],
+                env=environment,
+                stdin=subprocess.PIPE,  # never written to; its end would tell the server that we have died
+                stdout=log,
+                stderr=log,
             )
         if wait:
             self.wait_for_log("Milvus Lite serves")

@@ -14,6 +14,7 @@ from embeddings.errors import IndexRefused
 from embeddings.indexing import vector_store
 from embeddings.models import Embedding, EmbeddingSpace
 from embeddings.projection import is_projected, search_vectors
+from embeddings.spaces import live_space
 from embeddings.vectors import from_bytes
 
 CANDIDATES = 100  # found by projected vectors before they are ranked exactly; recall in docs/performance.md
@@ -44,7 +45,7 @@ def nearest(
     200 tracks can be found. Raises NoLiveSpaceError, IndexRefused (wrong dimension, zero or not finite),
     IndexUnavailable.
     """
-    space = live_space(model)
+    space = _space(model)
     unit = _unit(vector, space.dimension)
     encoder = encoder_class(model)
     approximate = is_projected(encoder, space.dimension)
@@ -63,24 +64,21 @@ def nearest_to_track(model: str, track_id: str, limit: int = 10) -> list[Neighbo
 
 def embedding_of(model: str, track_id: str) -> NDArray[np.float32]:
     """Return a track's live embedding, float32 [dimension]. Raises NotEmbeddedError, NoLiveSpaceError."""
-    space = live_space(model)
+    space = _space(model)
     row = _kept(space).filter(track_id=track_id).values_list("vector", flat=True).first()
     if row is None:
         raise NotEmbeddedError(f"track {track_id} has no {model} embedding")
     return from_bytes(row, encoder_class(model).stored_dtype, space.dimension)
 
 
-def live_space(model: str) -> EmbeddingSpace:
-    """Return the space that search uses. Raises NoLiveSpaceError."""
-    space = EmbeddingSpace.objects.filter(model=model, status=EmbeddingSpace.Status.LIVE).first()
+def _space(model: str) -> EmbeddingSpace:
+    space = live_space(model)
     if space is None:
         raise NoLiveSpaceError(f"nothing has been embedded with {model} yet")
     return space
 
 
-def _ranked_exactly(
-    space: EmbeddingSpace, unit: NDArray[np.float32], candidates: list[str]
-) -> list[Neighbour]:
+def _ranked_exactly(space: EmbeddingSpace, unit: NDArray[np.float32], candidates: list[str]) -> list[Neighbour]:
     dtype = encoder_class(space.model).stored_dtype
     rows = _kept(space).filter(track_id__in=candidates).values_list("track_id", "vector")
     scored = []

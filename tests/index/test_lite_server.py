@@ -112,7 +112,7 @@ def test_a_second_server_waits_and_takes_over(store: VectorStore, milvus: LiteSe
     first = milvus.process
     assert first is not None
     milvus.start(wait=False)
-    milvus.wait_for_log("Another server holds")
+    milvus.wait_for_log("waiting to take over")
     assert store.count(NAME) == 10
     first.terminate()
     assert first.wait(30) == 0

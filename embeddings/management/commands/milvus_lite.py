@@ -8,7 +8,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from embeddings.milvus_lite_server import serve
-from navembed_site.processes import die_with_parent
+from navembed_site.processes import die_with_parent, hold
 
 
 class Command(BaseCommand):
@@ -19,4 +19,5 @@ class Command(BaseCommand):
         if settings.MILVUS_URI:
             raise CommandError("NAVIDROME_MILVUS_URI names a Milvus: no server of our own is needed.")
         die_with_parent()
-        serve(settings.MILVUS_LITE_FOLDER, settings.MILVUS_LITE_SOCKET)
+        with hold("milvus_lite"):
+            serve(settings.MILVUS_LITE_FOLDER, settings.MILVUS_LITE_SOCKET)

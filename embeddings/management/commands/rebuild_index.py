@@ -13,6 +13,7 @@ from embeddings.encoders.registry import MODEL_KEYS
 from embeddings.errors import NavembedError
 from embeddings.indexing import rebuild_index
 from embeddings.models import EmbeddingSpace
+from navembed_site.processes import needed_processes
 
 
 class Command(BaseCommand):
@@ -27,12 +28,12 @@ class Command(BaseCommand):
             spaces = spaces.filter(model=model)
         if not spaces:
             raise CommandError("Nothing has been embedded yet.")
-        for space in spaces:
-            try:
-                sent = self._rebuild(space)
-            except NavembedError as error:
-                raise CommandError(f"{space}: {error}") from error
-            self.stdout.write(f"{space}: {sent} embeddings are in {space.collection}")
+        try:
+            with needed_processes("milvus_lite"):
+                for space in spaces:
+                    self.stdout.write(f"{space}: {self._rebuild(space)} embeddings are in {space.collection}")
+        except NavembedError as error:
+            raise CommandError(str(error)) from error
 
     def _rebuild(self, space: EmbeddingSpace) -> int:
         columns = (
