@@ -15,12 +15,14 @@ TEXT_PART = "tiny-xlm-roberta"
 SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 VOCABULARY = 600
 WORDS = """
-a an and for from in of on some the to with without very slow fast loud quiet soft hard dark bright warm cold happy sad calm
-wild dreamy angry gentle heavy light old new strange simple complex music song tune piece melody harmony rhythm beat bass
-drum drums piano guitar violin cello flute trumpet saxophone organ harp synth synthesizer voice vocal singer choir female
-male acoustic electric electronic ambient classical baroque opera jazz blues rock punk metal folk country soul funk disco
-techno house trance dub reggae hip hop rap pop latin samba tango waltz soundtrack noise drone lo-fi orchestra quartet solo
-live studio instrumental dance party night morning summer winter rain sea road love loss war dream sleep study
+a an and for from in of on some the to with without very slow fast loud quiet soft hard dark bright
+warm cold happy sad calm wild dreamy angry gentle heavy light old new strange simple complex music
+song tune piece melody harmony rhythm beat bass drum drums piano guitar violin cello flute trumpet
+saxophone organ harp synth synthesizer voice vocal singer choir female male acoustic electric
+electronic ambient classical baroque opera jazz blues rock punk metal folk country soul funk disco
+techno house trance dub reggae hip hop rap pop latin samba tango waltz soundtrack noise drone lo-fi
+orchestra quartet solo live studio instrumental dance party night morning summer winter rain sea
+road love loss war dream sleep study
 """
 
 CONFORMER = {
@@ -30,14 +32,20 @@ CONFORMER = {
     "position_embeddings_type": "rotary",
 }
 TRANSFORMER = {"dim": 32, "heads": 2, "dim_head": 16, "ff_mult": 2, "attn_dropout": 0.0, "ff_dropout": 0.0}
-MULAN = {
-    "mulan": {"sr": RATE, "clip_secs": 10, "dim_latent": 512, "decoupled_contrastive_learning": True, "rank_contrast": True},
+MULAN: dict[str, Any] = {
+    "mulan": {
+        "sr": RATE,
+        "clip_secs": 10,
+        "dim_latent": 512,
+        "decoupled_contrastive_learning": True,
+        "rank_contrast": True,
+    },
     "audio_model": {"name": AUDIO_PART, "model_dim": 16, "use_layer_idx": -1},
     "text_model": {"name": TEXT_PART, "model_dim": 16},
     "audio_transformer": {**TRANSFORMER, "tf_depth": 1},
     "text_transformer": {**TRANSFORMER, "tf_depth": 1, "max_seq_len": 128},
 }
-MUQ = {
+MUQ: dict[str, Any] = {
     "label_rate": 25, "num_codebooks": 1, "codebook_dim": 4, "codebook_size": 32, "features": ["melspec_2048"],
     "hop_length": 240, "n_mels": 128, "conv_dim": 4, "encoder_dim": 16, "encoder_depth": 2,
     "stat": {"melspec_2048_mean": 6.768444971712967, "melspec_2048_std": 18.417922652295623},
@@ -47,7 +55,7 @@ XLM_ROBERTA = {
     "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 130,
     "type_vocab_size": 1, "bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2,
 }  # fmt: skip
-MERT = {
+MERT: dict[str, Any] = {
     "architectures": ["MERTModel"], "model_type": "mert_model", "hidden_size": 16, "num_hidden_layers": 24,
     "num_attention_heads": 1, "intermediate_size": 32, "hidden_act": "gelu", "layer_norm_eps": 1e-5,
     "do_stable_layer_norm": True, "feat_extract_norm": "layer", "feat_extract_activation": "gelu",
@@ -56,12 +64,13 @@ MERT = {
     "feature_extractor_cqt": False, "deepnorm": False, "sample_rate": RATE,
 }  # fmt: skip
 MERT_PREPROCESSOR = {
-    "feature_extractor_type": "Wav2Vec2FeatureExtractor", "do_normalize": True, "feature_size": 1, "padding_side": "right",
-    "padding_value": 0, "return_attention_mask": True, "sampling_rate": RATE,
+    "feature_extractor_type": "Wav2Vec2FeatureExtractor", "do_normalize": True, "feature_size": 1,
+    "padding_side": "right", "padding_value": 0, "return_attention_mask": True, "sampling_rate": RATE,
 }  # fmt: skip
-LATENT = {
-    "base_channels": 4, "multipliers_list": [1, 1, 1, 1, 1], "layers_list": [1, 1, 1, 1, 1],
-    "attention_list": [0, 0, 0, 0, 0], "attention_list_encoder": [0, 0, 0, 0, 0], "heads": 1, "cond_channels": 16,
+LATENT: dict[str, Any] = {
+    # No blocks at the highest resolutions, where nearly all the time would go.
+    "base_channels": 4, "multipliers_list": [1] * 5, "layers_list": [1] * 5, "layers_list_encoder": [0, 0, 1, 1, 1],
+    "attention_list": [0] * 5, "attention_list_encoder": [0] * 5, "heads": 1, "cond_channels": 16,
     "bottleneck_base_channels": 32,
 }  # fmt: skip
 
@@ -83,6 +92,7 @@ def make_tiny_checkpoints(folder: Path, *, seed: int = 0) -> dict[str, Path]:
 
 
 def _make_muq(folder: Path) -> None:
+    import torch
     from muq import MuQ
     from muq.muq_mulan.models.mulan import MuLanModel
     from transformers import Wav2Vec2ConformerConfig
@@ -91,14 +101,13 @@ def _make_muq(folder: Path) -> None:
 
     w2v2 = Wav2Vec2ConformerConfig(**CONFORMER, hidden_size=16, num_hidden_layers=2, layerdrop=0.0).to_dict()
     audio_config = {**MUQ, "w2v2_config": {k: v for k, v in w2v2.items() if k not in {"id2label", "label2id"}}}
-    _write_json(folder / "config.json", MULAN)
-    _write_weights(folder / AUDIO_PART, _randomised(MuQ(audio_config)), audio_config)
+    _write_part(folder / AUDIO_PART, audio_config, _randomised(MuQ(audio_config)))
     _write_tokenizer(folder / TEXT_PART)
     audio, text = audio_tower(MULAN, audio_config), text_tower(MULAN, XLM_ROBERTA)
-    _write_weights(folder / TEXT_PART, _randomised(text["text"].model), XLM_ROBERTA)
+    _write_part(folder / TEXT_PART, XLM_ROBERTA, _randomised(text["text"].model))
     mulan = MuLanModel(audio["audio"], text["text"], **MULAN["mulan"])
-    state = {f"mulan.{name}": tensor for name, tensor in _randomised(mulan).state_dict().items()}
-    _save(state, folder / "pytorch_model.bin")
+    # The package reads nothing but safetensors from a folder.
+    _write_part(folder, MULAN, torch.nn.ModuleDict({"mulan": _randomised(mulan)}))
 
 
 def _make_mert(folder: Path) -> None:
@@ -140,7 +149,14 @@ def _randomised(network: Any) -> Any:
 
 def _write_tokenizer(folder: Path) -> None:
     """Train a byte-level tokenizer on a few words: no text is unknown to it."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from tokenizers import (  # type: ignore[import-untyped]
+        Tokenizer,
+        decoders,
+        models,
+        pre_tokenizers,
+        processors,
+        trainers,
+    )
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel()
@@ -152,7 +168,9 @@ def _write_tokenizer(folder: Path) -> None:
         show_progress=False,
     )
     tokenizer.train_from_iterator([WORDS], trainer)
-    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
     names = dict(zip(("bos", "pad", "eos", "unk", "mask"), SPECIAL_TOKENS, strict=True))
@@ -160,13 +178,13 @@ def _write_tokenizer(folder: Path) -> None:
     _write_json(folder / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", **tokens})
 
 
-def _write_weights(folder: Path, network: Any, config: dict[str, Any]) -> None:
-    """Write a part as its own hub repository would have it."""
+def _write_part(folder: Path, config: dict[str, Any], network: Any) -> None:
+    """Write a network as a hub repository has it."""
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
     _write_json(folder / "config.json", config)
-    state = {name: tensor.contiguous().clone() for name, tensor in network.state_dict().items()}
+    state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
 
 

@@ -32,7 +32,7 @@ class AudioFormat(NamedTuple):
 class Item(NamedTuple):
     """A piece of a track that is encoded as a whole. ``index`` counts from 0 within track and model."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
     samples: NDArray[np.float32]
 
 
@@ -155,14 +155,6 @@ class Encoder(ABC):
 
         kind = torch.device(self.device).type
         return torch.autocast(kind, torch.bfloat16, enabled=self.precision == "bfloat16")
-
-    @property
-    def bytes_held(self) -> int:
-        """Bytes of weights in memory now; 0 while not loaded."""
-        if self._network is None:
-            return 0
-        tensors = [*self._network.parameters(), *self._network.buffers()]
-        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
     def embed(self, waveform: Waveform) -> Pooled:
         """Embed one whole waveform [channels, samples] at ``audio.sample_rate``."""
