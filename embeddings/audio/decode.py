@@ -16,6 +16,7 @@ from typing import Any
 
 import av
 import numpy as np
+from numpy.typing import NDArray
 
 from embeddings.audio.summary import AudioSummary
 from embeddings.audio.waveform import Track, Waveform, as_float, sanitise
@@ -95,6 +96,7 @@ class _Source:
         self.digest = hashlib.sha256(f"{self._codec} {context.rate} {context.channels}\n".encode())
         self.rate = 0
         self.speakers: list[str] = []
+        self._packer: Any = None
         self.errors = 0
         self._frames = 0
         self._samples = 0
@@ -146,7 +148,7 @@ class _Source:
         arrays: list[Any] = []
         waiting = 0
         for frame in self.frames(progress):
-            arrays.append(frame.to_ndarray())
+            arrays.append(self._array(frame))
             waiting += frame.samples
             if waiting >= _CHUNK:
                 yield self._joined(arrays)
@@ -186,6 +188,14 @@ class _Source:
         self.rate = frame.sample_rate
         names = [channel.name for channel in frame.layout.channels]
         self.speakers = names if len(names) == channels else [""] * channels
+
+    def _array(self, frame: Any) -> NDArray[np.generic]:
+        # PyAV 18.1 looks for planes until it finds a null pointer, and from 8 on there is none: it crashes.
+        if frame.format.is_planar and len(self.speakers) >= 8:
+            self._packer = self._packer or av.AudioResampler(format=frame.format.packed.name)
+            [frame] = self._packer.resample(frame)
+        samples: NDArray[np.generic] = frame.to_ndarray()
+        return samples
 
     def _joined(self, arrays: list[Any]) -> Waveform:
         samples = np.concatenate(arrays, axis=1)
@@ -227,7 +237,8 @@ def _opened(path: str) -> Iterator[_Source]:
     with container:
         stream = container.streams.best("audio")
         if stream is None:
-            raise AudioError("has no audio stream")
+            found = "an audio stream without sense" if container.streams.audio else "no audio stream"
+            raise AudioError(f"has {found} ({container.format.long_name})")
         if stream.codec_context is None:
             raise AudioError("its audio has a codec that is not known")
         stream.codec_context.thread_type = "NONE"

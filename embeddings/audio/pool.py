@@ -50,6 +50,7 @@ class DecodePool:
     """
 
     def __init__(self, processes: int, *, hang_seconds: float = 120, block_seconds: float = BLOCK_SECONDS) -> None:
+        self.processes = processes
         self._hang_seconds = hang_seconds
         self._block_seconds = block_seconds
         self._closed = False

@@ -139,8 +139,10 @@ def _frames(blocks: Iterable[NDArray[np.float32]], rate: int) -> Iterator[Any]:
     position = 0
     for block in blocks:
         for start in range(0, block.shape[1], CHUNK):
-            chunk = np.ascontiguousarray(block[:, start : start + CHUNK], dtype=np.float32)
-            frame = av.AudioFrame.from_ndarray(chunk, format="fltp", layout=LAYOUTS[chunk.shape[0]])
+            chunk = block[:, start : start + CHUNK].astype(np.float32)
+            # Packed, not planar: PyAV 18.1 reads past the planes of a planar frame of 8 channels.
+            packed = np.ascontiguousarray(chunk.T).reshape(1, -1)
+            frame = av.AudioFrame.from_ndarray(packed, format="flt", layout=LAYOUTS[len(chunk)])
             frame.sample_rate, frame.pts = rate, position
             position += chunk.shape[1]
             yield frame

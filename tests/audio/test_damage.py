@@ -1,0 +1,133 @@
+"""Files of real libraries: what can be heard of them is used, the rest is refused with a reason."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from embeddings.audio.decode import audio_hash, decode
+from embeddings.demo.encode import write_audio
+from embeddings.errors import AudioError, AudioFileMissing
+from tests.audio.conftest import MONO, STEREO, decode_whole
+from tests.audio_files import DAMAGED, tone
+
+
+@pytest.mark.parametrize("name", [name for name, damage in DAMAGED.items() if damage.refused])
+def test_a_hopeless_file_is_refused_for_good_with_its_reason(name: str, tmp_path: Path) -> None:
+    path = DAMAGED[name].make(tmp_path)
+    with pytest.raises(AudioError, match=DAMAGED[name].refused) as refusal:
+        list(decode(str(path), [MONO, STEREO]))
+    assert refusal.value.permanent
+
+
+@pytest.mark.parametrize(
+    ("name", "seconds"),
+    [
+        ("truncated mp3", 6),
+        ("truncated flac", 6),
+        ("truncated wav", 6),
+        ("corrupt middle mp3", 11.7),
+        ("corrupt middle flac", 11.7),
+        ("corrupt middle aac", 11.7),
+        ("corrupt middle vorbis", 10),
+        ("lost middle flac", 9),
+        ("ten hours mp3", 12),
+        ("ten hours flac", 12),
+        ("latin-1 tags", 12),
+        ("latin-1 tags mp4", 12),
+        ("not a number", 3),
+    ],
+)
+def test_what_is_left_of_a_damaged_file_is_decoded(name: str, seconds: float, tmp_path: Path) -> None:
+    _, summary = decode_whole(DAMAGED[name].make(tmp_path))
+    assert summary.audio_seconds == pytest.approx(seconds, abs=0.2)
+
+
+def test_every_damaged_file_is_tested() -> None:
+    assert sum(bool(damage.refused) for damage in DAMAGED.values()) + 13 == len(DAMAGED)
+
+
+def test_a_loss_within_a_flac_shows_in_the_ratio(tmp_path: Path) -> None:
+    _, summary = decode_whole(DAMAGED["lost middle flac"].make(tmp_path))
+    assert (summary.errors, summary.ratio) == (0, pytest.approx(0.75, abs=0.02))
+
+
+def test_damaged_packets_are_counted(tmp_path: Path) -> None:
+    _, summary = decode_whole(DAMAGED["corrupt middle aac"].make(tmp_path))
+    assert summary.errors > 0
+
+
+def test_frames_of_another_format_are_left_out(tmp_path: Path) -> None:
+    write_audio(tmp_path / "one.mp3", tone(6), 44_100)
+    write_audio(tmp_path / "two.mp3", tone(2, 32_000, 1), 32_000)
+    both = (tmp_path / "one.mp3").read_bytes() + (tmp_path / "two.mp3").read_bytes()
+    (tmp_path / "one.mp3").write_bytes(both)
+    _, summary = decode_whole(tmp_path / "one.mp3")
+    assert summary.audio_seconds == pytest.approx(6, abs=0.1)
+    assert summary.errors > 20
+
+
+def test_a_missing_file_may_come_back(tmp_path: Path) -> None:
+    with pytest.raises(AudioFileMissing, match="no such file") as failure:
+        list(decode(str(tmp_path / "gone.mp3"), [MONO]))
+    assert not failure.value.permanent
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_what_is_no_file_is_refused(make: Callable[[Path], None], tmp_path: Path) -> None:
+    make(tmp_path / "album.mp3")
+    with pytest.raises(AudioError, match=r"is a folder|is not a regular file") as refusal:
+        list(decode(str(tmp_path / "album.mp3"), [MONO]))
+    assert refusal.value.permanent
+
+
+@pytest.fixture
+def nobody() -> Iterator[None]:
+    """Without root's rights, which would read every file."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65_534)
+    yield
+    os.seteuid(user)
+
+
+def test_missing_rights_are_passing(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    write_audio(tmp_path / "mine.wav", tone(2), 44_100)
+    (tmp_path / "mine.wav").chmod(0)
+    request.getfixturevalue("nobody")
+    with pytest.raises(AudioError, match="cannot be read now: Permission denied") as failure:
+        list(decode(str(tmp_path / "mine.wav"), [MONO]))
+    assert not failure.value.permanent
+
+
+def test_errors_of_the_storage_are_passing() -> None:
+    with pytest.raises(AudioError, match="cannot be read now: Input/output error") as failure:
+        list(decode("/proc/self/mem", [MONO]))
+    assert not failure.value.permanent
+
+
+def test_names_are_never_taken_for_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("concat:one|two.wav", "sp%02d ace\n.wav", os.fsdecode(b"latin\xe9.wav")):
+        write_audio(tmp_path / "plain.wav", tone(2), 44_100)
+        (tmp_path / "plain.wav").rename(name)
+        assert audio_hash(name)
+
+
+def test_progress_is_reported_for_every_packet(tmp_path: Path) -> None:
+    write_audio(tmp_path / "piece.mp3", tone(5), 44_100)
+    calls: list[None] = []
+    list(decode(str(tmp_path / "piece.mp3"), [MONO], progress=lambda: calls.append(None)))
+    assert len(calls) >= 5 * 44_100 // 1_152
+
+
+def test_a_decoded_block_belongs_to_the_caller(tmp_path: Path) -> None:
+    write_audio(tmp_path / "piece.flac", tone(6), 44_100)
+    blocks = list(decode(str(tmp_path / "piece.flac"), [MONO], block_seconds=2))[:-1]
+    before = np.copy(blocks[0][MONO])
+    blocks[1][MONO][:] = 0
+    np.testing.assert_array_equal(blocks[0][MONO], before)
