@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -84,6 +85,19 @@ class Instance:
             os.kill(pid, signal.SIGKILL)
 
 
+def children(parent: int, word: str = "") -> list[int]:
+    """Living children of ``parent`` whose command line contains ``word``."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            is_child = int((path / "stat").read_text().rpartition(")")[2].split()[1]) == parent
+            if is_child and word in (path / "cmdline").read_text():
+                found.append(int(path.name))
+        except OSError:  # it has just ended
+            continue
+    return found
+
+
 def _environment_of(process: Path) -> bytes:
     try:
         return (process / "environ").read_bytes() + b"\0"
@@ -91,9 +105,19 @@ def _environment_of(process: Path) -> bytes:
         return b""
 
 
+@pytest.fixture(scope="session")
+def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty database of the current schema, to be copied."""
+    home = tmp_path_factory.mktemp("migrated")
+    environment = {**os.environ, "NAVEMBED_HOME": str(home), "DATABASE_URL": ""}
+    subprocess.run([*MANAGE, "migrate", "--verbosity", "0"], env=environment, check=True)
+    return home / "navembed.sqlite3"
+
+
 @pytest.fixture
-def instance(short_tmp: Path) -> Iterator[Instance]:
+def instance(short_tmp: Path, migrated_database: Path) -> Iterator[Instance]:
     (short_tmp / "music").mkdir()
+    shutil.copy(migrated_database, short_tmp)
     first, second = _free_ports()
     made = Instance(
         home=short_tmp,

@@ -1,0 +1,69 @@
+"""Commands that start what they need, with the real Lite server and worker."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+
+import pytest
+from django.conf import settings
+
+from navembed_site import processes
+from navembed_site.processes import ProcessStartError, needed_processes
+from tests.processes.conftest import Instance, children
+
+Eventually = Callable[..., None]
+KEEP = """
+import time
+from navembed_site.processes import needed_processes
+with needed_processes("milvus_lite"):
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_process_runs_inside_the_block_is_shared_and_gone_after_it() -> None:
+    with needed_processes("milvus_lite"):
+        with needed_processes("milvus_lite"):
+            assert len(children(os.getpid(), "milvus_lite")) == 1
+        assert processes.accepts(settings.MILVUS_LITE_SOCKET)
+    assert not processes.programs()["milvus_lite"].is_running
+
+
+def test_killed_process_is_started_again(eventually: Eventually) -> None:
+    with needed_processes("milvus_lite"):
+        [server] = children(os.getpid(), "milvus_lite")
+        os.kill(server, signal.SIGKILL)
+        eventually(lambda: not processes.accepts(settings.MILVUS_LITE_SOCKET))
+        eventually(lambda: processes.accepts(settings.MILVUS_LITE_SOCKET))
+
+
+def test_children_die_with_a_killed_command(instance: Instance, eventually: Eventually) -> None:
+    command = instance.start(code=KEEP)
+    assert command.stdout
+    assert command.stdout.readline() == "ready\n"
+    assert len(instance.pids()) == 2
+    command.kill()
+    eventually(lambda: instance.pids() == set())
+
+
+def test_process_that_ends_at_its_start_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = processes.Program("broken", ("status", "--nonsense"))
+    monkeypatch.setattr(processes, "programs", lambda: {"broken": broken})
+    with (
+        pytest.raises(ProcessStartError, match=r"^broken ended at its start: .* --nonsense"),
+        needed_processes("broken"),
+    ):
+        pass
+
+
+def test_a_configured_milvus_needs_no_server_of_ours(settings: object) -> None:
+    settings.MILVUS_URI = "http://milvus.example:19530"  # type: ignore[attr-defined]
+    with needed_processes("milvus_lite"):
+        assert "milvus_lite" not in processes.programs()
+
+
+def test_each_device_has_an_embedder(settings: object) -> None:
+    settings.DEVICES = ("cuda:0", "cuda:1")  # type: ignore[attr-defined]
+    assert [p.name for p in processes.programs().values() if p.kind == "embedder"] == ["embedder-0", "embedder-1"]
