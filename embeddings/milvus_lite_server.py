@@ -134,6 +134,7 @@ def _server(database: Any, writing: threading.Lock) -> Any:
         interceptors=[OneWriter()],
         options=[
             ("grpc.so_reuseport", 0),
+            ("grpc.http2.max_ping_strikes", 0),  # pymilvus pings oftener than servers allow, and is cut off
             ("grpc.max_receive_message_length", MESSAGE_BYTES),
             ("grpc.max_send_message_length", MESSAGE_BYTES),
         ],

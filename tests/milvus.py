@@ -60,7 +60,8 @@ class LiteServer:
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         self.send(number)
         assert self.process is not None
-        code = self.process.wait(30)
+        with self.process:  # closes its pipe
+            code = self.process.wait(30)
         (self.home / "milvus.log").write_text("")
         return code
 

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -39,8 +40,9 @@ class Command(BaseCommand):
 
 
 def _table(figures: list[IndexFigures]) -> Table:
-    table = Table(title=f"Search index, {figures[0].rows} embeddings each; milliseconds")
-    columns = ("numbers", "searched", "recall@10", "project", "insert", "search", "rank", "brute force")
+    title = f"Search index, {figures[0].rows} embeddings each; milliseconds; brute: NumPy"
+    table = Table(title=title, box=box.SIMPLE, padding=0)
+    columns = ("numbers", "searched", "recall@10", "project", "insert", "search", "rank", "brute")
     table.add_column("model")
     for column in columns:
         table.add_column(column, justify="right")
