@@ -37,7 +37,7 @@ lock: env ## Write the lock anew after a change of requirements/*.txt.
 		--custom-compile-command "make lock" requirements/dev.txt -o $(LOCK)
 
 demo: env ## Embed a synthetic library and show the result; DEMO_EXIT=1 stops there.
-	@NAVEMBED_HOME=var/demo $(BIN)/python manage.py demo
+	@NAVEMBED_HOME=var/demo $(BIN)/python manage.py demo $(if $(DEMO_EXIT),--exit)
 
 serve: env ## Serve your own library; see docs/configuration.md.
 	@$(BIN)/python manage.py serve $(ARGS)

@@ -38,7 +38,8 @@ class ModelProgressInline(admin.TabularInline[ModelProgress, BatchJob]):
     model = ModelProgress
     extra = 0
     can_delete = False
-    fields = readonly_fields = ["model", "space", "total", "succeeded", "failed", "skipped", "rate"]
+    fields = ("model", "space", "total", "succeeded", "failed", "skipped", "rate")
+    readonly_fields = ("model", "space", "total", "succeeded", "failed", "skipped", "rate")
 
     def has_add_permission(self, request: HttpRequest, obj: BatchJob | None = None) -> bool:
         return False

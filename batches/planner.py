@@ -116,7 +116,7 @@ def _end_of_slice(job: BatchJob, spaces: dict[str, EmbeddingSpace]) -> str:
     return str(ids[-1][0]) if ids else ""
 
 
-def _scope(job: BatchJob) -> dict[str, object]:
+def _scope(job: BatchJob) -> dict[str, str | int | bool | None]:
     return {"after": job.planned_until, "library": job.library_id, "prefix": job.path_prefix}
 
 

@@ -188,7 +188,7 @@ class _Pulse:
         self._looked = self._renewed = clock()
 
     def beat(self) -> None:
-        """Raises Interrupted when somebody cancels or the worker is stopped, LaneLost when the lane is not ours any more."""
+        """Raises Interrupted when the job or the worker is to stop, LaneLost when the lane is not ours any more."""
         now = self._clock()
         if now - self._looked >= LOOK_SECONDS:
             self._looked = now

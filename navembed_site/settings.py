@@ -5,13 +5,18 @@ Variables may also stand in ``$NAVEMBED_HOME/navembed.env``; the process environ
 
 import os
 import secrets
+from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import dj_database_url
+import django_stubs_ext
 
 from embeddings.encoders.registry import ENCODERS
 from navembed_site.environment import Environment, read_env_file
+
+django_stubs_ext.monkeypatch()  # ModelAdmin[...] and ModelForm[...] are classes only to the type checker
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -132,8 +137,11 @@ SQLITE_OPTIONS = {
     "init_command": "PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL;",
 }
 DATABASES: dict[str, Any] = {
-    "default": dj_database_url.parse(
-        env.string("DATABASE_URL", f"sqlite:///{NAVEMBED_HOME / 'navembed.sqlite3'}"), conn_max_age=60
+    "default": env.parsed(
+        "DATABASE_URL",
+        f"sqlite:///{NAVEMBED_HOME / 'navembed.sqlite3'}",
+        partial(dj_database_url.parse, conn_max_age=60),
+        "a URL like postgres://user:password@host:5432/name or sqlite:////absolute/path",
     )
 }
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
@@ -179,3 +187,7 @@ LOGGING = {
         "level": "DEBUG" if env.boolean("NAVIDROME_RECOMMENDER_DEBUG") else "INFO",
     },
 }
+
+env.asked.add("NAVEMBED_HOME")
+UNKNOWN_VARIABLES = {name: get_close_matches(name, env.asked, 1) for name in env.unknown("NAVEMBED_")}
+KNOWN_VARIABLES = frozenset(env.asked)

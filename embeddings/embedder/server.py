@@ -23,7 +23,7 @@ from embeddings.embedder.protocol import (
     write_outcome,
 )
 from embeddings.embedder.turns import Turns
-from embeddings.errors import NavembedError
+from embeddings.errors import EmbedderDied, NavembedError
 from embeddings.model_manager import ModelManager
 from embeddings.pipeline import Pipeline
 from embeddings.rows import forget_old_checkpoints
@@ -180,10 +180,16 @@ class _Handler(BaseHTTPRequestHandler):
                 )
             except NavembedError as error:
                 write_frame(stream, {"event": "error", **error_to_json(error)})
+            except OSError:
+                raise
+            except Exception as error:
+                logger.exception("a chunk of %d tracks failed", len(requests))
+                broken = EmbedderDied(f"the embedder failed with {type(error).__name__}: {error}")
+                write_frame(stream, {"event": "error", **error_to_json(broken)})
             finally:
                 events.close()
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  (the base class's name)
         logger.debug(format, *args)
 
     def address_string(self) -> str:

@@ -1,0 +1,138 @@
+"""What the demo does besides serving: start a job as the panel does, follow it, judge and show the result."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+
+from batches.models import TrackResult
+from batches.status import library_status
+from embeddings.demo.library import DemoLibrary
+from embeddings.encoders.registry import ENCODERS, MODEL_KEYS
+from embeddings.models import Track
+from embeddings.search.neighbours import Neighbour, nearest_to_track
+
+TERMINAL = {"completed", "completed_with_errors", "cancelled", "failed"}
+NEIGHBOURS = 3
+
+
+def run_job(address: str, console: Console) -> dict[str, Any]:
+    """Start a job with all models over HTTP and show its progress; returns the last progress reply."""
+    body = {"models": list(MODEL_KEYS), "clearExisting": True}
+    console.print(f"POST {address}/batch/start {json.dumps(body)}")
+    console.print(_call(f"{address}/batch/start", body))
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(40),
+        TextColumn("{task.percentage:3.0f} % {task.fields[now]}"),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("embedding", total=100, now="")
+        for reply in _polls(address):
+            tracks = f"{reply['processed_tracks']}/{reply['total_tracks']} tracks"
+            bar.update(task, completed=reply["progress_percent"], now=f"{tracks} {_now(reply)}")
+    return reply
+
+
+def _polls(address: str) -> Iterator[dict[str, Any]]:
+    while True:
+        reply = _call(f"{address}/batch/progress")
+        yield reply
+        if reply["status"] in TERMINAL:
+            return
+        time.sleep(1)
+
+
+def _now(reply: dict[str, Any]) -> str:
+    parts = [reply["message"] or reply["current_track"] or ""]
+    if reply["estimated_completion"]:
+        parts.append(f"about {max(0, reply['estimated_completion'] - time.time()):.0f} s left")
+    return ", ".join(filter(None, parts))
+
+
+def _call(url: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    data = json.dumps(body).encode() if body is not None else None
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})  # noqa: S310  (our own address)
+    with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310
+        reply: dict[str, Any] = json.load(response)
+    return reply
+
+
+def judge(library: DemoLibrary, end: dict[str, Any]) -> list[str]:
+    """Return what did not hold; empty when the demo shows what it should."""
+    problems = []
+    status = library_status(ask_milvus=True)
+    if end["status"] != "completed_with_errors":
+        problems.append(f"the job ended as {end['status']}, one damaged file should make it completed_with_errors")
+    if status["playable"] != library.tracks:
+        problems.append(f"{status['playable']} tracks are playable instead of {library.tracks}")
+    for model, counts in status["models"].items():
+        good = library.tracks - 1
+        wanted = {"embedded": good, "missing": 0, "failed": 1, "orphaned": 0, "indexed": good, "in_milvus": good}
+        problems += [f"{model}: {key} is {counts[key]} instead of {n}" for key, n in wanted.items() if counts[key] != n]
+        problems += _twins_apart(model, library)
+    failed = set(TrackResult.objects.filter(status="failed").values_list("track_id", flat=True))
+    if failed != {library.damaged}:
+        problems.append(f"failed tracks are {sorted(failed)} instead of the damaged one")
+    return problems
+
+
+def _twins_apart(model: str, library: DemoLibrary) -> list[str]:
+    one, other = library.twins
+    pairs = ((one, other), (other, one))
+    return [
+        f"{model}: {wanted} is not the nearest neighbour of its twin {track}"
+        for track, wanted in pairs
+        if [n.track_id for n in nearest_to_track(model, track, 1)] != [wanted]
+    ]
+
+
+def show_summary(library: DemoLibrary, console: Console) -> None:
+    """Print vectors per model, what failed, and the neighbours of three tracks."""
+    status = library_status()
+    table = Table("model", "vectors", "dimension", "failed", "in Milvus", title="Embedded")
+    for encoder in ENCODERS:
+        counts = status["models"][encoder.key]
+        dimension = len(_vector_of(encoder.key, library.twins[0]))
+        table.add_row(encoder.label, *map(str, (counts["embedded"], dimension, counts["failed"], counts["indexed"])))
+    console.print(table)
+    for result in TrackResult.objects.filter(status="failed", job__finished_at__isnull=False).select_related("track"):
+        console.print(f"failed: {result.track.path} ({result.model}): {result.error_message}", highlight=False)
+    for track_id in _three_tracks(library):
+        _show_neighbours(track_id, console)
+    console.print("These weights are tiny and random: neighbours only show that the machinery works, not taste.")
+
+
+def _three_tracks(library: DemoLibrary) -> list[str]:
+    others = Track.objects.filter(playable=True).exclude(id__in=[*library.twins, library.damaged]).order_by("id")
+    return [library.twins[0], *others.values_list("id", flat=True)[:2]]
+
+
+def _show_neighbours(track_id: str, console: Console) -> None:
+    table = Table("rank", *MODEL_KEYS, title=f"Nearest to {_name(track_id)}", title_justify="left")
+    columns = [nearest_to_track(model, track_id, NEIGHBOURS) for model in MODEL_KEYS]
+    for rank, row in enumerate(zip(*columns, strict=True), start=1):
+        table.add_row(str(rank), *(_cell(neighbour) for neighbour in row))
+    console.print(table)
+
+
+def _cell(neighbour: Neighbour) -> str:
+    return f"{_name(neighbour.track_id)}  {neighbour.score:.4f}"
+
+
+def _name(track_id: str) -> str:
+    track = Track.objects.get(pk=track_id)
+    return f"{track} ({track.path.rsplit('.', 1)[-1]})"
+
+
+def _vector_of(model: str, track_id: str) -> Any:
+    from embeddings.search.neighbours import embedding_of
+
+    return embedding_of(model, track_id)
