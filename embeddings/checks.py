@@ -22,6 +22,9 @@ DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 def check_environment(**_: Any) -> list[CheckMessage]:
     """Report the values that settings.py could not use, and names that it does not know."""
     messages: list[CheckMessage] = [Error(text, id="navembed.E001") for text in settings.ENVIRONMENT_PROBLEMS]
+    for name, near in settings.UNKNOWN_VARIABLES.items():
+        guess = f"Did you mean {near[0]}?" if near else "docs/configuration.md lists those that exist."
+        messages.append(checks.Warning(f"{name} is not a variable of navembed.", hint=guess, id="navembed.W002"))
     if settings.STUBS_REQUESTED:
         messages.append(
             checks.Warning(
@@ -67,6 +70,14 @@ def check_devices(**_: Any) -> list[CheckMessage]:
         for device in settings.DEVICES
         if not DEVICE.fullmatch(device)
     ]
+
+
+@register
+def check_database(**_: Any) -> list[CheckMessage]:
+    engine = settings.DATABASES["default"]["ENGINE"].rpartition(".")[2]
+    if engine in {"sqlite3", "postgresql"}:
+        return []
+    return [Error(f"DATABASE_URL names {engine}; it must be sqlite or postgres.", id="navembed.E005")]
 
 
 def library_problems() -> list[CheckMessage]:

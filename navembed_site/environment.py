@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 TRUE = {"1", "true", "yes", "on"}
 FALSE = {"0", "false", "no", "off", ""}
+Parsed = TypeVar("Parsed")
 
 
 def read_env_file(path: Path) -> dict[str, str]:
@@ -28,8 +30,14 @@ class Environment:
 
     values: Mapping[str, str]
     problems: list[str] = field(default_factory=list)
+    asked: set[str] = field(default_factory=set)
+
+    def unknown(self, prefix: str) -> list[str]:
+        """Names with ``prefix`` that nothing has asked for: mistyped ones, most likely."""
+        return sorted(name for name in self.values if name.startswith(prefix) and name not in self.asked)
 
     def string(self, name: str, default: str = "") -> str:
+        self.asked.add(name)
         return self.values.get(name, "").strip() or default
 
     def choice(self, name: str, choices: tuple[str, ...], default: str) -> str:
@@ -40,6 +48,7 @@ class Environment:
         return default
 
     def boolean(self, name: str, default: bool = False) -> bool:
+        self.asked.add(name)
         value = self.values.get(name)
         if value is None:
             return default
@@ -73,6 +82,14 @@ class Environment:
     def folder(self, name: str, default: Path) -> Path:
         """Like ``path``, never None."""
         return self.path(name) or default
+
+    def parsed(self, name: str, default: str, parse: Callable[[str], Parsed], wanted: str) -> Parsed:
+        """What ``parse`` makes of the value; it raises ValueError for a wrong one, which may hold a secret."""
+        try:
+            return parse(self.string(name, default))
+        except ValueError:
+            self.problems.append(f"{name} is not usable; it must be {wanted}.")
+            return parse(default)
 
     def strings(self, name: str, default: tuple[str, ...] = ()) -> tuple[str, ...]:
         """Comma-separated values."""

@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import dj_database_url
 import django_stubs_ext
@@ -139,7 +140,7 @@ SQLITE_OPTIONS = {
 DATABASES: dict[str, Any] = {
     "default": env.parsed(
         "DATABASE_URL",
-        f"sqlite:///{NAVEMBED_HOME / 'navembed.sqlite3'}",
+        f"sqlite:///{quote(str(NAVEMBED_HOME / 'navembed.sqlite3'))}",
         partial(dj_database_url.parse, conn_max_age=60),
         "a URL like postgres://user:password@host:5432/name or sqlite:////absolute/path",
     )

@@ -25,5 +25,6 @@ os.environ.update(
 from navembed_site.settings import *  # noqa: E402, F403
 from navembed_site.settings import DATABASES  # noqa: E402
 
+UNKNOWN_VARIABLES: dict[str, list[str]] = {}  # NAVEMBED_TEST_… are ours
 DATABASES["default"]["TEST"] = {"NAME": DATABASES["default"]["NAME"]}
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

@@ -1,0 +1,93 @@
+"""System checks: every wrong setting is named."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.checks import CheckMessage
+from django.core.management.base import SystemCheckError
+
+from embeddings import checks
+
+
+def texts(messages: list[CheckMessage]) -> str:
+    return "\n".join(message.msg for message in messages)
+
+
+def test_settings_of_the_tests_are_right() -> None:
+    found = [checks.check_environment(), checks.check_python(), checks.check_socket_paths()]
+    assert [*found, checks.check_devices(), checks.check_database()] == [[]] * 5
+
+
+def test_problem_of_the_environment_is_an_error(settings: Any) -> None:
+    settings.ENVIRONMENT_PROBLEMS = ["NAVEMBED_X is wrong."]
+    [message] = checks.check_environment()
+    assert (message.msg, message.is_serious()) == ("NAVEMBED_X is wrong.", True)
+
+
+def test_stubs_are_a_warning(settings: Any) -> None:
+    settings.STUBS_REQUESTED = True
+    [message] = checks.check_environment()
+    assert "TEXT_EMBEDDING_USE_STUBS" in message.msg
+    assert not message.is_serious()
+
+
+def test_mistyped_variable_gets_the_nearest_name(settings: Any) -> None:
+    settings.UNKNOWN_VARIABLES = {"NAVEMBED_BLIND": ["NAVEMBED_BIND"]}
+    [message] = checks.check_environment()
+    assert message.hint == "Did you mean NAVEMBED_BIND?"
+    assert not message.is_serious()
+
+
+def test_home_too_deep_for_a_unix_socket_is_an_error(settings: Any) -> None:
+    settings.NAVEMBED_HOME = Path("/", "x" * 90)
+    settings.EMBEDDER_SOCKET = settings.NAVEMBED_HOME / "embedder.sock"
+    assert "NAVEMBED_HOME" in texts(checks.check_socket_paths())
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:1", "mps"])
+def test_device_is_accepted(settings: Any, device: str) -> None:
+    settings.DEVICES = (device,)
+    assert checks.check_devices() == []
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "cpu:0"])
+def test_unknown_device_is_an_error(settings: Any, device: str) -> None:
+    settings.DEVICES = ("cpu", device)
+    assert f"TEXT_EMBEDDING_DEVICE names {device!r}" in texts(checks.check_devices())
+
+
+def test_other_databases_are_an_error(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(settings.DATABASES["default"], "ENGINE", "django.db.backends.mysql")
+    assert "DATABASE_URL names mysql" in texts(checks.check_database())
+
+
+def test_library_must_be_named(settings: Any) -> None:
+    settings.LIBRARY, settings.NAVIDROME_DB_PATH = "navidrome", None
+    assert texts(checks.library_problems()).startswith("NAVIDROME_DB_PATH is not set")
+
+
+def test_library_must_be_a_file(settings: Any, tmp_path: Path) -> None:
+    settings.LIBRARY, settings.NAVIDROME_DB_PATH = "navidrome", tmp_path
+    assert texts(checks.library_problems()).startswith(f"NAVIDROME_DB_PATH is {str(tmp_path)!r}; it must name")
+
+
+def test_folder_of_music_must_exist(settings: Any, tmp_path: Path) -> None:
+    settings.LIBRARY, settings.NAVIDROME_MUSIC_ROOT = "folder", tmp_path / "none"
+    assert "NAVIDROME_MUSIC_ROOT" in texts(checks.library_problems())
+    assert "does not exist" in texts(checks.library_problems())
+
+
+def test_unreadable_library_is_an_error(settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may read everything
+    settings.LIBRARY, settings.NAVIDROME_MUSIC_ROOT = "folder", tmp_path
+    assert "may not read" in texts(checks.library_problems())
+
+
+def test_command_that_needs_the_library_stops_with_the_sentence(settings: Any) -> None:
+    settings.LIBRARY, settings.NAVIDROME_DB_PATH = "navidrome", None
+    with pytest.raises(SystemCheckError, match="NAVIDROME_DB_PATH is not set"):
+        checks.require_library()
