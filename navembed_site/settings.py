@@ -72,6 +72,9 @@ BIND = env.string("NAVEMBED_BIND", "127.0.0.1")
 PORT = env.integer("NAVIDROME_RECOMMENDER_PORT", 9002, low=1, high=65535)
 TEXT_PORT = env.integer("TEXT_EMBEDDING_PORT", 9003, low=1, high=65535)
 ALLOWED_HOSTS = [*env.strings("NAVEMBED_ALLOWED_HOSTS"), "localhost", "127.0.0.1", "[::1]"]
+CSRF_TRUSTED_ORIGINS = [
+    origin if "://" in origin else f"https://{origin}" for origin in env.strings("NAVEMBED_TRUSTED_ORIGINS")
+]
 DATA_UPLOAD_MAX_MEMORY_SIZE = 16 * 2**20
 
 # Django.
