@@ -75,8 +75,11 @@ class FolderLibrary:
                 linked.sort(reverse=True)
                 real.append(linked.pop())
             for entry in self._entries(real.pop(), seen):
-                if Path(entry.path).is_dir():
-                    (linked if entry.is_symlink() else real).append(entry.path)
+                # Only links cost a look at the disk, and one that leads to itself must not raise.
+                if entry.is_dir(follow_symlinks=False):
+                    real.append(entry.path)
+                elif entry.is_symlink() and Path(entry.path).is_dir():
+                    linked.append(entry.path)
                 elif entry.name.lower().endswith(SUFFIXES):
                     yield os.fsencode(entry.path)[prefix:]
 

@@ -43,9 +43,9 @@ class LibraryFolder:
             return None
         prefix = self.stated.rstrip("/") + "/"
         for base in self.bases:
-            full = os.path.normpath(Path(base, path))
+            full = os.path.normpath(path if path.startswith("/") else f"{base.rstrip('/')}/{path}")
             if full.startswith(prefix) and full != prefix:
-                return str(Path(self.root, full.removeprefix(prefix)))
+                return f"{self.root.rstrip('/')}/{full.removeprefix(prefix)}"
         return None
 
 

@@ -112,6 +112,12 @@ def test_a_relative_library_folder_lies_beside_the_database(tmp_path: Path) -> N
     assert paths_of(database) == {"a": str(tmp_path / "music" / "x.mp3")}
 
 
+@pytest.mark.parametrize(("stated", "expected"), [("/", "/a/x.mp3"), ("/music/", "/music/a/x.mp3")])
+def test_slashes_at_the_end_of_a_library_folder_do_not_matter(tmp_path: Path, stated: str, expected: str) -> None:
+    database = navidrome_with(tmp_path, {"id": "a", "path": "a/x.mp3"}, libraries={1: stated})
+    assert paths_of(database) == {"a": expected}
+
+
 def test_absolute_paths_of_old_versions_follow_the_path_map(tmp_path: Path) -> None:
     database = navidrome_with(tmp_path, {"id": "a", "path": "/music/b/x.mp3"}, version="0.54")
     assert paths_of(database, music_root=Path("/nas")) == {"a": "/nas/b/x.mp3"}
