@@ -7,7 +7,6 @@ the whole is judged at the end. Declared durations are reported, never believed.
 from __future__ import annotations
 
 import hashlib
-import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,15 +17,13 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from embeddings.audio.summary import AudioSummary
-from embeddings.audio.waveform import Track, Waveform, as_float, sanitise
-from embeddings.encoders.base import AudioFormat
+from embeddings.audio.summary import BLOCK_SECONDS, AudioSummary
+from embeddings.audio.waveform import Track, as_float, sanitise
+from embeddings.encoders.base import AudioFormat, Waveform
 from embeddings.errors import AudioError, AudioFileMissing
 
 __all__ = ["AudioSummary", "Block", "audio_hash", "decode"]
 
-BLOCK_SECONDS = 120.0
-"""A block of 24 kHz mono and 44.1 kHz stereo then takes 54 MB."""
 SHORTEST_SECONDS = 1.0
 COMPLETE = 0.98
 """Below this share of the declared length we look whether the storage, not the file, is to blame."""
@@ -60,8 +57,8 @@ def decode(
             damaged (permanent). Files are judged at their end: blocks may have been yielded before.
     """
     if any(wanted.channels not in (1, 2) for wanted in formats):
-        raise ValueError("only mono and stereo can be asked for")
-    with _opened(path) as source:
+        raise ValueError(f"only mono and stereo can be asked for, not {formats}")
+    with _opened(path, progress) as source:
         yield from _blocks(source, formats, block_seconds, progress)
     summary, verdict = source.summary(), source.verdict()
     if verdict or source.errors or summary.ratio < COMPLETE:
@@ -76,7 +73,7 @@ def audio_hash(path: str, *, progress: Progress = lambda: None) -> str:
 
     It stays the same when tags are edited. Raises as ``decode`` does, but judges no audio.
     """
-    with _opened(path) as source:
+    with _opened(path, progress) as source:
         for _ in source.packets():
             progress()
     if source.errors:
@@ -226,13 +223,13 @@ def _blocks(
 
 
 @contextmanager
-def _opened(path: str) -> Iterator[_Source]:
+def _opened(path: str, progress: Progress) -> Iterator[_Source]:
     _look_at(path)
     try:
         # "file:" keeps a name like "concat:x" a name; the whitelist keeps playlists named .mp3 off the network.
         container = av.open(f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="replace")
     except (av.FFmpegError, OSError, ValueError) as error:
-        _read_through(path, lambda: None)
+        _read_through(path, progress)
         raise AudioError(f"not a readable audio file: {getattr(error, 'strerror', error)}") from error
     with container:
         stream = container.streams.best("audio")
@@ -278,6 +275,5 @@ def _look_at(path: str) -> None:
 def _read_through(path: str, progress: Progress) -> None:
     """Raise if the storage fails: FFmpeg reports lost blocks like damage, or as the file's end."""
     with _storage(), Path(path).open("rb", buffering=0) as file:
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
         while file.read(1 << 20):
             progress()

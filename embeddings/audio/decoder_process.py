@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 HEARTBEAT_SECONDS = 0.5
 _PR_SET_PDEATHSIG = 1
 
+Handler = Callable[[dict[str, Any]], dict[str, Any]]
+
 
 class _Stopped(Exception):
     """The parent does not want the rest."""
@@ -59,30 +61,30 @@ class _Server:
         from embeddings.audio import decode  # noqa: F401  (slow: before we say that we are ready)
 
         self._answer({"ready": True})
-        handlers: dict[str, Callable[[dict[str, Any]], None]] = {"decode": self._decode, "hash": self._hash}
+        handlers: dict[str, Handler] = {"decode": self._decode, "hash": self._hash}
         while True:
             request = self._request()
             handler = handlers.get(request["do"])
             if handler is not None:  # a "stop" may arrive just after the end
-                self._run(handler, request)
+                answer = self._run(handler, request)
+                os.ftruncate(self._memory, 0)
+                self._answer(answer)
 
-    def _run(self, handler: Callable[[dict[str, Any]], None], request: dict[str, Any]) -> None:
+    def _run(self, handler: Handler, request: dict[str, Any]) -> dict[str, Any]:
         from embeddings.errors import AudioError
 
         try:
-            handler(request)
+            return handler(request)
         except _Stopped:
-            self._answer({"stopped": True})
+            return {"stopped": True}
         except AudioError as error:
-            self._answer({"error": type(error).__name__, "message": str(error), "permanent": error.permanent})
+            return {"error": type(error).__name__, "message": str(error), "permanent": error.permanent}
         except Exception as error:
             traceback.print_exc()
             message = f"the decoder failed: {type(error).__name__}: {error}"
-            self._answer({"error": "AudioError", "message": message, "permanent": False})
-        finally:
-            os.ftruncate(self._memory, 0)
+            return {"error": "AudioError", "message": message, "permanent": False}
 
-    def _decode(self, request: dict[str, Any]) -> None:
+    def _decode(self, request: dict[str, Any]) -> dict[str, Any]:
         from embeddings.audio.decode import AudioSummary, decode
         from embeddings.encoders.base import AudioFormat
 
@@ -90,19 +92,19 @@ class _Server:
         seconds = request["block_seconds"]
         for part in decode(request["path"], formats, block_seconds=seconds, progress=self._progress):
             if isinstance(part, AudioSummary):
-                self._answer({"summary": asdict(part)})
-                return
+                return {"summary": asdict(part)}
             offset = 0
             for waveform in part.values():
                 offset = self._write(waveform, offset)
             self._answer({"block": [[*wanted, part[wanted].shape[1]] for wanted in part]})
             if self._request()["do"] == "stop":
                 raise _Stopped
+        raise AssertionError("decode ends with a summary")
 
-    def _hash(self, request: dict[str, Any]) -> None:
+    def _hash(self, request: dict[str, Any]) -> dict[str, Any]:
         from embeddings.audio.decode import audio_hash
 
-        self._answer({"hash": audio_hash(request["path"], progress=self._progress)})
+        return {"hash": audio_hash(request["path"], progress=self._progress)}
 
     def _write(self, waveform: NDArray[np.float32], offset: int) -> int:
         rest = waveform.reshape(-1).view("uint8").data

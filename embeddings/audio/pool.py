@@ -22,14 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embeddings import errors
-from embeddings.audio.summary import AudioSummary
+from embeddings.audio.summary import BLOCK_SECONDS, AudioSummary
 from embeddings.encoders.base import AudioFormat
 from embeddings.errors import AudioError, DecoderDied
 
 __all__ = ["AudioBlock", "AudioSummary", "DecodePool"]
 
-BLOCK_SECONDS = 120.0
-"""A block of 24 kHz mono and 44.1 kHz stereo then takes 54 MB, in the child, in its memory file and with us."""
 START_SECONDS = 60.0
 """What a child may take to import its libraries on a machine under load."""
 

@@ -1,13 +1,16 @@
-"""What a decoded file turned out to be; apart, so that the pool's parent need not import the decoder."""
+"""What both sides of the process border know, so that the pool's parent need not import the decoder."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+BLOCK_SECONDS = 120.0
+"""A block of 24 kHz mono and 44.1 kHz stereo then takes 54 MB: in the child, its memory file and the parent."""
+
 
 @dataclass(frozen=True, slots=True)
 class AudioSummary:
-    """Comes after a file's last block."""
+    """What a decoded file turned out to be; comes after its last block."""
 
     audio_seconds: float
     declared_seconds: float

@@ -10,9 +10,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from embeddings.encoders.base import AudioFormat
-
-Waveform = NDArray[np.float32]
+from embeddings.encoders.base import AudioFormat, Waveform
 
 LOUDEST = 65_536.0
 """Samples beyond ±1 are real (lossy decoders overshoot, float files may be scaled as integers); beyond this

@@ -20,7 +20,11 @@ def decode_whole(path: Path, formats: Sequence[AudioFormat] = (MONO,), block_sec
     """All blocks joined, and the summary."""
     *blocks, summary = decode(str(path), formats, block_seconds=block_seconds)
     assert isinstance(summary, AudioSummary)
-    return {wanted: np.concatenate([block[wanted] for block in blocks], axis=1) for wanted in formats}, summary
+    whole = {
+        wanted: np.concatenate([block[wanted] for block in blocks if isinstance(block, dict)], axis=1)
+        for wanted in formats
+    }
+    return whole, summary
 
 
 def likeness(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:

@@ -53,7 +53,8 @@ def test_every_damaged_file_is_tested() -> None:
 
 def test_a_loss_within_a_flac_shows_in_the_ratio(tmp_path: Path) -> None:
     _, summary = decode_whole(DAMAGED["lost middle flac"].make(tmp_path))
-    assert (summary.errors, summary.ratio) == (0, pytest.approx(0.75, abs=0.02))
+    assert summary.errors == 0
+    assert summary.ratio == pytest.approx(0.75, abs=0.02)
 
 
 def test_damaged_packets_are_counted(tmp_path: Path) -> None:
@@ -127,7 +128,8 @@ def test_progress_is_reported_for_every_packet(tmp_path: Path) -> None:
 
 def test_a_decoded_block_belongs_to_the_caller(tmp_path: Path) -> None:
     write_audio(tmp_path / "piece.flac", tone(6), 44_100)
-    blocks = list(decode(str(tmp_path / "piece.flac"), [MONO], block_seconds=2))[:-1]
-    before = np.copy(blocks[0][MONO])
-    blocks[1][MONO][:] = 0
-    np.testing.assert_array_equal(blocks[0][MONO], before)
+    parts = decode(str(tmp_path / "piece.flac"), [MONO], block_seconds=2)
+    first, second, *_ = [part[MONO] for part in parts if isinstance(part, dict)]
+    before = first.copy()
+    second[:] = 0
+    np.testing.assert_array_equal(first, before)

@@ -27,7 +27,7 @@ def test_a_format_comes_back_as_it_was_written(suffix: str, channels: int, tmp_p
 
 @pytest.mark.parametrize("suffix", [suffix for suffix, form in FORMATS.items() if form.lossless])
 def test_a_lossless_format_keeps_every_sample(suffix: str, tmp_path: Path) -> None:
-    piece = np.round(tone(2) * 32_768).astype(np.float32) / 32_768
+    piece = (np.round(tone(2) * 32_768) / 32_768).astype(np.float32)
     write_audio(tmp_path / f"piece{suffix}", piece, 44_100)
     waveforms, _ = decode_whole(tmp_path / f"piece{suffix}", [STEREO])
     np.testing.assert_array_equal(waveforms[STEREO], piece)
