@@ -49,7 +49,9 @@ class EmbeddingSpace(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["model"], condition=Q(status="live"), name="one_live_space_per_model"),
-            models.UniqueConstraint(fields=["model"], condition=Q(status="building"), name="one_building_space_per_model"),
+            models.UniqueConstraint(
+                fields=["model"], condition=Q(status="building"), name="one_building_space_per_model"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -76,7 +78,9 @@ class Embedding(models.Model):
     audio_seconds = models.FloatField()
     size = models.BigIntegerField()
     mtime = models.CharField(max_length=64)
-    audio_hash = models.CharField(max_length=64, help_text="SHA-256 over the audio stream's packets; tags do not matter.")
+    audio_hash = models.CharField(
+        max_length=64, help_text="SHA-256 over the audio stream's packets; tags do not matter."
+    )
     index_state = models.CharField(max_length=8, choices=IndexState, default=IndexState.PENDING)
     updated_at = models.DateTimeField(auto_now=True)
     # Last, so that SQLite reads the columns before it without the pages of the vector.
