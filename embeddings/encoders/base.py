@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -93,6 +93,8 @@ class Encoder(ABC):
     """Cost of one second of audio, to weigh chunks until a rate has been measured."""
     batch_size: ClassVar[int]
     """Most items in a batch; the model manager halves it when memory runs out."""
+    reduced_precision: ClassVar[str] = "bfloat16"
+    """What a GPU computes in; must keep a cosine of 0.999 to float32."""
 
     def __init__(self, source: str, device: str) -> None:
         self.source = source
@@ -140,21 +142,23 @@ class Encoder(ABC):
 
     @cached_property
     def precision(self) -> str:
-        """``bfloat16`` where the GPU computes with it in hardware, else ``float32``."""
+        """``reduced_precision`` where the GPU has bfloat16 in hardware, else ``float32``."""
         import torch
 
         device = torch.device(self.device)
         if device.type != "cuda":
             return "float32"
         with torch.cuda.device(device):
-            return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+            has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        return self.reduced_precision if has_bfloat16 else "float32"
 
     def _autocast(self) -> AbstractContextManager[Any]:
         """Return a context in which torch computes in ``precision``; weights stay float32."""
         import torch
 
-        kind = torch.device(self.device).type
-        return torch.autocast(kind, torch.bfloat16, enabled=self.precision == "bfloat16")
+        if self.precision == "float32":
+            return nullcontext()
+        return torch.autocast(torch.device(self.device).type, getattr(torch, self.precision))
 
     def embed(self, waveform: Waveform) -> Pooled:
         """Embed one whole waveform [channels, samples] at ``audio.sample_rate``."""

@@ -16,7 +16,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from embeddings.encoders.base import AudioFormat, Description, Encoder, Item, Pooled, Segmenter, Waveform
-from embeddings.encoders.weights import Checkpoint, find_checkpoint, load_strictly, read_tensors, sha256
+from embeddings.encoders.weights import Checkpoint, find_checkpoint, load_strictly, read_tensors, sha256, unfilled
 from embeddings.errors import WeightsUnusable
 from embeddings.pooling import Matrix, enrich_slabs
 from embeddings.windows import Backlog
@@ -121,6 +121,9 @@ class LatentEncoder(Encoder):
     published_dimension: ClassVar[int] = 576
     teraflop_per_second: ClassVar[float] = 0.084
     batch_size: ClassVar[int] = 32
+    # As the package itself does. In bfloat16 the cosine to float32 fell to 0.996 with random weights, in float16 to
+    # 0.9999.
+    reduced_precision: ClassVar[str] = "float16"
 
     def segmenter(self) -> Segmenter:
         return LatentSegmenter()
@@ -146,7 +149,8 @@ class LatentEncoder(Encoder):
     def _load(self) -> Any:
         checkpoint = find_checkpoint(self.source)
         weights = checkpoint.path(*WEIGHT_FILES)
-        network = build_network(_overrides(checkpoint))
+        with unfilled():
+            network = build_network(_overrides(checkpoint))
         load_strictly(network, read_tensors(weights, prefix="encoder.", within="gen_state_dict"), weights)
         return network.to(self.device).eval().requires_grad_(False)
 
@@ -159,6 +163,8 @@ class LatentEncoder(Encoder):
             frames = waves if waves.ndim == 3 else waves.unfold(-1, FRAME, HOP)
             spectrogram = _spectrogram(frames)
             with self._autocast():
+                latents = self._network(spectrogram)
+            if self.precision == "float16" and not latents.isfinite().all():  # a value beyond 65,504
                 latents = self._network(spectrogram)
             rows: NDArray[np.float32] = (latents.float() / SIGMA_RESCALE).cpu().numpy()
         return rows.reshape(len(items), CHANNELS, *rows.shape[1:])

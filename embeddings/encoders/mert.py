@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embeddings.encoders.base import AudioFormat, Description, Encoder, Item, Pooled, Segmenter, Waveform
-from embeddings.encoders.weights import Checkpoint, find_checkpoint, load_strictly, read_tensors, sha256
+from embeddings.encoders.weights import Checkpoint, find_checkpoint, load_strictly, read_tensors, sha256, unfilled
 from embeddings.errors import WeightsUnusable
 from embeddings.pooling import enrich
 from embeddings.projection import SEARCH_DIMENSION, SEED
@@ -100,7 +100,9 @@ class MertEncoder(Encoder):
 
         checkpoint = find_checkpoint(self.source)
         self._normalize = _normalizes(checkpoint)
-        network = HubertModel(HubertConfig(**_architecture(checkpoint), apply_spec_augment=False, mask_time_prob=0.0))
+        config = HubertConfig(**_architecture(checkpoint), apply_spec_augment=False, mask_time_prob=0.0)
+        with unfilled():
+            network = HubertModel(config)
         weights = checkpoint.path(*WEIGHT_FILES)
         tensors = {_present_name(key): tensor for key, tensor in read_tensors(weights).items()}
         load_strictly(network, tensors, weights, unneeded=TRAINING_ONLY)

@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 
 from embeddings.encoders.base import AudioFormat, Description, Encoder, Item, Pooled, Segmenter, Waveform
 from embeddings.encoders.muq_network import DROPPED, audio_tower
-from embeddings.encoders.weights import Checkpoint, find_checkpoint, find_part, load_strictly, read_tensors, sha256
+from embeddings.encoders.weights import (
+    Checkpoint,
+    find_checkpoint,
+    find_part,
+    load_strictly,
+    read_tensors,
+    sha256,
+    unfilled,
+)
 from embeddings.errors import WeightsUnusable
 from embeddings.pooling import enrich
 from embeddings.windows import Samples, WindowStream
@@ -104,7 +112,8 @@ class MuqEncoder(Encoder):
         """Build the audio tower; the text tower is no part of what embeds music."""
         checkpoint = find_checkpoint(self.source)
         try:
-            network = audio_tower(*_configs(checkpoint))
+            with unfilled():
+                network = audio_tower(*_configs(checkpoint))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise WeightsUnusable(f"{checkpoint.label}: its configs do not describe a MuQ-MuLan: {error!r}") from error
         weights = checkpoint.path(*WEIGHT_FILES)

@@ -6,7 +6,8 @@ import hashlib
 import json
 import os
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,10 @@ from typing import Any
 from embeddings.encoders.base import is_folder
 from embeddings.errors import WeightsMissing, WeightsUnusable
 
+RANDOM_FILLS = frozenset({
+    "uniform_", "normal_", "trunc_normal_",
+    "kaiming_uniform_", "kaiming_normal_", "xavier_uniform_", "xavier_normal_",
+})  # fmt: skip
 SOME = 4  # names that an error message lists
 
 
@@ -158,6 +163,24 @@ def _read_torch(path: Path, within: str) -> dict[str, Any]:
 
     content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     return dict(content[within] if within else content)
+
+
+@contextmanager
+def unfilled() -> Iterator[None]:
+    """Build modules in this context without drawing their random weights: ``load_strictly`` gives them theirs.
+
+    A large network would take half a minute and its memory twice.
+    """
+    from torch.overrides import TorchFunctionMode
+
+    class Unfilled(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if func.__name__ in RANDOM_FILLS:  # of torch.nn.init and of tensors
+                return args[0] if args else kwargs["tensor"]
+            return func(*args, **(kwargs or {}))
+
+    with Unfilled():
+        yield
 
 
 def load_strictly(network: Any, tensors: dict[str, Any], path: Path, *, unneeded: Sequence[str] = ()) -> None:
