@@ -8,6 +8,7 @@ import signal
 import socket
 from collections.abc import Callable
 
+from navembed_site.processes import accepts
 from tests.processes.conftest import Instance
 
 Eventually = Callable[..., None]
@@ -24,17 +25,19 @@ def test_killed_process_comes_back_and_ctrl_c_leaves_nothing(instance: Instance,
     assert instance.pids() == set()
 
 
-def test_detached_instance_answers_shows_its_state_and_stops(instance: Instance) -> None:
-    started = instance.run("serve", "--only", "web", "--detach")
+def test_detached_instance_runs_all_programs_and_stops(instance: Instance, eventually: Eventually) -> None:
+    started = instance.run("serve", "--detach")
     assert (started.returncode, instance.answers()) == (0, True), started.stderr
+    eventually(lambda: accepts(instance.home / "embedder.sock") and accepts(instance.home / "milvus.sock"))
     assert instance.run("status").returncode == 0
     stopped = instance.run("stop")
     assert (stopped.returncode, stopped.stdout) == (0, "Stopped.\n")
     assert instance.pids() == set()
 
 
-def test_second_serve_on_one_home_is_refused(instance: Instance) -> None:
-    instance.run("serve", "--only", "web", "--detach")
+def test_serve_offers_a_link_for_the_first_user_and_refuses_to_run_twice(instance: Instance) -> None:
+    first = instance.run("serve", "--only", "web", "--detach")
+    assert f"http://127.0.0.1:{instance.port}/setup/" in first.stdout
     second = instance.run("serve", "--only", "web")
     assert second.returncode == 1
     assert f"serve runs already for {instance.home}" in second.stderr
