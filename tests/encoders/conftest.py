@@ -1,4 +1,4 @@
-"""Tiny checkpoints of the three models, made once per test run."""
+"""The three encoders over tiny checkpoints, loaded once per test run."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from embeddings.demo.checkpoints import make_tiny_checkpoints
 from embeddings.encoders.base import Encoder
 from embeddings.encoders.registry import ENCODERS
+from tests.instances import checkpoints
 
-
-@pytest.fixture(scope="session")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return make_tiny_checkpoints(tmp_path_factory.mktemp("checkpoints"))
+__all__ = ["checkpoints", "encoders"]
 
 
 @pytest.fixture(scope="session")

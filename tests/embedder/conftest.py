@@ -1,0 +1,3 @@
+from tests.instances import checkpoints, embedder, embedder_process
+
+__all__ = ["checkpoints", "embedder", "embedder_process"]

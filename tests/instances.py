@@ -1,0 +1,110 @@
+"""Tiny checkpoints and the real embedder over them, once per test run. Import the fixtures into a conftest."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+
+from embeddings.demo.checkpoints import make_tiny_checkpoints
+from embeddings.embedder.client import socket_path
+from navembed_site.processes import accepts
+
+PAUSING = (signal.SIGSTOP, signal.SIGCONT)
+
+
+class EmbedderProcess:
+    """``manage.py embedder`` of the tests' instance, with tiny models on the CPU."""
+
+    def __init__(self, checkpoints: dict[str, Path]) -> None:
+        self.socket = socket_path()
+        self._log = settings.NAVEMBED_HOME / "embedder.log"
+        self._usual = {f"NAVEMBED_{key.upper()}": str(folder) for key, folder in checkpoints.items()}
+        self._usual |= {"TEXT_EMBEDDING_DEVICE": "cpu", "NAVEMBED_DECODE_PROCESSES": "2"}
+        self._environment = self._usual
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def as_usual(self) -> bool:
+        """Whether it runs, with the environment that tests expect."""
+        return self.running and self._environment == self._usual
+
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def kill(self, number: signal.Signals = signal.SIGKILL) -> int:
+        """Send a signal; unless it only pauses, wait for the end and return the exit code."""
+        assert self._process is not None
+        self._process.send_signal(number)
+        if number in PAUSING:
+            return 0
+        with self._process:  # closes its pipe
+            return self._process.wait(30)
+
+    def restart(self, *, wait: bool = True, **environment: str) -> None:
+        """Start it, after an end of the one that runs. ``environment`` is added to the usual one."""
+        if self.running:
+            self.kill()
+        self._environment = self._usual | environment
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, str(settings.BASE_DIR / "manage.py"), "embedder"],
+                env=os.environ | self._environment,
+                stdin=subprocess.PIPE,  # never written to; its end would tell the embedder that we have died
+                stdout=log,
+                stderr=log,
+            )
+        while wait and not accepts(self.socket):
+            assert self.running, self.log()
+            time.sleep(0.05)
+
+
+@cache
+def shared_checkpoints() -> dict[str, Path]:
+    """Folders by model key; they go with the tests' instance."""
+    return make_tiny_checkpoints(settings.NAVEMBED_HOME / "tiny")
+
+
+@cache
+def shared_embedder() -> EmbedderProcess:
+    return EmbedderProcess(shared_checkpoints())
+
+
+@pytest.fixture(scope="session")
+def checkpoints() -> dict[str, Path]:
+    return shared_checkpoints()
+
+
+@pytest.fixture(scope="session")
+def embedder_process() -> Iterator[EmbedderProcess]:
+    yield shared_embedder()
+    if shared_embedder().running:
+        shared_embedder().kill()
+
+
+@pytest.fixture
+def embedder(embedder_process: EmbedderProcess) -> EmbedderProcess:
+    """The running embedder, which the test may kill, freeze or restart."""
+    process = embedder_process
+    if process.as_usual:
+        process.kill(signal.SIGCONT)
+    else:
+        process.restart()
+    return process
