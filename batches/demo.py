@@ -17,7 +17,7 @@ from batches.status import library_status
 from embeddings.demo.library import DemoLibrary
 from embeddings.encoders.registry import ENCODERS, MODEL_KEYS
 from embeddings.models import Track
-from embeddings.search.neighbours import Neighbour, nearest_to_track
+from embeddings.search.neighbours import Neighbour, embedding_of, nearest_to_track
 
 TERMINAL = {"completed", "completed_with_errors", "cancelled", "failed"}
 NEIGHBOURS = 3
@@ -100,14 +100,16 @@ def show_summary(library: DemoLibrary, console: Console) -> None:
     table = Table("model", "vectors", "dimension", "failed", "in Milvus", title="Embedded")
     for encoder in ENCODERS:
         counts = status["models"][encoder.key]
-        dimension = len(_vector_of(encoder.key, library.twins[0]))
+        dimension = len(embedding_of(encoder.key, library.twins[0]))
         table.add_row(encoder.label, *map(str, (counts["embedded"], dimension, counts["failed"], counts["indexed"])))
     console.print(table)
-    for result in TrackResult.objects.filter(status="failed", job__finished_at__isnull=False).select_related("track"):
-        console.print(f"failed: {result.track.path} ({result.model}): {result.error_message}", highlight=False)
+    for path, reason in (
+        TrackResult.objects.filter(status="failed").values_list("track__path", "error_message").distinct()
+    ):
+        console.print(f"failed: {path}: {reason}", highlight=False, soft_wrap=True)
     for track_id in _three_tracks(library):
         _show_neighbours(track_id, console)
-    console.print("These weights are tiny and random: neighbours only show that the machinery works, not taste.")
+    console.print("\nThese weights are tiny and random: neighbours only show that the machinery works, not taste.")
 
 
 def _three_tracks(library: DemoLibrary) -> list[str]:
@@ -130,9 +132,3 @@ def _cell(neighbour: Neighbour) -> str:
 def _name(track_id: str) -> str:
     track = Track.objects.get(pk=track_id)
     return f"{track} ({track.path.rsplit('.', 1)[-1]})"
-
-
-def _vector_of(model: str, track_id: str) -> Any:
-    from embeddings.search.neighbours import embedding_of
-
-    return embedding_of(model, track_id)

@@ -16,7 +16,7 @@ from batches.lanes import LaneLost, Lease, take
 from batches.models import BatchJob, TrackResult
 from batches.planner import plan
 from embeddings.embedder.client import EmbedderClient, End, Heartbeat
-from embeddings.errors import EmbedderDied, LibraryUnavailable, NavembedError
+from embeddings.errors import EmbedderDied, EmbedderUnavailable, LibraryUnavailable, NavembedError
 from embeddings.indexing import ensure_live_aliases, index_pending
 from embeddings.library import open_library
 from embeddings.spaces import make_live
@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 TURN_SECONDS = 120.0  # then the task ends and a new message goes on: Django-Q recycles its workers
 MAX_PAUSE_SECONDS = 60.0
+EMBEDDER_PAUSE_SECONDS = 4.0
 RENEW_SECONDS = 10.0
 OPEN_RESULTS = (TrackResult.Status.PENDING, TrackResult.Status.RUNNING)
 LOOK_SECONDS = 1.0  # how often a running chunk looks whether it should stop
@@ -99,7 +100,8 @@ class _Turn:
         for progress in job.progress.select_related("space"):
             if progress.space:
                 make_live(progress.space)
-        ensure_live_aliases()
+        for name in ensure_live_aliases():
+            logger.warning("Milvus has a collection %s that is not ours; see `manage.py adopt_milvus`", name)
         services.set_completed(job)
 
     def _run_chunk(self, job: BatchJob, chunk: chunks.Chunk) -> None:
@@ -153,7 +155,7 @@ class _Turn:
         """Send to Milvus what it does not have yet."""
         for progress in job.progress.select_related("space"):
             if progress.space:
-                index_pending(progress.space)
+                index_pending(progress.space, progress=lambda _: self.lease.renew())
                 self.lease.renew()
 
     def _wait_or_fail(self, job: BatchJob, error: NavembedError) -> None:
@@ -163,7 +165,9 @@ class _Turn:
         services.set_waiting(job, str(error))
         logger.warning("job %d waits %.0f s: %s", job.pk, self.pause, error)
         self._sleep(self.pause, job)
-        self.pause = min(MAX_PAUSE_SECONDS, self.pause * 2)
+        # An embedder is of this machine and soon back; Milvus or a share may be away for hours.
+        longest = EMBEDDER_PAUSE_SECONDS if isinstance(error, EmbedderUnavailable) else MAX_PAUSE_SECONDS
+        self.pause = min(longest, self.pause * 2)
 
     def _sleep(self, seconds: float, job: BatchJob) -> None:
         """Pause, with a lease that stays ours; a cancel ends it."""

@@ -80,6 +80,27 @@ def check_database(**_: Any) -> list[CheckMessage]:
     return [Error(f"DATABASE_URL names {engine}; it must be sqlite or postgres.", id="navembed.E005")]
 
 
+@register(deploy=True)
+def check_foreign_collections(**_: Any) -> list[CheckMessage]:
+    """Name collections of somebody else's under our alias names; `check --deploy` asks Milvus."""
+    from embeddings.encoders.registry import ENCODERS
+    from embeddings.errors import IndexUnavailable
+    from embeddings.indexing import vector_store
+
+    try:
+        foreign = vector_store().foreign_collections([encoder.alias for encoder in ENCODERS])
+    except IndexUnavailable as error:
+        return [checks.Warning(f"Milvus could not be asked for its collections: {error}", id="navembed.W003")]
+    return [
+        checks.Warning(
+            f"Milvus has a collection {name!r} that is not ours, under the name of our alias.",
+            hint="`manage.py adopt_milvus` renames it; nothing of it is lost.",
+            id="navembed.W004",
+        )
+        for name in foreign
+    ]
+
+
 def library_problems() -> list[CheckMessage]:
     """What keeps the configured library from being read; asked only by what needs it."""
     if settings.LIBRARY == "folder":

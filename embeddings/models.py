@@ -60,7 +60,7 @@ class EmbeddingSpace(models.Model):
     @property
     def collection(self) -> str:
         """Name of the physical collection in Milvus."""
-        return f"navembed_{self.model}_{self.pk}"
+        return f"navembed_{self.model}_{self.pk}_{self.fingerprint[:8]}"
 
 
 class Embedding(models.Model):

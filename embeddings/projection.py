@@ -41,7 +41,7 @@ def search_vectors(encoder: type[Encoder], vectors: NDArray[np.float32]) -> NDAr
 
 def project(vectors: NDArray[np.float32], *, dimension: int = SEARCH_DIMENSION) -> NDArray[np.float32]:
     """Project float32 [n, d] to float32 [n, dimension] of unit length; ValueError unless dimension < d."""
-    from scipy.fft import dct  # type: ignore[import-untyped]
+    from scipy.fft import dct
 
     width = vectors.shape[1]
     if not 0 < dimension < width:

@@ -12,6 +12,7 @@ from batches import services
 from batches.follow import follow
 from batches.models import BatchJob
 from batches.progress import contract_progress
+from embeddings.checks import require_library
 from embeddings.encoders.registry import MODEL_KEYS
 from navembed_site.processes import is_held, needed_processes
 
@@ -29,6 +30,7 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="Print the job's end as JSON.")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        require_library()
         job = self._start(options)
         if options["no_wait"]:
             self.stdout.write(f"job {job.pk} is started; it runs while `serve` does")
