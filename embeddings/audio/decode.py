@@ -185,11 +185,15 @@ class _Source:
         self.rate = frame.sample_rate
         names = [channel.name for channel in frame.layout.channels]
         self.speakers = names if len(names) == channels else [""] * channels
+        # What PyAV 18.1 cannot hand to NumPy: 64-bit integers, and planes from 8 on (it looks for them until it
+        # meets a null pointer, and crashes).
+        if frame.format.name.startswith("s64"):
+            self._packer = av.AudioResampler(format="dbl")
+        elif frame.format.is_planar and channels >= 8:
+            self._packer = av.AudioResampler(format=frame.format.packed.name)
 
     def _array(self, frame: Any) -> NDArray[np.generic]:
-        # PyAV 18.1 looks for planes until it finds a null pointer, and from 8 on there is none: it crashes.
-        if frame.format.is_planar and len(self.speakers) >= 8:
-            self._packer = self._packer or av.AudioResampler(format=frame.format.packed.name)
+        if self._packer is not None:
             [frame] = self._packer.resample(frame)
         samples: NDArray[np.generic] = frame.to_ndarray()
         return samples

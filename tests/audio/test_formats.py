@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soxr
 
-from embeddings.demo.encode import FORMATS, write_audio
+from embeddings.demo.encode import FORMATS, Format, write_audio
 from tests.audio.conftest import MONO, STEREO, decode_whole, likeness
 from tests.audio_files import tone, write_dsf
 
@@ -58,6 +58,13 @@ def test_surround_sound_is_mixed(suffix: str, channels: int, tmp_path: Path) -> 
     assert summary.channels == channels
     assert waveforms[STEREO].shape[0] == 2
     assert likeness(waveforms[MONO][0], soxr.resample(piece.mean(axis=0), 44_100, 24_000)) > 0.97
+
+
+def test_integers_of_64_bits_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FORMATS, ".s64.wav", Format("wav", "pcm_s64le"))
+    write_audio(tmp_path / "piece.s64.wav", tone(2), 44_100)
+    waveforms, _ = decode_whole(tmp_path / "piece.s64.wav", [STEREO])
+    np.testing.assert_allclose(waveforms[STEREO], tone(2), atol=1e-6)
 
 
 def test_the_audio_of_a_video_is_decoded(tmp_path: Path) -> None:
