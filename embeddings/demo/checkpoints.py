@@ -80,15 +80,19 @@ def make_tiny_checkpoints(folder: Path, *, seed: int = 0) -> dict[str, Path]:
 
     The same ``seed`` gives the same bytes. Dimensions: muq 1,536, mert 1,200, latent 576.
     """
+    for key in MAKERS:
+        make_tiny_checkpoint(key, folder / key, seed=seed)
+    return {key: folder / key for key in MAKERS}
+
+
+def make_tiny_checkpoint(key: str, folder: Path, *, seed: int = 0) -> None:
+    """Write the tiny checkpoint of one model into ``folder``."""
     import torch
 
-    makers = {"muq": _make_muq, "mert": _make_mert, "latent": _make_latent}
+    folder.mkdir(parents=True, exist_ok=True)
     with torch.random.fork_rng(devices=[]):
-        for number, (key, make) in enumerate(makers.items()):
-            (folder / key).mkdir(parents=True, exist_ok=True)
-            torch.manual_seed(seed * len(makers) + number)
-            make(folder / key)
-    return {key: folder / key for key in makers}
+        torch.manual_seed(seed)
+        MAKERS[key](folder)
 
 
 def _make_muq(folder: Path) -> None:
@@ -101,7 +105,9 @@ def _make_muq(folder: Path) -> None:
 
     w2v2 = Wav2Vec2ConformerConfig(**CONFORMER, hidden_size=16, num_hidden_layers=2, layerdrop=0.0).to_dict()
     audio_config = {**MUQ, "w2v2_config": {k: v for k, v in w2v2.items() if k not in {"id2label", "label2id"}}}
-    _write_part(folder / AUDIO_PART, audio_config, _randomised(MuQ(audio_config)))
+    with torch.random.fork_rng(devices=[]):  # MuQ seeds torch for everybody
+        muq = MuQ(audio_config)
+    _write_part(folder / AUDIO_PART, audio_config, _randomised(muq))
     _write_tokenizer(folder / TEXT_PART)
     audio, text = audio_tower(MULAN, audio_config), text_tower(MULAN, XLM_ROBERTA)
     _write_part(folder / TEXT_PART, XLM_ROBERTA, _randomised(text["text"].model))
@@ -196,3 +202,6 @@ def _save(state: dict[str, Any], path: Path) -> None:
     import torch
 
     torch.save(state, path)
+
+
+MAKERS = {"muq": _make_muq, "mert": _make_mert, "latent": _make_latent}

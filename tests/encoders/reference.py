@@ -1,4 +1,4 @@
-"""The three recipes, plainly and slowly in float64: whole waveforms, no window skipped, nothing shared with embeddings/.
+"""The three recipes, plainly and slowly in float64: whole waveforms, nothing skipped, nothing shared with embeddings/.
 
 Written from the recipes alone, on the packages' own networks; the fast path is judged by it.
 """
