@@ -21,6 +21,7 @@ from embeddings.search.neighbours import Neighbour, embedding_of, nearest_to_tra
 
 TERMINAL = {"completed", "completed_with_errors", "cancelled", "failed"}
 NEIGHBOURS = 3
+LINE_POLLS = 10  # where there is no terminal: a line each so many polls
 
 
 def run_job(address: str, console: Console) -> dict[str, Any]:
@@ -28,6 +29,10 @@ def run_job(address: str, console: Console) -> dict[str, Any]:
     body = {"models": list(MODEL_KEYS), "clearExisting": True}
     console.print(f"POST {address}/batch/start {json.dumps(body)}")
     console.print(_call(f"{address}/batch/start", body))
+    return _show_bar(address, console) if console.is_terminal else _show_lines(address, console)
+
+
+def _show_bar(address: str, console: Console) -> dict[str, Any]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(40),
@@ -36,8 +41,14 @@ def run_job(address: str, console: Console) -> dict[str, Any]:
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("embedding", total=100, now="")
         for reply in _polls(address):
-            tracks = f"{reply['processed_tracks']}/{reply['total_tracks']} tracks"
-            bar.update(task, completed=reply["progress_percent"], now=f"{tracks} {_now(reply)}")
+            bar.update(task, completed=reply["progress_percent"], now=_now(reply))
+    return reply
+
+
+def _show_lines(address: str, console: Console) -> dict[str, Any]:
+    for number, reply in enumerate(_polls(address)):
+        if number % LINE_POLLS == 0 or reply["status"] in TERMINAL:
+            console.print(f"{reply['progress_percent']:5.1f} % {_now(reply)}", highlight=False, soft_wrap=True)
     return reply
 
 
@@ -51,7 +62,8 @@ def _polls(address: str) -> Iterator[dict[str, Any]]:
 
 
 def _now(reply: dict[str, Any]) -> str:
-    parts = [reply["message"] or reply["current_track"] or ""]
+    finished = reply["processed_tracks"] + reply["failed_tracks"]
+    parts = [f"{finished}/{reply['total_tracks']} tracks", reply["message"] or reply["current_track"] or ""]
     if reply["estimated_completion"]:
         parts.append(f"about {max(0, reply['estimated_completion'] - time.time()):.0f} s left")
     return ", ".join(filter(None, parts))

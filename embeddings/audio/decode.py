@@ -238,8 +238,9 @@ def _opened(path: str, progress: Progress) -> Iterator[_Source]:
     with container:
         stream = container.streams.best("audio")
         if stream is None:
-            found = "an audio stream without sense" if container.streams.audio else "no audio stream"
-            raise AudioError(f"has {found} ({container.format.long_name})")
+            if container.streams.audio:
+                raise AudioError("damaged: no sample rate and no channels can be made out")
+            raise AudioError(f"has no audio stream ({container.format.long_name})")
         if stream.codec_context is None:
             raise AudioError("its audio has a codec that is not known")
         stream.codec_context.thread_type = "NONE"
