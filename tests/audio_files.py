@@ -123,7 +123,7 @@ DAMAGED: dict[str, Damage] = {
     "100 channels": Damage(".wav", _edited(_hundred_channels), "100 channels"),
     "text": Damage(".mp3", lambda path: _drop(path, b"This is no music.\n" * 500), "not a readable audio file"),
     "empty": Damage(".flac", lambda path: _drop(path, b""), "empty"),
-    "zeros": Damage(".mp3", lambda path: _drop(path, bytes(100_000)), "audio stream without sense"),
+    "zeros": Damage(".mp3", lambda path: _drop(path, bytes(100_000)), "no sample rate and no channels"),
     "half a second": Damage(".flac", _edited(lambda data: data, 0.5), "only 0.50 s"),
     "header only": Damage(".flac", _edited(lambda data: data[:8_000]), "not a readable audio file"),
     "no index": Damage(".m4a", _edited(lambda data: data[: len(data) // 2]), "not a readable audio file"),
