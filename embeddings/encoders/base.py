@@ -56,6 +56,9 @@ class Description:
     """Hub id with revision, or folder."""
 
 
+Files = tuple[tuple[str, ...], ...]
+
+
 class Segmenter(ABC):
     """Cuts one track for one model. Blocks come in order; memory does not grow with the track's length."""
 
@@ -81,6 +84,8 @@ class Encoder(ABC):
     description: ClassVar[str]
     default_source: ClassVar[str]
     """Hub id of the published weights."""
+    files: ClassVar[Files]
+    """The checkpoint's files; of each group the first that exists is used."""
     alias: ClassVar[str]
     """Name of the collection in Milvus, as clients know it."""
     audio: ClassVar[AudioFormat]
@@ -105,6 +110,10 @@ class Encoder(ABC):
     def describe(self) -> Description:
         """Read the checkpoint's files, without torch. Raises WeightsMissing, WeightsUnusable."""
 
+    def parts(self) -> dict[str, Files]:
+        """Return other checkpoints that this one names, and the files needed of each. Raises as ``describe``."""
+        return {}
+
     @abstractmethod
     def segmenter(self) -> Segmenter:
         """Return a cutter for one track."""
@@ -127,9 +136,10 @@ class Encoder(ABC):
     @property
     def bytes_held(self) -> int:
         """Bytes of the weights on the device; 0 while unloaded."""
-        if self._network is None:
+        network = self._network  # another thread may unload it meanwhile
+        if network is None:
             return 0
-        tensors = [*self._network.parameters(), *self._network.buffers()]
+        tensors = [*network.parameters(), *network.buffers()]
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
     def load(self) -> None:

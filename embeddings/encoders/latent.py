@@ -15,7 +15,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from embeddings.encoders.base import AudioFormat, Description, Encoder, Item, Pooled, Segmenter, Waveform
+from embeddings.encoders.base import AudioFormat, Description, Encoder, Files, Item, Pooled, Segmenter, Waveform
 from embeddings.encoders.weights import Checkpoint, find_checkpoint, load_strictly, read_tensors, sha256, unfilled
 from embeddings.errors import WeightsUnusable
 from embeddings.pooling import Matrix, enrich_slabs
@@ -116,6 +116,7 @@ class LatentEncoder(Encoder):
     label: ClassVar[str] = "Music2Latent"
     description: ClassVar[str] = "Codec latents in stereo: the texture and production of the sound"
     default_source: ClassVar[str] = "SonyCSLParis/music2latent"
+    files: ClassVar[Files] = (WEIGHT_FILES,)
     alias: ClassVar[str] = "latent_embedding"
     audio: ClassVar[AudioFormat] = AudioFormat(RATE, CHANNELS)
     published_dimension: ClassVar[int] = 576

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from embeddings.encoders.base import AudioFormat, Description, Encoder, Item, Pooled, Segmenter, Waveform
+from embeddings.encoders.base import AudioFormat, Description, Encoder, Files, Item, Pooled, Segmenter, Waveform
 from embeddings.encoders.weights import Checkpoint, find_checkpoint, load_strictly, read_tensors, sha256, unfilled
 from embeddings.errors import WeightsUnusable
 from embeddings.pooling import enrich
@@ -64,6 +64,7 @@ class MertEncoder(Encoder):
     label: ClassVar[str] = "MERT"
     description: ClassVar[str] = "Musical detail from all 25 layers: timbre, rhythm, harmony"
     default_source: ClassVar[str] = "m-a-p/MERT-v1-330M"
+    files: ClassVar[Files] = (("config.json",), ("preprocessor_config.json",), WEIGHT_FILES)
     alias: ClassVar[str] = "mert_embedding"
     audio: ClassVar[AudioFormat] = AudioFormat(RATE, 1)
     published_dimension: ClassVar[int] = 76_800

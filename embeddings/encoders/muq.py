@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from embeddings.encoders.base import AudioFormat, Description, Encoder, Item, Pooled, Segmenter, Waveform
+from embeddings.encoders.base import AudioFormat, Description, Encoder, Files, Item, Pooled, Segmenter, Waveform
 from embeddings.encoders.muq_network import DROPPED, audio_tower
 from embeddings.encoders.weights import (
     Checkpoint,
@@ -78,6 +78,7 @@ class MuqEncoder(Encoder):
     label: ClassVar[str] = "MuQ-MuLan"
     description: ClassVar[str] = "Music and text in one space: genre, mood, instruments; answers text queries"
     default_source: ClassVar[str] = "OpenMuQ/MuQ-MuLan-large"
+    files: ClassVar[Files] = (("config.json",), WEIGHT_FILES)
     alias: ClassVar[str] = "embedding"
     audio: ClassVar[AudioFormat] = AudioFormat(RATE, 1)
     published_dimension: ClassVar[int] = 1_536
@@ -86,6 +87,12 @@ class MuqEncoder(Encoder):
 
     def segmenter(self) -> Segmenter:
         return MuqSegmenter()
+
+    def parts(self) -> dict[str, Files]:
+        """Return its MuQ and XLM-RoBERTa. MuQ-MuLan's own weights hold both: only configs and words are needed."""
+        config = _config(find_checkpoint(self.source))
+        text: Files = (("config.json",), ("tokenizer.json",), ("tokenizer_config.json",))
+        return {config["audio_model"]["name"]: (("config.json",),), config["text_model"]["name"]: text}
 
     def describe(self) -> Description:
         checkpoint = find_checkpoint(self.source)
@@ -143,11 +150,20 @@ class MuqEncoder(Encoder):
 
 def _configs(checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the config of the whole and that of the MuQ it names. Raises WeightsMissing, WeightsUnusable."""
+    config = _config(checkpoint)
+    return config, find_part(checkpoint, config["audio_model"]["name"]).json()
+
+
+def _config(checkpoint: Checkpoint) -> dict[str, Any]:
     config = checkpoint.json()
-    absent = [part for part in ("mulan", "audio_model", "audio_transformer") if not isinstance(config.get(part), dict)]
+    needed = ("mulan", "audio_model", "audio_transformer", "text_model")
+    absent = [part for part in needed if not isinstance(config.get(part), dict)]
+    absent += [f"{part}.name" for part in ("audio_model", "text_model") if not config.get(part, {}).get("name")]
     if absent:
         raise WeightsUnusable(f"{checkpoint.label}: config.json has no {', '.join(absent)}: not a MuQ-MuLan")
-    rate, seconds = config["mulan"].get("sr", RATE), config["mulan"].get("clip_secs", CLIP // RATE)
-    if (rate, seconds) != (RATE, CLIP // RATE):
-        raise WeightsUnusable(f"{checkpoint.label} hears {seconds} s at {rate} Hz, this recipe is for 10 s at 24000 Hz")
-    return config, find_part(checkpoint, config["audio_model"]["name"]).json()
+    heard = config["mulan"].get("clip_secs", CLIP // RATE), config["mulan"].get("sr", RATE)
+    if heard != (CLIP // RATE, RATE):
+        raise WeightsUnusable(
+            f"{checkpoint.label} hears {heard[0]} s at {heard[1]} Hz, this recipe is for 10 s at {RATE}"
+        )
+    return config

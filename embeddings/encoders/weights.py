@@ -140,27 +140,37 @@ def read_tensors(path: Path, *, prefix: str = "", part: str = "", within: str = 
     Reads safetensors, and torch files with ``weights_only``: nothing in the file is run. ``within`` names the
     entry of a torch file that holds them. Raises WeightsUnusable.
     """
-    try:
-        found = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path, within)
+    wanted = prefix + part
+    with _as_unusable(path):
+        found = _open_tensors(path, within)
         # A copy, so that neither the rest of the file nor its mapping stays in memory.
-        wanted = prefix + part
         tensors = {key.removeprefix(prefix): t.clone() for key, t in found.items() if key.startswith(wanted)}
-    except Exception as error:  # unpickling, zip and safetensors errors have no common base
-        raise WeightsUnusable(f"{path} cannot be read as weights: {str(error).splitlines()[0]}") from error
     if not tensors:
         raise WeightsUnusable(f"{path} holds no weights named {prefix}{part}…")
     return {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in tensors.items()}
 
 
-def _read_safetensors(path: Path) -> dict[str, Any]:
+def check_readable(path: Path) -> None:
+    """Read the table of contents of a weights file. Raises WeightsUnusable."""
+    with _as_unusable(path):
+        _open_tensors(path)
+
+
+@contextmanager
+def _as_unusable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # unpickling, zip and safetensors errors have no common base
+        raise WeightsUnusable(f"{path} cannot be read as weights: {str(error).splitlines()[0]}") from error
+
+
+def _open_tensors(path: Path, within: str = "") -> dict[str, Any]:
+    """Return a file's tensors, mapped rather than read where its format allows."""
+    import torch
     from safetensors.torch import load_file
 
-    return dict(load_file(path))
-
-
-def _read_torch(path: Path, within: str) -> dict[str, Any]:
-    import torch
-
+    if path.suffix == ".safetensors":
+        return dict(load_file(path))
     content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     return dict(content[within] if within else content)
 
