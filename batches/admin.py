@@ -22,6 +22,7 @@ from embeddings.encoders.registry import ENCODERS
 class StartForm(forms.ModelForm[BatchJob]):
     """What a new job is asked for."""
 
+    limit = forms.IntegerField(required=False, min_value=1, help_text="At most so many tracks.")
     model_keys = forms.MultipleChoiceField(
         choices=[(encoder.key, encoder.label) for encoder in ENCODERS],
         initial=[encoder.key for encoder in ENCODERS],
@@ -41,6 +42,9 @@ class ModelProgressInline(admin.TabularInline[ModelProgress, BatchJob]):
     fields = ("model", "space", "total", "succeeded", "failed", "skipped", "rate")
     readonly_fields = ("model", "space", "total", "succeeded", "failed", "skipped", "rate")
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ModelProgress]:
+        return super().get_queryset(request).select_related("space")
+
     def has_add_permission(self, request: HttpRequest, obj: BatchJob | None = None) -> bool:
         return False
 
@@ -52,6 +56,9 @@ class BatchJobAdmin(ReadOnlyAdmin[BatchJob]):
     search_fields = ["id", "message", "started_by"]
     actions = ["cancel", "resume", "retry_failed"]
     inlines = [ModelProgressInline]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[BatchJob]:
+        return super().get_queryset(request).prefetch_related("progress")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("batches.add_batchjob")

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models import F, Q
 from django.utils import timezone
@@ -74,6 +75,12 @@ def claim(job: BatchJob, lease: Lease) -> Chunk | None:
     return Chunk(tracks, spaces) if tracks else None
 
 
+def is_left(job: BatchJob) -> bool:
+    """Whether a result is still to come; two queries because each has its index."""
+    results = TrackResult.objects.filter(job=job)
+    return any(results.filter(status=status).exists() for status in TrackResult.OPEN)
+
+
 def _cut_chunk(rows: Sequence[TrackResult], progress: dict[str, ModelProgress]) -> list[ClaimedTrack]:
     """Take whole tracks until the chunk is full. One that already took an embedder down goes alone."""
     groups = [list(group) for _, group in itertools.groupby(rows, key=lambda row: row.track_id)]
@@ -111,7 +118,8 @@ def commit(
 ) -> None:
     """Write vectors, results and counters of the finished tracks in one transaction, fenced by the lease.
 
-    Rows without an outcome go back in line: the work was interrupted, or the embedder ``died``. Raises LaneLost.
+    Rows without an outcome go back in line: the work was interrupted, or the embedder ``died``.
+    ``wall_seconds`` measures the rate; 0 when the work says nothing about it. Raises LaneLost.
     """
     by_id = {claimed.track.id: claimed for claimed in chunk.tracks}
     outcomes = _merged([*outcomes, *(_poison(chunk) if died else ())])
@@ -131,19 +139,13 @@ def commit(
         _count_tracks(job, {row.track_id for row in finished})
 
 
-def release(lease: Lease, chunk: Chunk) -> None:
-    """Put a whole chunk back in line: something outside is away, its tracks are not to blame."""
-    with transaction.atomic():
-        lease.renew()
-        _release([row.pk for row in chunk.rows])
-
-
 def release_abandoned(job: BatchJob, lease: Lease) -> None:
     """Put back what a former holder of this lane had claimed."""
     with transaction.atomic():
         lease.renew()
-        claimed = TrackResult.objects.filter(job=job, status=Status.RUNNING, lane=lease.device)
-        claimed.update(status=Status.PENDING, lane=None)
+        claimed = TrackResult.objects.filter(job=job, status=Status.RUNNING)
+        gone = Q(lane__gte=len(settings.DEVICES))  # a device that is not used any more
+        claimed.filter(Q(lane=lease.device) | gone).update(status=Status.PENDING, lane=None)
 
 
 def checkpoint_name(claimed: ClaimedTrack, spaces: dict[str, EmbeddingSpace]) -> str:
@@ -154,7 +156,7 @@ def checkpoint_name(claimed: ClaimedTrack, spaces: dict[str, EmbeddingSpace]) ->
     if claimed.estimated_seconds <= LONG_TRACK_SECONDS:
         return ""
     track = claimed.track
-    identity = [track.id, track.path, track.size, track.mtime, *(spaces[m].fingerprint for m in claimed.results)]
+    identity = [track.id, track.path, track.size, track.mtime, *(spaces[m].fingerprint for m in sorted(spaces))]
     return hashlib.sha256(repr(identity).encode()).hexdigest()[:32]
 
 
@@ -262,7 +264,8 @@ def _count_models(
 ) -> None:
     """Advance each model's counters and its rolling rate of audio seconds per second of work."""
     device_seconds = sum(row.seconds or 0 for row in rows) or 1.0
-    for progress in ModelProgress.objects.select_for_update().filter(job=job):
+    # Also keeps two lanes from counting at once: each would see the other's rows of a track as open.
+    for progress in ModelProgress.objects.select_for_update().filter(job=job).order_by("pk"):
         mine = [row for row in rows if row.model == progress.model and row.status != Status.PENDING]
         if not mine:
             continue
@@ -282,7 +285,7 @@ def _count_models(
 def _count_tracks(job: BatchJob, track_ids: set[str]) -> None:
     """Count the tracks of this chunk that have no row left to do."""
     rows = TrackResult.objects.filter(job=job, track_id__in=track_ids)
-    open_ids = set(rows.filter(status__in=[Status.PENDING, Status.RUNNING]).values_list("track_id", flat=True))
+    open_ids = set(rows.filter(status__in=TrackResult.OPEN).values_list("track_id", flat=True))
     failed_ids = set(rows.filter(status=Status.FAILED).values_list("track_id", flat=True)) - open_ids
     BatchJob.objects.filter(pk=job.pk).update(
         processed_tracks=F("processed_tracks") + len(track_ids - open_ids - failed_ids),

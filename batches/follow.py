@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from batches import lanes
 from batches.models import BatchJob
 from batches.progress import Snapshot, snapshot
 
 POLL_SECONDS = 0.5
 LINE_SECONDS = 10.0
+WATCH_SECONDS = 60.0
 
 
 def follow(job: BatchJob, out: TextIO = sys.stdout) -> BatchJob:
@@ -33,30 +36,31 @@ def _follow_with_bar(job: BatchJob, out: TextIO) -> None:
     )  # fmt: skip
     with Progress(*columns, console=Console(file=out)) as bar:
         task = bar.add_task("", total=100, state=job.status, detail="")
-        while True:
-            now = _look(job)
+        for now in _looks(job):
             bar.update(task, completed=now.percent, state=job.status, detail=_detail(job, now))
-            if not job.is_open:
-                return
-            time.sleep(POLL_SECONDS)
 
 
 def _follow_with_lines(job: BatchJob, out: TextIO) -> None:
     shown = ("", 0.0)
-    while True:
-        now = _look(job)
+    for now in _looks(job):
         if job.status != shown[0] or time.monotonic() - shown[1] >= LINE_SECONDS:
             out.write(f"{job.status}: {now.percent:.1f} % {_detail(job, now)}\n")
             out.flush()
             shown = (job.status, time.monotonic())
+
+
+def _looks(job: BatchJob) -> Iterator[Snapshot]:
+    """Read ``job`` again and yield where it stands, until it has ended."""
+    watched = time.monotonic()
+    while True:
+        job.refresh_from_db()
+        yield snapshot(job)
         if not job.is_open:
             return
         time.sleep(POLL_SECONDS)
-
-
-def _look(job: BatchJob) -> Snapshot:
-    job.refresh_from_db()
-    return snapshot(job)
+        if time.monotonic() - watched >= WATCH_SECONDS:  # without `serve` nobody else does
+            watched = time.monotonic()
+            lanes.watch()
 
 
 def _detail(job: BatchJob, now: Snapshot) -> str:

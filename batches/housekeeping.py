@@ -7,7 +7,7 @@ from datetime import timedelta
 from django.db import connection
 from django.utils import timezone
 
-from batches.models import TrackResult
+from batches.models import BatchJob, TrackResult
 
 KEEP_SUCCESSES = timedelta(days=30)
 SLICE = 10_000
@@ -16,14 +16,13 @@ PAGES_A_SLICE = 2_000
 
 def delete_old_results() -> int:
     """Delete successes of jobs that ended more than 30 days ago; failures stay. Returns how many."""
-    old = TrackResult.objects.filter(
-        status=TrackResult.Status.SUCCEEDED, job__finished_at__lt=timezone.now() - KEEP_SUCCESSES
-    )
     total = 0
-    while ids := list(old.values_list("pk", flat=True)[:SLICE]):
-        TrackResult.objects.filter(pk__in=ids).delete()
-        total += len(ids)
-        give_pages_back()
+    for job in BatchJob.objects.filter(finished_at__lt=timezone.now() - KEEP_SUCCESSES):
+        successes = job.results.filter(status=TrackResult.Status.SUCCEEDED)
+        while ids := list(successes.values_list("pk", flat=True)[:SLICE]):
+            TrackResult.objects.filter(pk__in=ids).delete()
+            total += len(ids)
+            give_pages_back()
     return total
 
 

@@ -76,7 +76,7 @@ class ModelProgress(models.Model):
 
     job = models.ForeignKey(BatchJob, models.CASCADE, related_name="progress")
     model = models.CharField(max_length=32)
-    space = models.ForeignKey(EmbeddingSpace, models.PROTECT, null=True)
+    space = models.ForeignKey(EmbeddingSpace, models.SET_NULL, null=True)
     total = models.PositiveIntegerField(default=0)
     succeeded = models.PositiveIntegerField(default=0)
     failed = models.PositiveIntegerField(default=0)
@@ -105,6 +105,8 @@ class TrackResult(models.Model):
         SUCCEEDED = "succeeded"  # its embedding was committed with it
         FAILED = "failed"  # given up; the error says why
 
+    OPEN = (Status.PENDING, Status.RUNNING)
+
     job = models.ForeignKey(BatchJob, models.CASCADE, related_name="results")
     track = models.ForeignKey(Track, models.CASCADE, related_name="results")
     model = models.CharField(max_length=32)
@@ -123,7 +125,9 @@ class TrackResult(models.Model):
     class Meta:
         constraints = [models.UniqueConstraint(fields=["job", "track", "model"], name="one_result_per_job_track_model")]
         indexes = [
-            models.Index(fields=["job", "track"], condition=Q(status__in=["pending", "running"]), name="result_open"),
+            # One status each: SQLite does not see that `status = 'pending'` is within an IN of two.
+            models.Index(fields=["job", "track", "model"], condition=Q(status="pending"), name="result_pending"),
+            models.Index(fields=["job", "lane"], condition=Q(status="running"), name="result_running"),
             models.Index(fields=["track", "model"], condition=Q(status="failed"), name="result_failed"),
         ]
 

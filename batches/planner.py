@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 from django.db import connection, transaction
 from django.db.models import F
 
 from batches.lanes import Lease
 from batches.models import BatchJob, ModelProgress
 from embeddings.embedder.client import EmbedderClient
+from embeddings.encoders.base import Description
 from embeddings.errors import NavembedError
 from embeddings.library.sync import sync_tracks
 from embeddings.models import EmbeddingSpace
-from embeddings.spaces import space_for
+from embeddings.spaces import fingerprint_of, live_space, space_for
 
 TRACKS_A_SLICE = 20_000  # with three models 60,000 rows
 
@@ -34,28 +37,34 @@ COUNT = f"""
     LEFT JOIN embeddings_embedding e ON e.track_id = t.id AND e.space_id = %(space)s
     WHERE {IN_SCOPE} AND t.id <= %(until)s"""
 SLICE = f"""
-    SELECT t.id FROM embeddings_track t WHERE {IN_SCOPE}
-    AND (%(everything)s OR (SELECT COUNT(*) FROM embeddings_embedding e WHERE e.track_id = t.id
-         AND e.space_id IN ({{spaces}}) AND e.size = t.size AND e.mtime = t.mtime) < %(models)s)
-    ORDER BY t.id LIMIT %(tracks)s"""
+    SELECT MAX(slice.id) FROM (
+        SELECT t.id FROM embeddings_track t WHERE {IN_SCOPE}
+        AND (%(everything)s OR (SELECT COUNT(*) FROM embeddings_embedding e WHERE e.track_id = t.id
+             AND e.space_id IN ({{spaces}}) AND e.size = t.size AND e.mtime = t.mtime) < %(models)s)
+        ORDER BY t.id LIMIT %(tracks)s
+    ) slice"""
 COUNT_TRACKS = (
     "SELECT COUNT(DISTINCT track_id) FROM batches_trackresult WHERE job_id = %s AND track_id > %s AND track_id <= %s"
 )
 
 
 class FingerprintChanged(NavembedError):
-    """A restricted job would mix vectors of different fingerprints."""
+    """The job would mix vectors of different fingerprints."""
 
     permanent = True
 
 
 def plan(job: BatchJob, lease: Lease) -> None:
-    """Write the rows of ``job``. Raises LibraryUnavailable, WeightsMissing, EmbedderUnavailable, FingerprintChanged."""
-    if not job.planned_until:
-        sync_tracks(after_page=lease.renew)
+    """Write the rows of ``job``; a cancel ends it after a slice.
+
+    Raises LibraryUnavailable, WeightsMissing, WeightsUnusable, EmbedderUnavailable, FingerprintChanged, LaneLost.
+    """
     spaces = _spaces(job, lease)
+    if not job.planned_until:
+        sync_tracks(fence=lease.renew)
     while _plan_slice(job, lease, spaces):
-        pass
+        if job.status == BatchJob.Status.CANCELLING:
+            return
     with transaction.atomic():
         lease.renew()
         BatchJob.objects.filter(pk=job.pk).update(planned=True)
@@ -67,16 +76,32 @@ def _spaces(job: BatchJob, lease: Lease) -> dict[str, EmbeddingSpace]:
     client = EmbedderClient(lease.device)
     spaces = {}
     for progress in job.progress.select_related("space"):
-        space = progress.space or space_for(progress.model, client.describe(progress.model))
-        if job.is_restricted and space.status == EmbeddingSpace.Status.BUILDING:
-            raise FingerprintChanged(
-                f"the weights or the recipe of {progress.model} have changed: a job over a part of the library "
-                "would mix vectors that cannot be compared. Start one over the whole library."
-            )
+        space = progress.space or _space(job, progress.model, client.describe(progress.model))
         ModelProgress.objects.filter(pk=progress.pk).update(space=space)
         spaces[progress.model] = space
         lease.renew()
     return spaces
+
+
+def _space(job: BatchJob, model: str, description: Description) -> EmbeddingSpace:
+    live = live_space(model)
+    if job.is_restricted and live and live.fingerprint != fingerprint_of(description):
+        raise FingerprintChanged(
+            f"the weights or the recipe of {model} have changed: a job over a part of the library "
+            "would mix vectors that cannot be compared. Start one over the whole library."
+        )
+    return space_for(model, description)
+
+
+def require_same_weights(spaces: Mapping[str, EmbeddingSpace], models: Iterable[str], client: EmbedderClient) -> None:
+    """Raise FingerprintChanged unless the embedder still makes the vectors that the job's spaces hold."""
+    for model in models:
+        space = spaces.get(model)
+        is_kept = space and space.status == EmbeddingSpace.Status.KEPT
+        if not space or is_kept or space.fingerprint != fingerprint_of(client.describe(model)):
+            raise FingerprintChanged(
+                f"the weights or the recipe of {model} have changed since this job was planned; start a new one"
+            )
 
 
 def _plan_slice(job: BatchJob, lease: Lease, spaces: dict[str, EmbeddingSpace]) -> bool:
@@ -112,8 +137,7 @@ def _end_of_slice(job: BatchJob, spaces: dict[str, EmbeddingSpace]) -> str:
     }
     with connection.cursor() as cursor:
         cursor.execute(SLICE.format(spaces=",".join(str(space.pk) for space in spaces.values())), parameters)
-        ids = cursor.fetchall()
-    return str(ids[-1][0]) if ids else ""
+        return cursor.fetchone()[0] or ""
 
 
 def _scope(job: BatchJob) -> dict[str, str | int | bool | None]:

@@ -28,7 +28,7 @@ def snapshot(job: BatchJob) -> Snapshot:
     total = sum(row.total for row in rows)
     failed = sum(row.failed for row in rows)
     finished = failed + sum(row.succeeded for row in rows)
-    percent = 100.0 * finished / total if total else (0.0 if job.is_open else 100.0)
+    percent = 100.0 * finished / total if total else (100.0 if job.planned else 0.0)
     return Snapshot(
         total_operations=total,
         processed_operations=finished,

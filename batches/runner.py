@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from django.db import DatabaseError
+from django.db import Error as DatabaseError
 
 from batches import chunks, services
 from batches.lanes import LaneLost, Lease, take
-from batches.models import BatchJob, TrackResult
-from batches.planner import plan
+from batches.models import BatchJob
+from batches.planner import plan, require_same_weights
 from embeddings.embedder.client import EmbedderClient, End, Heartbeat
-from embeddings.errors import EmbedderDied, EmbedderUnavailable, LibraryUnavailable, NavembedError
+from embeddings.errors import AudioFileMissing, EmbedderDied, EmbedderUnavailable, LibraryUnavailable, NavembedError
 from embeddings.indexing import ensure_live_aliases, index_pending
 from embeddings.library import open_library
 from embeddings.spaces import make_live
@@ -29,7 +30,7 @@ TURN_SECONDS = 120.0  # then the task ends and a new message goes on: Django-Q r
 MAX_PAUSE_SECONDS = 60.0
 EMBEDDER_PAUSE_SECONDS = 4.0
 RENEW_SECONDS = 10.0
-OPEN_RESULTS = (TrackResult.Status.PENDING, TrackResult.Status.RUNNING)
+AT_WORK = (BatchJob.Status.INITIALIZED, BatchJob.Status.RUNNING, BatchJob.Status.WAITING)
 LOOK_SECONDS = 1.0  # how often a running chunk looks whether it should stop
 
 
@@ -56,8 +57,10 @@ class _Turn:
 
     def __init__(self, lease: Lease) -> None:
         self.lease = lease
+        self.client = EmbedderClient(lease.device)
         self.deadline = time.monotonic() + TURN_SECONDS
         self.pause = 1.0
+        self.behind = True  # Milvus may lack something that an earlier turn has committed
 
     def run(self) -> bool:
         """Work until the deadline; True when no job is open any more."""
@@ -84,72 +87,67 @@ class _Turn:
         """Take the job one step further."""
         if job.status == BatchJob.Status.CANCELLING:
             services.set_cancelled(job)
+        elif not job.planned and self.lease.device:
+            self._sleep(1.0, job)  # the first lane plans: two scans of the library would contradict each other
         elif not job.planned:
             plan(job, self.lease)
-            self._index(job)  # what an earlier run could not send
+        elif self.behind:
+            self._index(job)
         elif chunk := chunks.claim(job, self.lease):
             self._run_chunk(job, chunk)
-        elif job.results.filter(status__in=OPEN_RESULTS).exists():
+        elif chunks.is_left(job):
             self._sleep(1.0, job)  # a track waits for its next attempt, or another lane has the last ones
         else:
             self._complete(job)
 
     def _complete(self, job: BatchJob) -> None:
         """Everything has been tried: what was built beside becomes what search uses."""
-        self._index(job)
+        self._index(job)  # what other lanes have committed, too
         for progress in job.progress.select_related("space"):
             if progress.space:
                 make_live(progress.space)
-        for name in ensure_live_aliases():
-            logger.warning("Milvus has a collection %s that is not ours; see `manage.py adopt_milvus`", name)
+        ensure_live_aliases()
         services.set_completed(job)
 
     def _run_chunk(self, job: BatchJob, chunk: chunks.Chunk) -> None:
-        if job.status != BatchJob.Status.RUNNING:
-            services.set_running(job)
+        """Embed a chunk, commit what became of it, and send it to Milvus."""
+        services.set_running(job)
         outcomes: list[TrackOutcome] = []
-        began = time.monotonic()
-        loading = 0.0
+        problem: NavembedError | None = None
+        seconds = 0.0
         try:
-            loading = self._embed(job, chunk, outcomes)
+            seconds = self._embed(job, chunk, outcomes)
         except Interrupted:
             pass
-        except EmbedderDied:
-            chunks.commit(job, self.lease, chunk, outcomes, time.monotonic() - began, died=True)
-            raise
-        except NavembedError:
-            chunks.release(self.lease, chunk)
-            raise
-        self._check_library(outcomes, chunk)
-        chunks.commit(job, self.lease, chunk, outcomes, max(0.0, time.monotonic() - began - loading))
+        except NavembedError as error:
+            problem = error
+        if away := _library_away(outcomes, chunk):
+            problem = problem or away
+            outcomes = [outcome for outcome in outcomes if not _file_is_missing(outcome)]
+        self.behind = True
+        chunks.commit(job, self.lease, chunk, outcomes, seconds, died=isinstance(problem, EmbedderDied))
+        if problem:
+            raise problem
         self._index(job)
 
     def _embed(self, job: BatchJob, chunk: chunks.Chunk, outcomes: list[TrackOutcome]) -> float:
-        """Collect the outcomes of a chunk; returns the seconds that went into loading models."""
+        """Collect the outcomes of a chunk; returns the seconds of work, without those of loading models."""
+        began = time.monotonic()
+        require_same_weights(chunk.spaces, {row.model for row in chunk.rows}, self.client)
         names = {claimed.track.id: str(claimed.track) for claimed in chunk.tracks}
         pulse = _Pulse(job, self.lease)
-        for event in EmbedderClient(self.lease.device).embed([_request(c, chunk) for c in chunk.tracks]):
+        for event in self.client.embed([_request(claimed, chunk) for claimed in chunk.tracks]):
             match event:
                 case TrackOutcome():
                     outcomes.append(event)
                 case Step():
                     pulse.current = f"[{event.model}] {names[event.track_id]}"
                 case End():
-                    return event.load_seconds
+                    return max(0.0, time.monotonic() - began - event.load_seconds)
                 case Heartbeat():
                     pass
             pulse.beat()
         return 0.0
-
-    def _check_library(self, outcomes: list[TrackOutcome], chunk: chunks.Chunk) -> None:
-        """A file that is gone may mean that the whole share is: then the job waits and no track fails."""
-        missing = any(f.error_class == "AudioFileMissing" for o in outcomes for f in o.failures.values())
-        if not missing:
-            return
-        for root in open_library().roots():
-            if not root.is_dir() or not any(root.iterdir()):
-                chunks.release(self.lease, chunk)
-                raise LibraryUnavailable(f"the music folder {root} is empty or not mounted")
 
     def _index(self, job: BatchJob) -> None:
         """Send to Milvus what it does not have yet."""
@@ -157,6 +155,7 @@ class _Turn:
             if progress.space:
                 index_pending(progress.space, progress=lambda _: self.lease.renew())
                 self.lease.renew()
+        self.behind = False
 
     def _wait_or_fail(self, job: BatchJob, error: NavembedError) -> None:
         if error.permanent:
@@ -175,7 +174,7 @@ class _Turn:
         while time.monotonic() < until:
             self.lease.renew()
             job.refresh_from_db(fields=["status"])
-            if job.status == BatchJob.Status.CANCELLING or stop_requested():
+            if job.status not in AT_WORK or stop_requested():
                 return
             time.sleep(min(LOOK_SECONDS, max(0.0, until - time.monotonic())))
 
@@ -200,7 +199,7 @@ class _Pulse:
                 BatchJob.objects.filter(pk=self.job.pk).update(current_track=self.current)
                 self._shown = self.current
             self.job.refresh_from_db(fields=["status"])
-            if self.job.status == BatchJob.Status.CANCELLING or stop_requested():
+            if self.job.status not in AT_WORK or stop_requested():
                 raise Interrupted
         if now - self._renewed >= RENEW_SECONDS:
             self._renewed = now
@@ -215,3 +214,28 @@ def _request(claimed: chunks.ClaimedTrack, chunk: chunks.Chunk) -> TrackRequest:
         models=tuple(claimed.results),
         checkpoint=chunks.checkpoint_name(claimed, chunk.spaces),
     )
+
+
+def _file_is_missing(outcome: TrackOutcome) -> bool:
+    return any(failure.error_class == AudioFileMissing.__name__ for failure in outcome.failures.values())
+
+
+def _library_away(outcomes: Sequence[TrackOutcome], chunk: chunks.Chunk) -> LibraryUnavailable | None:
+    """A file that is gone may mean that the whole share is: then the job waits and no track fails."""
+    missing = {outcome.id for outcome in outcomes if _file_is_missing(outcome)}
+    paths = [Path(claimed.track.path) for claimed in chunk.tracks if claimed.track.id in missing]
+    try:
+        roots = open_library().roots() if paths else []
+    except LibraryUnavailable as error:
+        return error
+    for root in roots:
+        if any(path.is_relative_to(root) for path in paths) and _is_empty(root):
+            return LibraryUnavailable(f"the music folder {root} is empty or not mounted")
+    return None
+
+
+def _is_empty(root: Path) -> bool:
+    try:
+        return not any(root.iterdir())
+    except OSError:
+        return True

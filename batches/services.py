@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import Count, F, Q
+from django.db.models import Count, Exists, F, OuterRef, Sum
 from django.utils import timezone
 
 from batches import lanes
@@ -91,16 +91,21 @@ def resume_job(job: BatchJob) -> None:
 def retry_failed(job: BatchJob) -> int:
     """Put a finished job's failed results back in line; returns how many. Raises JobConflict."""
     with transaction.atomic():
-        failed = TrackResult.objects.filter(job=job, status=TrackResult.Status.FAILED)
-        counts = list(failed.values_list("model").annotate(Count("pk")))
-        tracks = failed.values("track").distinct().count()
-        if not tracks:
-            raise JobConflict(f"job {job.pk} has no failed tracks", job)
         _reopen(job, (*BatchJob.RESUMABLE, Status.COMPLETED_WITH_ERRORS))
-        for model, number in counts:
-            ModelProgress.objects.filter(job=job, model=model).update(failed=F("failed") - number)
+        failed = TrackResult.objects.filter(job=job, status=TrackResult.Status.FAILED)
+        counts = list(failed.values_list("model").annotate(Count("pk"), Sum("track__duration")))
+        if not counts:
+            raise JobConflict(f"job {job.pk} has no failed tracks", job)
+        for model, number, seconds in counts:
+            ModelProgress.objects.filter(job=job, model=model).update(
+                failed=F("failed") - number, audio_seconds_done=F("audio_seconds_done") - seconds
+            )
+        # A track counts as failed when its last model is done; after a cancel some may be open.
+        unfinished = TrackResult.objects.filter(job=job, track=OuterRef("track"), status__in=TrackResult.OPEN)
+        tracks = failed.exclude(Exists(unfinished)).values("track").distinct().count()
         BatchJob.objects.filter(pk=job.pk).update(failed_tracks=F("failed_tracks") - tracks)
-        return failed.update(status=TrackResult.Status.PENDING, attempts=0, deaths=0, not_before=None)
+        job.refresh_from_db()
+        return failed.update(status=TrackResult.Status.PENDING, attempts=0, deaths=0, not_before=None, finished_at=None)
 
 
 def _reopen(job: BatchJob, expected: Sequence[str]) -> None:
@@ -154,6 +159,6 @@ def _finish(job: BatchJob, expected: Sequence[str], status: str, message: str = 
 
 def _transition(job: BatchJob, expected: Sequence[str], status: str, **fields: Any) -> bool:
     """Change the status if it is still one of ``expected``; ``job`` is read again either way."""
-    changed = BatchJob.objects.filter(Q(pk=job.pk), status__in=expected).update(status=status, **fields)
+    changed = BatchJob.objects.filter(pk=job.pk, status__in=expected).update(status=status, **fields)
     job.refresh_from_db()
     return bool(changed)

@@ -19,29 +19,30 @@ def library_status(*, ask_milvus: bool = False) -> dict[str, Any]:
 
     embedded + failed + missing = playable. ``indexed`` counts rows marked as being in Milvus.
     """
-    playable = Track.objects.filter(playable=True)
+    playable = Track.objects.filter(playable=True).count()
     job = BatchJob.objects.first()
     return {
         "tracks": Track.objects.count(),
-        "playable": playable.count(),
-        "models": {model: _model_status(model, playable.count(), ask_milvus) for model in MODEL_KEYS},
+        "playable": playable,
+        "models": {model: _model_status(model, playable, ask_milvus) for model in MODEL_KEYS},
         "last_job": job and {"id": job.pk, **contract_progress(job)},
     }
 
 
 def _model_status(model: str, playable: int, ask_milvus: bool) -> dict[str, Any]:
     space = live_space(model)
-    counts = Embedding.objects.filter(space=space).aggregate(
-        embedded=Count("pk", filter=Q(track__playable=True)),
+    vectors = Embedding.objects.filter(space=space)
+    embedded = vectors.filter(track__playable=True).count()
+    counts = vectors.aggregate(  # apart, because the join leaves out vectors whose track has no row
         total=Count("pk"),
         indexed=Count("pk", filter=Q(index_state=Embedding.IndexState.INDEXED)),
     )
     failed = _failed_tracks(model, space.pk if space else None)
     status: dict[str, Any] = {
-        "embedded": counts["embedded"],
-        "missing": playable - counts["embedded"] - failed,
+        "embedded": embedded,
+        "missing": playable - embedded - failed,
         "failed": failed,
-        "orphaned": counts["total"] - counts["embedded"],
+        "orphaned": counts["total"] - embedded,
         "indexed": counts["indexed"],
     }
     if ask_milvus and space:

@@ -37,14 +37,13 @@ def keep_house() -> int:
 def ensure_schedules() -> None:
     """Make the light cluster's schedules; the light worker calls this at its start."""
     for name, function, minutes in SCHEDULES:
-        Schedule.objects.update_or_create(
-            name=name,
-            defaults={
-                "func": function,
-                "schedule_type": Schedule.MINUTES,
-                "minutes": minutes,
-                "repeats": -1,
-                "cluster": "light",
-                "next_run": timezone.now() + timedelta(minutes=minutes),
-            },
-        )
+        fields = {
+            "func": function,
+            "schedule_type": Schedule.MINUTES,
+            "minutes": minutes,
+            "repeats": -1,
+            "cluster": "light",
+        }
+        # What is there keeps its time: a machine that is off each night would else never keep house.
+        first = timezone.now() + timedelta(minutes=minutes)
+        Schedule.objects.update_or_create(name=name, defaults=fields, create_defaults={**fields, "next_run": first})

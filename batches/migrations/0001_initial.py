@@ -62,7 +62,7 @@ class Migration(migrations.Migration):
                 ('audio_seconds_done', models.FloatField(default=0)),
                 ('rate', models.FloatField(help_text='Rolling: seconds of audio per second of work.', null=True)),
                 ('job', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='progress', to='batches.batchjob')),
-                ('space', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, to='embeddings.embeddingspace')),
+                ('space', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, to='embeddings.embeddingspace')),
             ],
             options={
                 'constraints': [models.UniqueConstraint(fields=('job', 'model'), name='one_progress_per_job_and_model')],
@@ -88,7 +88,7 @@ class Migration(migrations.Migration):
                 ('track', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='results', to='embeddings.track')),
             ],
             options={
-                'indexes': [models.Index(condition=models.Q(('status__in', ['pending', 'running'])), fields=['job', 'track'], name='result_open'), models.Index(condition=models.Q(('status', 'failed')), fields=['track', 'model'], name='result_failed')],
+                'indexes': [models.Index(condition=models.Q(('status', 'pending')), fields=['job', 'track', 'model'], name='result_pending'), models.Index(condition=models.Q(('status', 'running')), fields=['job', 'lane'], name='result_running'), models.Index(condition=models.Q(('status', 'failed')), fields=['track', 'model'], name='result_failed')],
                 'constraints': [models.UniqueConstraint(fields=('job', 'track', 'model'), name='one_result_per_job_track_model')],
             },
         ),

@@ -14,7 +14,7 @@ from batches.models import BatchJob
 from batches.progress import contract_progress
 from embeddings.checks import require_library
 from embeddings.encoders.registry import MODEL_KEYS
-from navembed_site.processes import is_held, needed_processes
+from navembed_site.processes import ProcessStartError, is_held, needed_processes
 
 
 class Command(BaseCommand):
@@ -35,8 +35,13 @@ class Command(BaseCommand):
         if options["no_wait"]:
             self.stdout.write(f"job {job.pk} is started; it runs while `serve` does")
             return
-        with needed_processes("milvus_lite", "embedder", "worker"):
-            follow(job, sys.stderr if options["json"] else sys.stdout)
+        try:
+            with needed_processes("milvus_lite", "embedder", "worker"):
+                follow(job, sys.stderr if options["json"] else sys.stdout)
+        except ProcessStartError as error:
+            raise CommandError(f"{error} Job {job.pk} goes on when this command or `serve` is started.") from error
+        except KeyboardInterrupt:
+            raise CommandError(f"job {job.pk} goes on when this command or `serve` is started") from None
         if options["json"]:
             self.stdout.write(json.dumps(contract_progress(job)))
         if job.status != BatchJob.Status.COMPLETED:

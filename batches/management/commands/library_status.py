@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console
 from rich.table import Table
 
 from batches.status import library_status
-from navembed_site.processes import needed_processes
+from embeddings.errors import IndexUnavailable
+from navembed_site.processes import ProcessStartError, needed_processes
 
 
 class Command(BaseCommand):
@@ -21,11 +22,11 @@ class Command(BaseCommand):
         parser.add_argument("--verify", action="store_true", help="Compare with what Milvus itself holds.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if options["verify"]:
-            with needed_processes("milvus_lite"):
-                status = library_status(ask_milvus=True)
-        else:
-            status = library_status()
+        try:
+            with needed_processes(*(["milvus_lite"] if options["verify"] else [])):
+                status = library_status(ask_milvus=options["verify"])
+        except (IndexUnavailable, ProcessStartError) as error:
+            raise CommandError(str(error)) from error
         if options["json"]:
             self.stdout.write(json.dumps(status, indent=2))
         else:

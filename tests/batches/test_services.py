@@ -1,0 +1,219 @@
+"""Every transition of a job, from each status that it may start in and from those that it may not."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import connection
+from django_q.models import OrmQ
+
+from batches import chunks, services
+from batches.lanes import Lease
+from batches.models import BatchJob, Lane
+from batches.services import JobConflict, UnknownModel
+from embeddings.encoders.registry import MODEL_KEYS
+from tests.batches.rows import end_job, failure, make_job, make_track, make_tracks, progress_of, success
+
+pytestmark = [pytest.mark.django_db, pytest.mark.database]
+
+Status = BatchJob.Status
+FINISHED = (Status.COMPLETED, Status.COMPLETED_WITH_ERRORS, Status.CANCELLED, Status.FAILED)
+
+
+def in_status(status: str) -> BatchJob:
+    job = make_job(make_tracks(1))
+    BatchJob.objects.filter(pk=job.pk).update(status=status)
+    job.refresh_from_db()
+    return job
+
+
+def test_start_commits_an_initialized_job_with_a_row_per_model_and_a_message() -> None:
+    job = services.start_job(started_by="somebody")
+    assert (job.status, job.started_by) == (Status.INITIALIZED, "somebody")
+    assert set(job.progress.values_list("model", flat=True)) == set(MODEL_KEYS)
+    [message] = OrmQ.objects.filter(key="jobs")
+    assert message.task["args"] == (0, Lane.objects.get().seq)
+
+
+@pytest.mark.parametrize("models", [None, []])
+def test_no_models_means_all(models: list[str] | None) -> None:
+    assert services.start_job(models).model_keys == list(MODEL_KEYS)
+
+
+def test_models_are_kept_in_the_order_of_the_registry_and_once() -> None:
+    assert services.start_job(["latent", "muq", "latent"]).model_keys == ["muq", "latent"]
+
+
+def test_unknown_model_is_named_and_starts_nothing() -> None:
+    with pytest.raises(UnknownModel, match="'vggish'"):
+        services.start_job(["muq", "vggish"])
+    assert not BatchJob.objects.exists()
+
+
+@pytest.mark.parametrize("status", BatchJob.OPEN)
+def test_second_start_names_the_first_job(status: str) -> None:
+    first = in_status(status)
+    with pytest.raises(JobConflict, match=f"job {first.pk} is already running") as conflict:
+        services.start_job()
+    assert conflict.value.job == first
+    assert BatchJob.objects.count() == 1
+
+
+@pytest.mark.parametrize("status", FINISHED)
+def test_start_after_a_finished_job(status: str) -> None:
+    in_status(status)
+    assert services.start_job().is_open
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_starts_at_the_same_moment_one_wins() -> None:
+    ended = at_once(services.start_job, 4)
+    [started] = [job for job in ended if isinstance(job, BatchJob)]
+    assert BatchJob.objects.get() == started
+    assert [type(error) for error in ended if error is not started] == [JobConflict] * 3
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_cancels_at_the_same_moment_none_fails() -> None:
+    job = services.start_job()
+    assert at_once(lambda: services.cancel_job(BatchJob.objects.get()), 3) == [None] * 3
+    job.refresh_from_db()
+    assert job.status == Status.CANCELLING
+
+
+def at_once(call: Callable[[], Any], count: int) -> list[Any]:
+    """What ``count`` threads got from calling at the same moment: results or exceptions."""
+    barrier, ended = threading.Barrier(count), []
+
+    def run() -> None:
+        try:
+            barrier.wait()
+            ended.append(call())
+        except Exception as error:
+            ended.append(error)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=run) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return ended
+
+
+@pytest.mark.parametrize("status", BatchJob.OPEN)
+def test_open_job_can_be_cancelled_and_cancelled_again(status: str) -> None:
+    job = in_status(status)
+    services.cancel_job(job)
+    services.cancel_job(job)
+    assert job.status == Status.CANCELLING
+
+
+def test_cancel_wakes_a_sleeping_lane_once() -> None:
+    job = in_status(Status.WAITING)
+    OrmQ.objects.all().delete()
+    services.cancel_job(job)
+    services.cancel_job(job)
+    assert OrmQ.objects.count() == 1
+
+
+@pytest.mark.parametrize("status", FINISHED)
+def test_finished_job_cannot_be_cancelled(status: str) -> None:
+    with pytest.raises(JobConflict, match=status):
+        services.cancel_job(in_status(status))
+
+
+@pytest.mark.parametrize("status", [Status.CANCELLED, Status.FAILED])
+def test_resumed_job_goes_on_where_it_was(status: str) -> None:
+    job = in_status(status)
+    OrmQ.objects.all().delete()
+    services.resume_job(job)
+    assert (job.status, job.message, job.finished_at, job.planned) == (Status.INITIALIZED, "", None, True)
+    assert OrmQ.objects.count() == 1
+
+
+@pytest.mark.parametrize("status", [*BatchJob.OPEN, Status.COMPLETED, Status.COMPLETED_WITH_ERRORS])
+def test_other_jobs_cannot_be_resumed(status: str) -> None:
+    with pytest.raises(JobConflict, match=status):
+        services.resume_job(in_status(status))
+
+
+def test_resume_names_the_job_that_is_running_instead() -> None:
+    job = end_job(make_job(make_tracks(1)), Status.CANCELLED)
+    other = services.start_job()
+    with pytest.raises(JobConflict) as conflict:
+        services.resume_job(job)
+    assert conflict.value.job == other
+
+
+@pytest.mark.parametrize(
+    ("change", "allowed", "end"),
+    [
+        (services.set_running, {Status.INITIALIZED, Status.WAITING}, Status.RUNNING),
+        (lambda job: services.set_waiting(job, "x"), {*BatchJob.OPEN} - {Status.CANCELLING}, Status.WAITING),
+        (services.set_cancelled, {Status.CANCELLING}, Status.CANCELLED),
+        (services.set_completed, {*BatchJob.OPEN}, Status.COMPLETED),
+        (lambda job: services.set_failed(job, "x"), {*BatchJob.OPEN}, Status.FAILED),
+    ],
+    ids=["running", "waiting", "cancelled", "completed", "failed"],
+)
+@pytest.mark.parametrize("status", Status)
+def test_lane_changes_a_job_only_from_expected_statuses(
+    change: Callable[[BatchJob], bool], allowed: set[str], end: str, status: str
+) -> None:
+    job = in_status(status)
+    assert change(job) is (status in allowed)
+    assert job.status == (end if status in allowed else status)
+
+
+def finished(lease: Lease, models: tuple[str, ...], *outcomes: Any) -> BatchJob:
+    """A job over three tracks that has ended with these outcomes."""
+    job = make_job([make_track(name) for name in "abc"], models)
+    chunk = chunks.claim(job, lease)
+    assert chunk
+    tracks = {claimed.track.id: claimed.track for claimed in chunk.tracks}
+    chunks.commit(job, lease, chunk, [make(tracks[name], *keys) for make, name, *keys in outcomes], 1.0)
+    return end_job(job, Status.CANCELLED if chunks.is_left(job) else Status.COMPLETED_WITH_ERRORS)
+
+
+def test_retry_puts_failed_results_back_and_takes_them_out_of_the_counters(lease: Lease) -> None:
+    job = finished(lease, ("muq",), (success, "a"), (failure, "b"), (failure, "c"))
+    assert (job.failed_tracks, progress_of(job).audio_seconds_done) == (2, 6.0)
+    assert services.retry_failed(job) == 2
+    assert (job.status, job.processed_tracks, job.failed_tracks) == (Status.INITIALIZED, 1, 0)
+    progress = progress_of(job)
+    assert (progress.succeeded, progress.failed, progress.audio_seconds_done) == (1, 0, 2.0)
+    rows = job.results.filter(status="pending").values_list("attempts", "deaths", "not_before", "finished_at")
+    assert list(rows) == [(0, 0, None, None)] * 2
+
+
+def test_retry_of_one_model_counts_a_track_that_failed_for_two_once(lease: Lease) -> None:
+    both = ("muq", "mert")
+    job = finished(lease, both, (failure, "a", *both), (success, "b", *both), (success, "c", *both))
+    assert services.retry_failed(job) == 2
+    assert (job.processed_tracks, job.failed_tracks) == (2, 0)
+
+
+def test_retry_after_a_cancel_keeps_counters_right_for_a_track_with_work_left(lease: Lease) -> None:
+    job = finished(lease, ("muq", "mert"), (failure, "a", "muq"), (failure, "b", "muq", "mert"))
+    assert job.failed_tracks == 1  # the other one has not been tried with every model
+    services.retry_failed(job)
+    assert (job.failed_tracks, progress_of(job).failed) == (0, 0)
+
+
+def test_retry_without_failures_is_a_conflict_that_changes_nothing() -> None:
+    job = in_status(Status.CANCELLED)
+    with pytest.raises(JobConflict, match="no failed tracks"):
+        services.retry_failed(job)
+    job.refresh_from_db()
+    assert job.status == Status.CANCELLED
+
+
+@pytest.mark.parametrize("status", [*BatchJob.OPEN, Status.COMPLETED])
+def test_retry_is_for_jobs_that_ended_without_full_success(status: str) -> None:
+    with pytest.raises(JobConflict, match=status):
+        services.retry_failed(in_status(status))
