@@ -120,8 +120,12 @@ def _make_mert(folder: Path) -> None:
     from transformers import HubertConfig, HubertModel
 
     from embeddings.encoders.mert import ARCHITECTURE
+    from embeddings.encoders.weights import unfilled
 
-    network = _randomised(HubertModel(HubertConfig(**{name: MERT[name] for name in ARCHITECTURE})))
+    config = HubertConfig(**{name: MERT[name] for name in ARCHITECTURE}, mask_time_prob=0.0)
+    with unfilled():
+        network = HubertModel(config)
+    _randomised(network)
     published = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
     state = {}
     for name, tensor in network.state_dict().items():
@@ -146,7 +150,9 @@ def _randomised(network: Any) -> Any:
 
     with torch.no_grad():
         for name, parameter in network.named_parameters():
-            if parameter.ndim > 1 and "original0" not in name:
+            if name.endswith("original0"):  # lengths of a weight-normalised convolution
+                parameter.fill_(1.0)
+            elif parameter.ndim > 1:
                 parameter.normal_(0.0, (2.0 / parameter[0].numel()) ** 0.5)
             elif name.endswith("bias"):
                 parameter.normal_(0.0, 0.1)
