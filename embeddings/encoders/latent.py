@@ -121,7 +121,7 @@ class LatentEncoder(Encoder):
     audio: ClassVar[AudioFormat] = AudioFormat(RATE, CHANNELS)
     published_dimension: ClassVar[int] = 576
     teraflop_per_second: ClassVar[float] = 0.084
-    batch_size: ClassVar[int] = 32
+    batch_size: ClassVar[int] = 8
     # As the package itself does. In bfloat16 the cosine to float32 fell to 0.996 with random weights, in float16 to
     # 0.9999.
     reduced_precision: ClassVar[str] = "float16"

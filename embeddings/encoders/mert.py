@@ -71,7 +71,7 @@ class MertEncoder(Encoder):
     stored_dtype: ClassVar[str] = "float16"
     search_dimension: ClassVar[int | None] = SEARCH_DIMENSION
     teraflop_per_second: ClassVar[float] = 0.379
-    batch_size: ClassVar[int] = 32
+    batch_size: ClassVar[int] = 8
 
     def segmenter(self) -> Segmenter:
         return MertSegmenter()

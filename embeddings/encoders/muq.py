@@ -83,7 +83,7 @@ class MuqEncoder(Encoder):
     audio: ClassVar[AudioFormat] = AudioFormat(RATE, 1)
     published_dimension: ClassVar[int] = 1_536
     teraflop_per_second: ClassVar[float] = 0.033
-    batch_size: ClassVar[int] = 64
+    batch_size: ClassVar[int] = 32
 
     def segmenter(self) -> Segmenter:
         return MuqSegmenter()

@@ -6,11 +6,14 @@ import json
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from django.conf import settings
 from safetensors.torch import load_file, save_file
 
 from embeddings.encoders import weights
@@ -53,6 +56,19 @@ def test_the_dimension_follows_from_the_checkpoint(key: str, dimension: int, che
     description = encoder(str(checkpoints[key]), "cpu").describe()
     assert description.dimension == dimension
     assert json.dumps(description.fingerprint)
+
+
+def test_describing_needs_no_torch(places: Path, checkpoints: dict[str, Path]):
+    download(places / "hub", "m-a-p/tiny", checkpoints["mert"])
+    script = f"""
+import sys
+from pathlib import Path
+from embeddings.encoders import registry, weights
+weights.use_folders(checkpoints=Path({str(places / "hub")!r}), cache=Path({str(places)!r}))
+registry.encoder_class("mert")("m-a-p/tiny", "cpu").describe()
+sys.exit(bool({{"torch", "transformers", "muq", "django"}} & set(sys.modules)))
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=settings.BASE_DIR)
 
 
 def test_a_downloaded_model_is_found_with_its_revision(places: Path, checkpoints: dict[str, Path]):
