@@ -107,7 +107,8 @@ class TrackResult(models.Model):
 
     OPEN = (Status.PENDING, Status.RUNNING)
 
-    job = models.ForeignKey(BatchJob, models.CASCADE, related_name="results")
+    # No index of its own: it begins the unique one, and SQLite would prefer it to the partial ones.
+    job = models.ForeignKey(BatchJob, models.CASCADE, db_index=False, related_name="results")
     track = models.ForeignKey(Track, models.CASCADE, related_name="results")
     model = models.CharField(max_length=32)
     status = models.CharField(max_length=10, choices=Status, default=Status.PENDING)

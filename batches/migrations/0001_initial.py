@@ -84,7 +84,7 @@ class Migration(migrations.Migration):
                 ('seconds', models.FloatField(help_text='Of work on the device.', null=True)),
                 ('audio_seconds', models.FloatField(null=True)),
                 ('finished_at', models.DateTimeField(null=True)),
-                ('job', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='results', to='batches.batchjob')),
+                ('job', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='results', to='batches.batchjob')),
                 ('track', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='results', to='embeddings.track')),
             ],
             options={

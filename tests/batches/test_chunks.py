@@ -1,0 +1,305 @@
+"""Claiming, committing and counting: what a chunk holds, and what is left when something goes wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+from django.db import OperationalError, connection
+from django.utils import timezone
+
+from batches import chunks
+from batches.chunks import Chunk
+from batches.lanes import Lease
+from batches.models import BatchJob, TrackResult
+from embeddings.models import Embedding, Track
+from embeddings.vectors import from_bytes
+from embeddings.work import TrackOutcome
+from tests.batches.rows import (
+    DIMENSION,
+    SECONDS,
+    VECTOR,
+    failure,
+    make_embedding,
+    make_job,
+    make_track,
+    make_tracks,
+    progress_of,
+    success,
+)
+
+pytestmark = [pytest.mark.django_db, pytest.mark.database]
+
+ALL = ("muq", "mert", "latent")
+
+
+def claim(job: BatchJob, lease: Lease) -> Chunk:
+    chunk = chunks.claim(job, lease)
+    assert chunk
+    return chunk
+
+
+def ids(chunk: Chunk | None) -> list[str]:
+    return [claimed.track.id for claimed in chunk.tracks] if chunk else []
+
+
+def be_ready(job: BatchJob) -> None:
+    """Let the pause of every result be over."""
+    job.results.update(not_before=timezone.now() - timedelta(seconds=1))
+
+
+def attempt(job: BatchJob, lease: Lease, *outcomes: TrackOutcome, died: bool = False) -> None:
+    """Claim a chunk and commit it with these outcomes."""
+    be_ready(job)
+    chunks.commit(job, lease, claim(job, lease), outcomes, 1.0, died=died)
+    job.refresh_from_db()
+
+
+# Claiming
+
+
+def test_chunk_is_cut_by_the_measured_rate(lease: Lease) -> None:
+    job = make_job(make_tracks(8))
+    job.progress.update(rate=SECONDS / 4)  # four seconds of work a track; a chunk holds ten
+    assert ids(claim(job, lease)) == ["t000", "t001"]
+    assert ids(claim(job, lease)) == ["t002", "t003"]
+
+
+def test_chunk_is_cut_by_the_models_cost_until_a_rate_is_known(lease: Lease) -> None:
+    job = make_job([make_track(f"t{number}", duration=240) for number in range(4)], ["latent"])
+    assert ids(claim(job, lease)) == ["t0"]  # 20 teraflop each
+    assert chunks.estimated_seconds(make_track("x", duration=240), progress_of(job, "latent")) == pytest.approx(20, 0.1)
+
+
+def test_track_longer_than_a_chunk_is_claimed_alone(lease: Lease) -> None:
+    job = make_job([make_track("a", duration=10_000), make_track("b")])
+    assert ids(claim(job, lease)) == ["a"]
+
+
+def test_track_is_claimed_with_all_its_models_once(lease: Lease) -> None:
+    job = make_job(make_tracks(1), ALL)
+    [claimed] = claim(job, lease).tracks
+    assert set(claimed.results) == set(ALL)
+    assert set(job.results.values_list("status", "attempts", "lane")) == {("running", 1, 0)}
+    assert chunks.claim(job, lease) is None
+
+
+def test_track_cut_off_by_the_row_limit_waits_for_the_next_chunk(lease: Lease, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunks, "MAX_ROWS", 4)
+    job = make_job(make_tracks(2), ALL)
+    assert [set(claimed.results) for claimed in claim(job, lease).tracks] == [set(ALL)]
+
+
+def test_only_this_jobs_ready_results_are_claimed(lease: Lease) -> None:
+    job = make_job(make_tracks(2))
+    job.results.filter(track="t000").update(not_before=timezone.now() + timedelta(minutes=1))
+    assert ids(claim(job, lease)) == ["t001"]
+
+
+def test_very_long_track_has_a_checkpoint_that_its_file_decides(lease: Lease) -> None:
+    job = make_job([make_track("short"), make_track("zlong", duration=100_000)])
+    short, long = claim(job, lease), claim(job, lease)
+    assert chunks.checkpoint_name(short.tracks[0], short.spaces) == ""
+    first = chunks.checkpoint_name(long.tracks[0], long.spaces)
+    long.tracks[0].track.mtime = "later"
+    assert len(first) == 32
+    assert first != chunks.checkpoint_name(long.tracks[0], long.spaces)
+
+
+# Committing
+
+
+def test_commit_writes_vectors_and_results(lease: Lease) -> None:
+    [track] = make_tracks(1)
+    job = make_job([track], ("muq", "mert"))
+    attempt(job, lease, success(track, "muq", "mert", seconds=0.5))
+    for row in Embedding.objects.select_related("space"):
+        stored = from_bytes(row.vector, "float16" if row.space.model == "mert" else "float32", DIMENSION)
+        assert np.array_equal(stored, VECTOR)
+        assert (row.size, row.mtime, row.index_state) == (track.size, track.mtime, "pending")
+    assert set(job.results.values_list("status", "lane", "seconds", "audio_seconds")) == {
+        ("succeeded", None, 0.5, SECONDS)
+    }
+
+
+def test_vector_of_a_changed_file_is_replaced_and_indexed_again(lease: Lease) -> None:
+    [track] = make_tracks(1)
+    job = make_job([track])
+    space = progress_of(job).space
+    assert space
+    old = make_embedding(space, track, mtime="old", index_state="indexed")
+    attempt(job, lease, success(track))
+    new = Embedding.objects.get()
+    assert (new.pk, new.mtime, new.index_state) == (old.pk, track.mtime, "pending")
+    assert new.updated_at > old.updated_at
+
+
+@contextmanager
+def failing_at(words: str) -> Iterator[None]:
+    """Let the database fail at the statement that begins so."""
+
+    def execute(run: Callable[..., Any], sql: str, *arguments: Any) -> Any:
+        if sql.startswith(words):
+            raise OperationalError("disk I/O error")
+        return run(sql, *arguments)
+
+    with connection.execute_wrapper(execute):
+        yield
+
+
+@pytest.mark.parametrize("table", ["batches_trackresult", "batches_modelprogress", "batches_batchjob"])
+def test_commit_that_fails_half_way_leaves_nothing(lease: Lease, table: str) -> None:
+    good, bad = make_tracks(2)
+    job = make_job([good, bad])
+    chunk = claim(job, lease)
+    with failing_at(f'UPDATE "{table}"'), pytest.raises(OperationalError):
+        chunks.commit(job, lease, chunk, [success(good), failure(bad)], 1.0)
+    job.refresh_from_db()
+    assert not Embedding.objects.exists()
+    assert set(job.results.values_list("status", flat=True)) == {"running"}
+    assert (job.processed_tracks, progress_of(job).succeeded, progress_of(job).rate) == (0, 0, None)
+
+
+def test_rows_without_an_outcome_go_back_without_a_counted_attempt(lease: Lease) -> None:
+    done, left = make_tracks(2)
+    job = make_job([done, left])
+    attempt(job, lease, success(done))
+    row = job.results.get(track=left)
+    assert (row.status, row.attempts, row.deaths, row.lane) == ("pending", 0, 0, None)
+
+
+def test_outcomes_of_models_that_took_turns_are_put_together(lease: Lease) -> None:
+    [track] = make_tracks(1)
+    job = make_job([track], ("muq", "mert"))
+    attempt(job, lease, success(track, "muq"), failure(track, "mert"))
+    assert dict(job.results.values_list("model", "status")) == {"muq": "succeeded", "mert": "failed"}
+    assert (job.processed_tracks, job.failed_tracks) == (0, 1)
+
+
+# Failing
+
+
+def test_permanent_failure_is_not_tried_again(lease: Lease) -> None:
+    [track] = make_tracks(1)
+    job = make_job([track])
+    attempt(job, lease, failure(track))
+    row = job.results.get()
+    assert (row.status, row.error_class, row.error_message) == ("failed", "AudioError", "it is damaged")
+    assert not chunks.is_left(job)
+
+
+def test_passing_failure_is_tried_twice_more_with_pauses(lease: Lease) -> None:
+    [track] = make_tracks(1)
+    job = make_job([track])
+    for pause in chunks.PAUSES:
+        before = timezone.now()
+        attempt(job, lease, failure(track, permanent=False))
+        row = job.results.get()
+        assert row.status == "pending"
+        assert row.not_before
+        assert row.not_before >= before + pause
+        assert chunks.claim(job, lease) is None
+    attempt(job, lease, failure(track, permanent=False))
+    assert job.results.get().status == "failed"
+
+
+def test_success_after_a_passing_failure_forgets_the_error(lease: Lease) -> None:
+    [track] = make_tracks(1)
+    job = make_job([track])
+    attempt(job, lease, failure(track, permanent=False))
+    attempt(job, lease, success(track))
+    row = job.results.get()
+    assert (row.status, row.error_class, row.error_message, row.attempts) == ("succeeded", "", "", 2)
+
+
+def test_tracks_that_were_there_when_the_embedder_died_go_alone(lease: Lease) -> None:
+    job = make_job(make_tracks(3))
+    attempt(job, lease, died=True)
+    assert [ids(claim(job, lease)) for _ in range(3)] == [["t000"], ["t001"], ["t002"]]
+
+
+def test_what_came_before_the_embedder_died_counts(lease: Lease) -> None:
+    first, second = make_tracks(2)
+    job = make_job([first, second])
+    attempt(job, lease, success(first), died=True)
+    assert dict(job.results.values_list("track_id", "status")) == {"t000": "succeeded", "t001": "pending"}
+    assert job.processed_tracks == 1
+
+
+def test_track_that_took_the_embedder_down_three_times_is_failed_and_the_others_are_not(lease: Lease) -> None:
+    guilty, other = make_tracks(2)
+    job = make_job([guilty, other])
+    for _ in range(3):
+        attempt(job, lease, died=True)
+    attempt(job, lease, success(other))
+    row = job.results.get(track=guilty)
+    assert (row.status, row.error_class) == ("failed", "EmbedderDied")
+    assert "3 times" in row.error_message
+    assert (job.processed_tracks, job.failed_tracks) == (1, 1)
+
+
+# Counting
+
+
+def test_track_counts_when_its_last_model_is_done(lease: Lease) -> None:
+    [track] = make_tracks(1)
+    job = make_job([track], ("muq", "mert"))
+    attempt(job, lease, success(track, "muq"), failure(track, "mert", permanent=False))
+    assert (job.processed_tracks, job.failed_tracks) == (0, 0)
+    attempt(job, lease, success(track, "mert"))
+    assert (job.processed_tracks, job.failed_tracks) == (1, 0)
+
+
+def test_track_that_failed_for_one_model_counts_as_failed_once(lease: Lease) -> None:
+    [track] = make_tracks(1)
+    job = make_job([track], ALL)
+    attempt(job, lease, failure(track, "muq"), failure(track, "mert", permanent=False))
+    attempt(job, lease, failure(track, "mert"), success(track, "latent"))
+    assert (job.processed_tracks, job.failed_tracks) == (0, 1)
+    counted = job.progress.order_by("model").values_list("model", "succeeded", "failed")
+    assert list(counted) == [("latent", 1, 0), ("mert", 0, 1), ("muq", 0, 1)]
+
+
+def test_rate_is_audio_per_second_of_work_shared_by_what_models_cost(lease: Lease) -> None:
+    [track] = make_tracks(1)
+    job = make_job([track], ("muq", "mert"))
+    chunk = claim(job, lease)
+    outcomes = [success(track, "muq", seconds=1.0), success(track, "mert", seconds=3.0)]
+    chunks.commit(job, lease, chunk, outcomes, 8.0)  # as much again for decoding
+    assert progress_of(job, "muq").rate == pytest.approx(SECONDS / 2)
+    assert progress_of(job, "mert").rate == pytest.approx(SECONDS / 6)
+
+
+def test_rate_follows_slowly_and_interrupted_work_leaves_it_alone(lease: Lease) -> None:
+    first, second, third = make_tracks(3)
+    job = make_job([first, second, third])
+    job.progress.update(rate=0.2)  # ten seconds a track: one a chunk
+    chunks.commit(job, lease, claim(job, lease), [success(first)], 1.0)
+    assert progress_of(job).rate == pytest.approx(0.7 * 0.2 + 0.3 * SECONDS)
+    before = progress_of(job).rate
+    chunks.commit(job, lease, claim(job, lease), [success(second)], 0.0)
+    assert progress_of(job).rate == before
+
+
+# Queries
+
+
+def big_chunk(lease: Lease, count: int) -> tuple[BatchJob, list[Track]]:
+    tracks = make_tracks(count)
+    job = make_job(tracks, ALL)
+    job.progress.update(rate=1000)
+    return job, tracks
+
+
+def test_queries_of_a_chunk_do_not_grow_with_its_tracks(lease: Lease, django_assert_max_num_queries: Any) -> None:
+    job, tracks = big_chunk(lease, 30)
+    with django_assert_max_num_queries(6):
+        chunk = claim(job, lease)
+    assert len(chunk.rows) == 90
+    with django_assert_max_num_queries(16):
+        chunks.commit(job, lease, chunk, [success(track, *ALL) for track in tracks], 1.0)
+    assert TrackResult.objects.filter(status="succeeded").count() == 90

@@ -1,0 +1,75 @@
+"""The queries that a job makes for every chunk find their rows by an index, on SQLite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.db import connection
+
+from batches import chunks
+from batches.lanes import Lease
+from batches.models import TrackResult
+from tests.batches.rows import make_job, make_tracks, success
+
+ALL = ("muq", "mert", "latent")
+
+
+@contextmanager
+def explained() -> Iterator[list[str]]:
+    """How SQLite runs each statement of the block on results."""
+    plans: list[str] = []
+
+    def execute(run: Callable[..., Any], sql: str, params: Any, many: bool, context: Any) -> Any:
+        if not many and sql.startswith(("SELECT", "UPDATE")):
+            run(f"EXPLAIN QUERY PLAN {sql}", params, many, context)
+            plans.extend(row[3] for row in context["cursor"].fetchall() if TrackResult._meta.db_table in row[3])
+        return run(sql, params, many, context)
+
+    with connection.execute_wrapper(execute):
+        yield plans
+
+
+def index(plan: str) -> str:
+    """The index and its columns."""
+    return plan.partition(" USING ")[2]
+
+
+def test_claim_uses_the_index_of_pending_results_without_sorting(lease: Lease) -> None:
+    job = make_job(make_tracks(3), ALL)
+    with explained() as plans:
+        chunks.claim(job, lease)
+    assert {index(plan) for plan in plans} == {
+        "INDEX result_pending (job_id=?)",
+        "INTEGER PRIMARY KEY (rowid=?)",
+    }
+
+
+def test_looking_for_what_is_left_uses_the_index_of_each_status(lease: Lease) -> None:
+    job = make_job([])
+    with explained() as plans:
+        chunks.is_left(job)
+    assert [index(plan).replace("COVERING ", "") for plan in plans] == [
+        "INDEX result_pending (job_id=?)",
+        "INDEX result_running (job_id=?)",
+    ]
+
+
+def test_commit_looks_up_its_own_tracks(lease: Lease) -> None:
+    tracks = make_tracks(3)
+    job = make_job(tracks, ALL)
+    chunk = chunks.claim(job, lease)
+    assert chunk
+    with explained() as plans:
+        chunks.commit(job, lease, chunk, [success(tracks[0], *ALL)], 1.0)
+    wanted = ("INTEGER PRIMARY KEY (rowid=?)", "(job_id=? AND track_id=?)")
+    assert plans
+    assert [plan for plan in plans if not plan.endswith(wanted)] == []
+
+
+def test_new_turn_finds_what_was_abandoned_by_the_index_of_running_results(lease: Lease) -> None:
+    job = make_job(make_tracks(1))
+    with explained() as plans:
+        chunks.release_abandoned(job, lease)
+    assert "result_running" in plans[0]

@@ -1,0 +1,321 @@
+"""What a job finds to do in a library, and how it writes that down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from batches import planner, services
+from batches.lanes import LaneLost, Lease
+from batches.models import BatchJob, Lane
+from batches.planner import FingerprintChanged
+from embeddings.embedder.client import EmbedderClient
+from embeddings.errors import LibraryUnavailable, WeightsMissing
+from embeddings.library.sync import sync_tracks
+from embeddings.models import EmbeddingSpace, Track
+from embeddings.spaces import make_live, space_for
+from tests.batches.conftest import Music
+from tests.batches.rows import end_job, make_embedding, make_space, make_track, progress_of
+from tests.instances import EmbedderProcess
+
+pytestmark = [pytest.mark.django_db, pytest.mark.database]
+
+Plan = Callable[..., BatchJob]
+
+
+@pytest.fixture
+def plan(music: Music, lease: Lease) -> Plan:
+    """Start a job with given spaces (else a new, live one for each model) and plan it."""
+
+    def plan(models: Sequence[str] = ("muq",), **options: Any) -> BatchJob:
+        job = services.start_job(models, **options)
+        for progress in job.progress.all():
+            progress.space = EmbeddingSpace.objects.filter(model=progress.model).last() or make_space(progress.model)
+            progress.save()
+        planner.plan(job, lease)
+        return job
+
+    return plan
+
+
+def wanted(job: BatchJob, model: str = "muq") -> list[str]:
+    return sorted(job.results.filter(model=model).values_list("track_id", flat=True))
+
+
+def library(music: Music, *names: str) -> dict[str, Track]:
+    """Tracks that have been seen by a scan; their files do not matter here."""
+    for name in names:
+        music.add_row(f"{name}.flac")
+    sync_tracks()
+    return Track.objects.in_bulk()
+
+
+def test_tracks_without_a_vector_need_work(music: Music, plan: Plan) -> None:
+    tracks = library(music, "a", "b")
+    make_embedding(make_space(), tracks["a"])
+    job = plan()
+    assert wanted(job) == ["b"]
+    assert (job.planned, job.total_tracks, progress_of(job).total) == (True, 1, 1)
+    assert progress_of(job).skipped == {"up to date": 1}
+    assert progress_of(job).audio_seconds_total == 2.0
+
+
+@pytest.mark.parametrize("change", [{"size": 7}, {"updated_at": "2031-01-01"}])
+def test_changed_files_need_work(music: Music, plan: Plan, change: dict[str, Any]) -> None:
+    space = make_space()
+    for track in library(music, "a", "b").values():
+        make_embedding(space, track)
+    music.change("b", **change)
+    assert wanted(plan()) == ["b"]
+
+
+def test_clear_existing_needs_everything(music: Music, plan: Plan) -> None:
+    make_embedding(make_space(), library(music, "a", "b")["a"])
+    job = plan(clear_existing=True)
+    assert wanted(job) == ["a", "b"]
+    assert progress_of(job).skipped == {}
+
+
+def test_vectors_of_another_space_do_not_count(music: Music, plan: Plan) -> None:
+    make_embedding(make_space(fingerprint="old", status="kept"), library(music, "a")["a"])
+    make_space()
+    assert wanted(plan()) == ["a"]
+
+
+def test_each_model_has_rows_for_what_it_lacks(music: Music, plan: Plan) -> None:
+    make_embedding(make_space("muq"), library(music, "a", "b")["a"])
+    job = plan(("muq", "mert"))
+    assert (wanted(job, "muq"), wanted(job, "mert")) == (["b"], ["a", "b"])
+    assert job.total_tracks == 2
+
+
+def test_limit_counts_only_tracks_that_need_work(music: Music, plan: Plan) -> None:
+    tracks = library(music, *"abcdef")
+    space = make_space()
+    for name in "ace":
+        make_embedding(space, tracks[name])
+    job = plan(limit=2)
+    assert wanted(job) == ["b", "d"]
+    assert progress_of(job).skipped == {"up to date": 2}
+
+
+def test_limit_holds_over_slices(music: Music, plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planner, "TRACKS_A_SLICE", 2)
+    library(music, *"abcdef")
+    assert wanted(plan(limit=3)) == ["a", "b", "c"]
+
+
+def test_limit_counts_a_track_that_lacks_one_model(music: Music, plan: Plan) -> None:
+    tracks = library(music, "a", "b")
+    for model in ("muq", "mert"):
+        make_embedding(make_space(model), tracks["a"])
+    make_embedding(EmbeddingSpace.objects.get(model="muq"), tracks["b"])
+    job = plan(("muq", "mert"), limit=1)
+    assert (wanted(job, "muq"), wanted(job, "mert")) == ([], ["b"])
+
+
+def test_only_one_library(music: Music, plan: Plan) -> None:
+    music.add_row("a.flac")
+    music.change("a", library_id=1)
+    make_track("z", library_id=2, scan=99)
+    assert wanted(plan(library_id=1)) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("prefix", "found"),
+    [
+        ("Rock", ["exact"]),
+        ("rock", ["lower"]),
+        ("R%", ["percent"]),
+        ("R_", ["underscore"]),
+        ("ROCK/x", []),
+        ("É", ["utf"]),
+    ],
+)
+def test_path_prefix_is_exact_and_has_no_wildcards(music: Music, plan: Plan, prefix: str, found: list[str]) -> None:
+    names = {"exact": "Rock/1", "lower": "rock/1", "percent": "R%ck/1", "underscore": "R_ck/1", "utf": "Élan/1"}
+    for track_id, path in names.items():
+        music.add_row(f"{path}.flac", id=track_id)
+    assert wanted(plan(path_prefix=f"{music.root}/{prefix}")) == found
+
+
+def test_tracks_that_are_gone_are_marked_and_need_nothing(music: Music, plan: Plan) -> None:
+    library(music, "gone", "here", "hidden")
+    music.remove("gone")
+    music.change("hidden", missing=True)
+    assert wanted(plan()) == ["here"]
+    assert set(Track.objects.filter(playable=False).values_list("id", flat=True)) == {"gone", "hidden"}
+
+
+def test_track_that_is_back_is_playable_again(music: Music, plan: Plan) -> None:
+    track = library(music, "a")["a"]
+    Track.objects.update(playable=False)
+    make_embedding(make_space(), track)
+    assert wanted(plan()) == []
+    assert Track.objects.get().playable
+
+
+def test_planner_goes_on_after_an_interruption_between_two_slices(
+    music: Music, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planner, "TRACKS_A_SLICE", 2)
+    tracks = library(music, *"abcde")
+    make_embedding(make_space(), tracks["b"])
+    lost_after(2, monkeypatch)
+    with pytest.raises(LaneLost):
+        plan()
+    job = BatchJob.objects.get()
+    assert (job.planned, wanted(job)) == (False, ["a", "c", "d"])
+    monkeypatch.undo()
+    planner.plan(job, Lease(Lane.objects.get().pk, 0, Lane.objects.get().seq))
+    assert wanted(job) == ["a", "c", "d", "e"]
+    progress = progress_of(job)
+    assert (job.total_tracks, progress.total, progress.skipped) == (4, 4, {"up to date": 1})
+
+
+def lost_after(slices: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the lane be taken over in the middle of the slice after so many."""
+    count, planned = planner._count, []
+
+    def counting(job: BatchJob, *arguments: Any) -> None:
+        planned.append(job)
+        if len(planned) > slices:
+            raise LaneLost("taken over")
+        count(job, *arguments)
+
+    monkeypatch.setattr(planner, "_count", counting)
+
+
+def test_cancel_ends_planning_after_a_slice(music: Music, plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planner, "TRACKS_A_SLICE", 1)
+    library(music, "a", "b")
+    count = planner._count
+
+    def cancelled(job: BatchJob, *arguments: Any) -> None:
+        count(job, *arguments)
+        services.cancel_job(BatchJob.objects.get())
+
+    monkeypatch.setattr(planner, "_count", cancelled)
+    job = plan()
+    assert (job.planned, wanted(job)) == (False, ["a"])
+
+
+def test_resumed_plan_does_not_scan_again(music: Music, plan: Plan) -> None:
+    library(music, "a")
+    job = plan()
+    BatchJob.objects.update(planned=False)
+    scan = Track.objects.get().scan
+    planner.plan(BatchJob.objects.get(pk=job.pk), Lease(Lane.objects.get().pk, 0, Lane.objects.get().seq))
+    assert Track.objects.get().scan == scan
+
+
+def test_a_scan_whose_lane_was_lost_marks_nothing(music: Music) -> None:
+    library(music, "a", "b")
+    music.remove("b")
+
+    def lost() -> None:
+        raise LaneLost
+
+    with pytest.raises(LaneLost):
+        sync_tracks(fence=lost)
+    assert set(Track.objects.values_list("scan", "playable")) == {(1, True)}
+
+
+def test_library_that_cannot_be_read_leaves_tracks_alone(music: Music, plan: Plan) -> None:
+    library(music, "a")
+    music.database.unlink()
+    with pytest.raises(LibraryUnavailable, match="NAVIDROME_DB_PATH"):
+        plan()
+    assert Track.objects.get().playable
+
+
+# With the real embedder, which says what the weights are.
+
+
+def test_first_space_of_a_model_is_live_at_once(music: Music, lease: Lease, embedder: EmbedderProcess) -> None:
+    library(music, "a")
+    job = services.start_job(["muq"])
+    planner.plan(job, lease)
+    space = progress_of(job).space
+    assert space
+    assert (space.status, space.dimension) == ("live", 1536)
+
+
+def test_other_weights_are_built_beside_what_is_live(music: Music, lease: Lease, embedder: EmbedderProcess) -> None:
+    live = make_space(fingerprint="other weights")
+    make_embedding(live, library(music, "a")["a"])
+    job = services.start_job(["muq"])
+    planner.plan(job, lease)
+    space = progress_of(job).space
+    assert space
+    assert (space.status, wanted(job)) == ("building", ["a"])
+
+
+@pytest.mark.parametrize("restriction", [{"limit": 1}, {"library_id": 1}, {"path_prefix": "/music"}])
+def test_restricted_job_is_refused_when_the_weights_have_changed(
+    music: Music, lease: Lease, embedder: EmbedderProcess, restriction: dict[str, Any]
+) -> None:
+    make_space(fingerprint="other weights")
+    leftover = make_space(fingerprint="third weights", status="building")
+    with pytest.raises(FingerprintChanged, match="over the whole library"):
+        planner.plan(services.start_job(["muq"], **restriction), lease)
+    assert set(EmbeddingSpace.objects.values_list("status", flat=True)) == {"live", "building"}
+    assert EmbeddingSpace.objects.filter(pk=leftover.pk).exists()
+
+
+def test_restricted_job_works_in_the_live_space(music: Music, lease: Lease, embedder: EmbedderProcess) -> None:
+    library(music, "a", "b")
+    live = space_for("muq", EmbedderClient().describe("muq"))
+    job = services.start_job(["muq"], limit=1)
+    planner.plan(job, lease)
+    assert (progress_of(job).space, wanted(job)) == (live, ["a"])
+
+
+def test_leftover_build_of_other_weights_is_dropped_though_a_cancelled_job_knows_it(
+    music: Music, lease: Lease, embedder: EmbedderProcess
+) -> None:
+    make_space(fingerprint="old")
+    leftover = make_space(fingerprint="older", status="building")
+    former = services.start_job(["muq"])
+    former.progress.update(space=leftover)
+    end_job(former, "cancelled")
+    planner.plan(services.start_job(["muq"]), lease)
+    assert not EmbeddingSpace.objects.filter(pk=leftover.pk).exists()
+    assert progress_of(former).space is None
+
+
+def test_build_goes_on_in_the_next_job(music: Music, lease: Lease, embedder: EmbedderProcess) -> None:
+    make_space(fingerprint="old")
+    building = space_for("muq", EmbedderClient().describe("muq"))
+    make_embedding(building, library(music, "a", "b")["a"])
+    job = services.start_job(["muq"])
+    planner.plan(job, lease)
+    assert (progress_of(job).space, wanted(job)) == (building, ["b"])
+
+
+def test_missing_weights_are_named_before_the_library_is_read(
+    music: Music, lease: Lease, embedder: EmbedderProcess, tmp_path: Any
+) -> None:
+    music.add_row("a.flac")
+    embedder.restart(NAVEMBED_MERT=str(tmp_path / "nowhere"))
+    with pytest.raises(WeightsMissing, match="nowhere"):
+        planner.plan(services.start_job(), lease)
+    assert not Track.objects.exists()
+
+
+# Spaces
+
+
+def test_made_live_replaces_what_was_live() -> None:
+    old, new = make_space(fingerprint="old"), make_space(fingerprint="new", status="building")
+    assert make_live(new)
+    assert not make_live(new)
+    assert dict(EmbeddingSpace.objects.values_list("pk", "status")) == {old.pk: "kept", new.pk: "live"}
+
+
+def test_kept_space_is_not_made_live() -> None:
+    live, kept = make_space(fingerprint="new"), make_space(fingerprint="old", status="kept")
+    assert not make_live(kept)
+    assert dict(EmbeddingSpace.objects.values_list("pk", "status")) == {live.pk: "live", kept.pk: "kept"}
