@@ -131,10 +131,22 @@ class BatchJobAdmin(ReadOnlyAdmin[BatchJob]):
                 self.message_user(request, f"{job}: {done}.")
 
 
+class ModelFilter(admin.SimpleListFilter):
+    """By model; Django's own would look for the values in millions of rows."""
+
+    title = parameter_name = "model"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(encoder.key, encoder.label) for encoder in ENCODERS]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[TrackResult]) -> QuerySet[TrackResult]:
+        return queryset.filter(model=self.value()) if self.value() else queryset
+
+
 @admin.register(TrackResult)
 class TrackResultAdmin(ReadOnlyAdmin[TrackResult]):
     list_display = ["track", "model", "status", "attempts", "error_class", "error_message", "seconds", "finished_at"]
-    list_filter = ["status", "model", "error_class", "job"]
-    search_fields = ["track__title", "track__artist", "track__path", "error_message"]
+    list_filter = ["status", ModelFilter, "job"]
+    search_fields = ["track__title", "track__artist", "track__path", "error_class", "error_message"]
     list_select_related = ["track"]
     show_full_result_count = False

@@ -1,0 +1,191 @@
+"""The console: lists and pages in few queries, a form that starts jobs, actions that change them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from batches import services
+from batches.models import BatchJob, TrackResult
+from embeddings.encoders.registry import MODEL_KEYS
+from embeddings.models import Embedding, EmbeddingSpace, Track
+from tests.batches.rows import end_job, make_embedding, make_job, make_track
+
+pytestmark = [pytest.mark.django_db, pytest.mark.database]
+
+MODELS = (BatchJob, TrackResult, Track, EmbeddingSpace, Embedding)
+
+
+def address(model: Any, page: str = "changelist", *arguments: Any) -> str:
+    return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{page}", args=arguments)
+
+
+def fill(jobs: int) -> None:
+    """So many finished jobs, each over two tracks of its own with all models."""
+    for number in range(jobs):
+        tracks = [make_track(f"{number}-{name}") for name in "ab"]
+        job = make_job(tracks, MODEL_KEYS)
+        for space in EmbeddingSpace.objects.all():
+            make_embedding(space, tracks[0])
+        job.results.filter(track=tracks[1]).update(status="failed", error_class="AudioError", error_message="damaged")
+        job.progress.update(failed=1)
+        BatchJob.objects.filter(pk=job.pk).update(failed_tracks=1)
+        end_job(job, "completed_with_errors")
+
+
+def queries(client: Client, path: str) -> list[str]:
+    with CaptureQueriesContext(
+        connection,
+    ) as captured:
+        assert client.get(path).status_code == 200
+    return [query["sql"] for query in captured]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_list_takes_as_many_queries_for_many_rows_as_for_few(admin_client: Client, model: Any) -> None:
+    fill(1)
+    few = queries(admin_client, address(model))
+    more = [make_track(f"x{number}") for number in range(3)]
+    end_job(make_job(more, MODEL_KEYS), "completed")
+    for space in EmbeddingSpace.objects.all():
+        make_embedding(space, more[0])
+    assert len(queries(admin_client, address(model))) <= len(few) <= 12
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_row_has_a_page(admin_client: Client, model: Any) -> None:
+    fill(1)
+    asked = queries(admin_client, address(model, "change", model.objects.first().pk))
+    assert len(asked) <= 12
+
+
+@pytest.mark.parametrize("search", ["", "?q=a", "?q=nothing"])
+@pytest.mark.parametrize("model", MODELS)
+def test_lists_can_be_searched(admin_client: Client, model: Any, search: str) -> None:
+    fill(1)
+    assert admin_client.get(address(model) + search).status_code == 200
+
+
+def test_vectors_are_never_loaded(admin_client: Client) -> None:
+    fill(1)
+    asked = queries(admin_client, address(Embedding))
+    asked += queries(admin_client, address(Embedding, "change", Embedding.objects.defer("vector").first().pk))
+    assert not [sql for sql in asked if '"vector"' in sql]
+
+
+def test_list_shows_how_far_a_job_is(admin_client: Client) -> None:
+    job = make_job([make_track(name) for name in "abcd"])
+    job.progress.update(succeeded=1)
+    BatchJob.objects.update(processed_tracks=1)
+    page = admin_client.get(address(BatchJob)).content.decode()
+    assert 'value="25.0"' in page
+    assert "1 / 4" in page
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_nobody_can_edit_or_delete_rows(admin_client: Client, model: Any) -> None:
+    fill(1)
+    pk = model.objects.first().pk
+    assert admin_client.post(address(model, "change", pk), {}).status_code == 403
+    assert admin_client.post(address(model, "delete", pk), {"post": "yes"}).status_code == 403
+    admin_client.post(address(model), {"action": "delete_selected", "_selected_action": [pk], "post": "yes"})
+    assert model.objects.filter(pk=pk).exists()
+
+
+@pytest.mark.parametrize("model", [TrackResult, Track, EmbeddingSpace, Embedding])
+def test_nobody_can_add_rows_that_jobs_write(admin_client: Client, model: Any) -> None:
+    assert admin_client.get(address(model, "add")).status_code == 403
+
+
+# Starting
+
+
+def test_start_form_has_all_models_ticked(admin_client: Client) -> None:
+    page = admin_client.get(address(BatchJob, "add")).content.decode()
+    assert page.count('type="checkbox" name="model_keys"') == page.count("checked") == len(MODEL_KEYS)
+
+
+def test_start_form_starts_a_job(admin_client: Client) -> None:
+    wanted = {"model_keys": ["mert", "muq"], "limit": "5", "library_id": "2", "path_prefix": "/music/x"}
+    reply = admin_client.post(address(BatchJob, "add"), wanted, follow=True)
+    job = BatchJob.objects.get()
+    assert reply.status_code == 200
+    assert (job.model_keys, job.limit, job.library_id, job.path_prefix) == (["muq", "mert"], 5, 2, "/music/x")
+    assert (job.started_by, job.clear_existing, job.status) == ("admin", False, "initialized")
+
+
+@pytest.mark.parametrize("wrong", [{"model_keys": []}, {"limit": "0"}, {"limit": "-1"}, {"model_keys": ["vggish"]}])
+def test_wrong_form_starts_nothing(admin_client: Client, wrong: dict[str, Any]) -> None:
+    reply = admin_client.post(address(BatchJob, "add"), {"model_keys": ["muq"]} | wrong)
+    assert "errornote" in reply.content.decode()
+    assert not BatchJob.objects.exists()
+
+
+def test_start_beside_a_running_job_says_so(admin_client: Client) -> None:
+    job = services.start_job()
+    reply = admin_client.post(address(BatchJob, "add"), {"model_keys": ["muq"]}, follow=True)
+    assert messages(reply) == [f"job {job.pk} is already running; cancel it or wait until it has ended"]
+    assert BatchJob.objects.count() == 1
+
+
+# Actions
+
+
+def act(client: Client, action: str, *jobs: BatchJob) -> list[str]:
+    selected = {"action": action, "_selected_action": [job.pk for job in jobs]}
+    return messages(client.post(address(BatchJob), selected, follow=True))
+
+
+def messages(reply: Any) -> list[str]:
+    return [str(message) for message in reply.context["messages"]]
+
+
+def test_cancel(admin_client: Client) -> None:
+    job = services.start_job(["muq"])
+    assert act(admin_client, "cancel", job) == [f"Job {job.pk} (muq): cancelling."]
+    job.refresh_from_db()
+    assert job.status == "cancelling"
+
+
+def test_resume(admin_client: Client) -> None:
+    job = end_job(services.start_job(), "cancelled")
+    act(admin_client, "resume", job)
+    job.refresh_from_db()
+    assert job.status == "initialized"
+
+
+def test_retry_failed(admin_client: Client) -> None:
+    fill(1)
+    act(admin_client, "retry_failed", BatchJob.objects.get())
+    assert not TrackResult.objects.filter(status="failed").exists()
+
+
+def test_action_that_comes_too_late_says_so(admin_client: Client) -> None:
+    job = end_job(services.start_job(), "completed")
+    for action in ("cancel", "resume", "retry_failed"):
+        assert f"job {job.pk} is completed" in act(admin_client, action, job)[0]
+
+
+def test_who_may_only_look_can_start_and_change_nothing(client: Client) -> None:
+    user = User.objects.create_user("guest", is_staff=True)
+    user.user_permissions.add(*Permission.objects.filter(codename__startswith="view_"))
+    client.force_login(user)
+    job = services.start_job()
+    assert client.get(address(BatchJob)).status_code == 200
+    assert client.get(address(BatchJob, "change", job.pk)).status_code == 200
+    assert client.post(address(BatchJob, "add"), {"model_keys": ["muq"]}).status_code == 403
+    act(client, "cancel", job)
+    job.refresh_from_db()
+    assert job.status == "initialized"
+
+
+def test_results_can_be_filtered_by_model(admin_client: Client) -> None:
+    fill(1)
+    reply = admin_client.get(address(TrackResult) + "?model=mert&status__exact=failed")
+    assert [result.model for result in reply.context["cl"].result_list] == ["mert"]
