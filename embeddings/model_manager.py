@@ -79,6 +79,10 @@ class ModelManager:
         self.seconds_spent_loading = 0.0
         self._lock = threading.RLock()  # guards the table; a slot's own lock guards its load
 
+    @property
+    def keys(self) -> frozenset[str]:
+        return frozenset(self._slots)
+
     def encoder(self, key: str) -> Encoder:
         """Return the encoder without loading it: its description and segmenter need no weights."""
         return self._slots[key].encoder
@@ -86,19 +90,23 @@ class ModelManager:
     @contextmanager
     def expect(self, keys: Sequence[str]) -> Iterator[None]:
         """Mark models as wanted by queued work, so that they are not unloaded as idle in between."""
+        slots = [self._slots[key] for key in keys]
         with self._lock:
-            for key in keys:
-                self._slots[key].waiting += 1
+            for slot in slots:
+                slot.waiting += 1
         try:
             yield
         finally:
             with self._lock:
-                for key in keys:
-                    self._slots[key].waiting -= 1
+                for slot in slots:
+                    slot.waiting -= 1
 
     @contextmanager
     def use(self, key: str) -> Iterator[Encoder]:
-        """Yield the loaded encoder; it stays loaded until the block ends. Raises WeightsMissing, WeightsUnusable."""
+        """Yield the loaded encoder; it stays loaded until the block ends.
+
+        Raises WeightsMissing, WeightsUnusable; DeviceOutOfMemory when it does not fit beside what is in use.
+        """
         slot = self._slots[key]
         with self._lock:
             slot.users += 1
@@ -115,15 +123,29 @@ class ModelManager:
     def _load(self, slot: _Slot) -> None:
         self._make_room(slot)
         began = self._clock()
-        slot.encoder.load()
+        if not self._try_to_load(slot):
+            self._free_memory(slot)
+            if not self._try_to_load(slot):
+                raise DeviceOutOfMemory(f"{slot.encoder.key} does not fit in the memory of {slot.encoder.device}")
         slot.load_seconds = self._clock() - began
         self.seconds_spent_loading += slot.load_seconds
         logger.info("loaded %s on %s in %.1f s", slot.encoder.key, slot.encoder.device, slot.load_seconds)
 
+    def _try_to_load(self, slot: _Slot) -> bool:
+        """Load; False when memory ran out."""
+        try:
+            slot.encoder.load()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return False
+        return True
+
     def _make_room(self, wanted: _Slot) -> None:
         """Evict the models used least recently until ``wanted`` fits. One in use is never evicted."""
-        while not self._fits([*self._loaded(), wanted]):
-            with self._lock:
+        needed = _needed_bytes(wanted.encoder)  # may hash gigabytes: nobody else should wait for it
+        with self._lock:
+            while needed + sum(_needed_bytes(slot.encoder) for slot in self._loaded()) > self._memory_bytes:
                 idle = [slot for slot in self._loaded() if not slot.users]
                 if not idle:
                     return  # what remains is in use; the device has the last word
@@ -132,14 +154,12 @@ class ModelManager:
     def _loaded(self) -> list[_Slot]:
         return [slot for slot in self._slots.values() if slot.encoder.loaded]
 
-    def _fits(self, slots: Sequence[_Slot]) -> bool:
-        return sum(_needed_bytes(slot.encoder) for slot in slots) <= self._memory_bytes
-
     def groups(self, keys: Sequence[str]) -> list[list[str]]:
         """Split ``keys`` into groups whose models fit in memory together; one group when all do."""
+        needed = {key: _needed_bytes(self._slots[key].encoder) for key in keys}
         groups: list[list[str]] = []
         for key in keys:
-            if groups and self._fits([self._slots[k] for k in [*groups[-1], key]]):
+            if groups and sum(needed[k] for k in [*groups[-1], key]) <= self._memory_bytes:
                 groups[-1].append(key)
             else:
                 groups.append([key])
@@ -208,28 +228,27 @@ class ModelManager:
         logger.info("unloaded %s", slot.encoder.key)
 
     def shutdown(self) -> None:
-        """Unload everything; the process is about to end."""
+        """Unload everything that is not in use; the process is about to end."""
         with self._lock:
             for slot in self._loaded():
-                self._unload(slot)
+                if not slot.users:
+                    self._unload(slot)
 
     def report(self) -> list[dict[str, Any]]:
         """What is loaded, where, how big, idle for how long."""
-        now = self._clock()
-        return [
-            asdict(
-                ModelState(
-                    key=key,
-                    loaded=slot.encoder.loaded,
-                    device=slot.encoder.device,
-                    bytes=slot.encoder.bytes_held,
-                    idle_seconds=0.0 if slot.busy else round(now - slot.last_used, 1),
-                    load_seconds=round(slot.load_seconds, 2),
-                    batch=slot.batch,
-                )
-            )
-            for key, slot in self._slots.items()
-        ]
+        with self._lock:
+            return [asdict(self._state(slot)) for slot in self._slots.values()]
+
+    def _state(self, slot: _Slot) -> ModelState:
+        return ModelState(
+            key=slot.encoder.key,
+            loaded=slot.encoder.loaded,
+            device=slot.encoder.device,
+            bytes=slot.encoder.bytes_held,
+            idle_seconds=0.0 if slot.busy else round(self._clock() - slot.last_used, 1),
+            load_seconds=round(slot.load_seconds, 2),
+            batch=slot.batch,
+        )
 
 
 def _needed_bytes(encoder: Encoder) -> float:

@@ -12,7 +12,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,14 +20,17 @@ import numpy as np
 
 from embeddings.audio.pool import AudioBlock, DecodePool
 from embeddings.audio.summary import AudioSummary
+from embeddings.device import is_lost
 from embeddings.encoders.base import Item, Segmenter
-from embeddings.errors import NavembedError, WeightsMissing, WeightsUnusable
+from embeddings.errors import DecoderDied, EmbedderDied, WeightsMissing, WeightsUnusable
 from embeddings.model_manager import ModelManager
-from embeddings.rows import RowStore
+from embeddings.rows import RowStore, forget_checkpoint
 from embeddings.work import Failure, Step, TrackOutcome, TrackRequest, TrackVector, failure_of
 
 MAX_WAITING_BLOCKS = 2
 MAX_BUCKET_BYTES = 256 * 2**20
+NO_TRACKS_FAULT = (WeightsMissing, WeightsUnusable, OSError)
+"""Errors that end a run: weights, or no room on the disk, no process left."""
 
 
 class _Entry(NamedTuple):
@@ -42,7 +45,6 @@ class _TrackInWork:
         self.request = request
         self.audio: AudioSummary | None = None
         self.ended = False
-        self.settled = False
         self.vectors: dict[str, TrackVector] = {}
         self.failures: dict[str, Failure] = {}
         self.outstanding = dict.fromkeys(request.models, 0)
@@ -65,7 +67,9 @@ class _TrackInWork:
                 continue
             try:
                 vector, windows = segmenter.pool(self.rows[model].rows())
-            except NavembedError as error:
+            except NO_TRACKS_FAULT:
+                raise
+            except Exception as error:
                 self.fail(model, error)
                 continue
             self.vectors[model] = TrackVector(vector, windows, self.seconds[model])
@@ -75,6 +79,13 @@ class _TrackInWork:
     def close(self) -> None:
         for store in self.rows.values():
             store.close()
+
+
+class _Part(NamedTuple):
+    """What a decoder thread found next of a track; its summary or an error is the last."""
+
+    track: _TrackInWork
+    content: AudioBlock | AudioSummary | Exception
 
 
 class Pipeline:
@@ -92,21 +103,34 @@ class Pipeline:
         self._pool = pool
         self._spool = spool
         self._turn = turn
+        self._finished: set[str] = set()
 
-    def embed(self, requests: Sequence[TrackRequest]) -> Generator[TrackOutcome | Step]:
+    def embed(
+        self, requests: Sequence[TrackRequest], *, unwanted: Callable[[], bool] = lambda: False
+    ) -> Generator[TrackOutcome | Step]:
         """Embed all tracks; yields a Step per device batch and a TrackOutcome per track, in order of completion.
 
         Models that do not fit in memory together take turns, and a track has an outcome for each turn.
-        Raises WeightsMissing and WeightsUnusable; what concerns one track alone is a Failure in its outcome.
+        Ends early, without the rest, once ``unwanted()``. Checkpoints of finished tracks are kept until the next
+        call, when the caller has stored what they led to.
+
+        Raises WeightsMissing and WeightsUnusable, OSError when the disk is full, EmbedderDied when the device is
+        lost to this process; what concerns one track alone is a Failure in its outcome.
         """
+        for checkpoint in self._finished - {request.checkpoint for request in requests}:
+            forget_checkpoint(self._spool, checkpoint)
+        self._finished.clear()
         models = sorted({model for request in requests for model in request.models})
         with self._manager.expect(models):
             for group in self._manager.groups(models):
+                if unwanted():
+                    return
                 for model in group:
                     with self._manager.use(model):
                         pass  # a model that cannot be loaded concerns the whole chunk, before any work is done
                 narrowed = [_narrow(request, group) for request in requests]
-                yield from _Run(self, [request for request in narrowed if request.models]).events()
+                run = _Run(self, [request for request in narrowed if request.models], unwanted)
+                yield from run.events()
 
 
 def _narrow(request: TrackRequest, models: Sequence[str]) -> TrackRequest:
@@ -117,17 +141,18 @@ def _narrow(request: TrackRequest, models: Sequence[str]) -> TrackRequest:
 class _Run:
     """One pass over some tracks with models that fit in memory together."""
 
-    def __init__(self, pipeline: Pipeline, requests: Sequence[TrackRequest]) -> None:
+    def __init__(self, pipeline: Pipeline, requests: Sequence[TrackRequest], unwanted: Callable[[], bool]) -> None:
         self._manager = pipeline._manager
         self._pool = pipeline._pool
         self._spool = pipeline._spool
         self._turn = pipeline._turn
+        self._finished = pipeline._finished
+        self._unwanted = unwanted
         self._requests = iter(requests)
         self._requests_lock = threading.Lock()
         self._left = len(requests)
-        self._blocks: queue.Queue[tuple[_TrackInWork, AudioBlock | AudioSummary | Exception]] = queue.Queue(
-            MAX_WAITING_BLOCKS
-        )
+        self._tracks: set[_TrackInWork] = set()
+        self._blocks: queue.Queue[_Part | OSError] = queue.Queue(MAX_WAITING_BLOCKS)
         self._stop = threading.Event()
         self._buckets: dict[tuple[str, tuple[int, ...]], list[_Entry]] = defaultdict(list)
 
@@ -139,7 +164,7 @@ class _Run:
         for thread in threads:
             thread.start()
         try:
-            while self._left or self._buckets:
+            while (self._left or self._buckets) and not self._unwanted():
                 if not self._run_if_due():
                     yield from self._take_block()
                     continue
@@ -148,6 +173,8 @@ class _Run:
             self._stop.set()
             for thread in threads:
                 thread.join()
+            for track in self._tracks:
+                track.close()
 
     # Decoder threads
 
@@ -157,23 +184,33 @@ class _Run:
                 request = next(self._requests, None)
             if request is None:
                 return
-            track = _TrackInWork(request, self._manager, self._spool)
-            formats = list({self._manager.encoder(model).audio for model in request.models})
             try:
-                for part in self._pool.decode(request.path, formats):
-                    if not self._put(track, part):
-                        return
-            except Exception as error:
-                self._put(track, error)
+                self._decode(request)
+            except OSError as error:
+                self._put(error)
 
-    def _put(self, track: _TrackInWork, part: AudioBlock | AudioSummary | Exception) -> bool:
+    def _decode(self, request: TrackRequest) -> None:
+        track = _TrackInWork(request, self._manager, self._spool)
+        self._tracks.add(track)
+        formats = list({self._manager.encoder(model).audio for model in request.models})
+        try:
+            with closing(self._pool.decode(request.path, formats)) as parts:
+                for part in parts:
+                    if not self._put(_Part(track, part)):
+                        return
+        except OSError:
+            raise
+        except Exception as error:
+            self._put(_Part(track, error))
+
+    def _put(self, part: _Part | OSError) -> bool:
+        """Hand over to the caller's thread; False when nobody wants it any more."""
         while not self._stop.is_set():
             try:
-                self._blocks.put((track, part), timeout=0.2)
+                self._blocks.put(part, timeout=0.2)
                 return True
             except queue.Full:
                 continue
-        track.close()
         return False
 
     # The caller's thread
@@ -190,9 +227,12 @@ class _Run:
 
     def _take_block(self) -> Iterator[TrackOutcome]:
         try:
-            track, part = self._blocks.get(timeout=0.2)
+            got = self._blocks.get(timeout=0.2)
         except queue.Empty:
             return
+        if isinstance(got, OSError):
+            raise got
+        track, part = got
         if isinstance(part, AudioBlock):
             for model, segmenter in track.segmenters.items():
                 audio = self._manager.encoder(model).audio
@@ -207,6 +247,9 @@ class _Run:
         else:
             for model in list(track.segmenters):
                 track.fail(model, part)
+            if track.request.checkpoint and not isinstance(part, DecoderDied):
+                # What the storage gave may have been wrong long before it was noticed.
+                forget_checkpoint(self._spool, track.request.checkpoint)
             self._drop_abandoned_items()
         yield from self._settle([track])
 
@@ -245,9 +288,11 @@ class _Run:
         try:
             with self._turn():
                 rows = self._manager.encode(model, np.stack([entry.item.samples for entry in batch]))
-        except (WeightsMissing, WeightsUnusable):
+        except NO_TRACKS_FAULT:
             raise
         except Exception as error:
+            if is_lost(error):
+                raise EmbedderDied(f"the device failed: {error}") from error
             if len(batch) > 1:  # find the track whose item it is
                 for entry in batch:
                     self._encode(model, [entry])
@@ -263,6 +308,8 @@ class _Run:
         """Yield the outcome of each track that has a vector or a failure for all its models."""
         for track in tracks:
             track.pool_finished()
-            if track.ended and not track.segmenters and not track.settled:
-                track.settled = True
+            if track.ended and not track.segmenters and track in self._tracks:
+                self._tracks.remove(track)
+                if track.request.checkpoint and all(failure.permanent for failure in track.failures.values()):
+                    self._finished.add(track.request.checkpoint)
                 yield TrackOutcome(track.request.id, track.vectors, track.failures, track.audio)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import os
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +17,8 @@ MEMORY_LIMIT = 256 * 2**20
 class RowStore:
     """Rows of equal shape by index. Beyond ``memory_limit`` bytes they lie in a file.
 
-    With a ``checkpoint`` path they lie in that file from the first row on, and a store opened there later
-    still has them: a track of hours goes on where it was.
+    With a ``checkpoint`` name they lie in a file of that name from the first row on, and a store opened there later
+    still has them: a track of hours goes on where it was. Raises OSError when ``folder`` cannot hold them.
     """
 
     def __init__(self, folder: Path, *, checkpoint: str = "", memory_limit: int = MEMORY_LIMIT) -> None:
@@ -26,19 +29,18 @@ class RowStore:
         self._flags = -1
         self._shape: tuple[int, ...] = ()
         self._done: set[int] = set()
+        folder.mkdir(parents=True, exist_ok=True)
         if checkpoint:
-            self._open_checkpoint(folder / checkpoint)
+            self._open_checkpoint(checkpoint)
 
-    def _open_checkpoint(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(path.with_suffix(".rows"), os.O_RDWR | os.O_CREAT, 0o600)
-        self._flags = os.open(path.with_suffix(".done"), os.O_RDWR | os.O_CREAT, 0o600)
-        shape = path.with_suffix(".shape")
-        if shape.is_file():
-            self._shape = tuple(int(n) for n in shape.read_text().split(",") if n)
+    def _open_checkpoint(self, name: str) -> None:
+        self._file = os.open(self._folder / f"{name}.rows", os.O_RDWR | os.O_CREAT, 0o600)
+        self._flags = os.open(self._folder / f"{name}.done", os.O_RDWR | os.O_CREAT, 0o600)
+        self._shape_file = self._folder / f"{name}.shape"
+        with suppress(FileNotFoundError):
+            self._shape = tuple(int(n) for n in self._shape_file.read_text().split(","))
             flags = os.pread(self._flags, os.fstat(self._flags).st_size, 0)
             self._done = {index for index, flag in enumerate(flags) if flag}
-        self._shape_file = shape
 
     def __contains__(self, index: int) -> bool:
         return index in self._done
@@ -48,26 +50,36 @@ class RowStore:
         if not self._shape:
             self._shape = row.shape
             if self._flags >= 0:
-                self._shape_file.write_text(",".join(map(str, row.shape)) + ",")
-        self._done.add(index)
+                self._remember_shape()
         if self._file >= 0:
             self._write(index, row)
-            return
-        self._memory[index] = np.array(row, np.float32)
-        if len(self._memory) * row.nbytes > self._limit:
-            self._spill()
+        else:
+            self._memory[index] = np.array(row, np.float32)
+            if len(self._memory) * row.nbytes > self._limit:
+                self._spill()
+        self._done.add(index)
+
+    def _remember_shape(self) -> None:
+        partial = self._shape_file.with_suffix(".shape~")
+        with partial.open("w") as file:
+            file.write(",".join(map(str, self._shape)))
+            file.flush()
+            os.fdatasync(file.fileno())
+        partial.replace(self._shape_file)
 
     def _write(self, index: int, row: NDArray[np.float32]) -> None:
-        data = np.ascontiguousarray(row, np.float32).tobytes()
-        os.pwrite(self._file, data, index * len(data))
+        rest = np.ascontiguousarray(row, np.float32).reshape(-1).view(np.uint8).data
+        offset = index * len(rest)
+        while len(rest):
+            written = os.pwrite(self._file, rest, offset)
+            rest, offset = rest[written:], offset + written
         if self._flags >= 0:
             os.fdatasync(self._file)  # a flag must never survive a power loss without its row
             os.pwrite(self._flags, b"\1", index)
 
     def _spill(self) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        # O_TMPFILE has no name: any kill frees it.
-        self._file = os.open(self._folder, os.O_RDWR | os.O_TMPFILE, 0o600)
+        with tempfile.TemporaryFile(dir=self._folder) as file:  # it has no name: any kill frees it
+            self._file = os.dup(file.fileno())
         for index, row in self._memory.items():
             self._write(index, row)
         self._memory.clear()
@@ -87,8 +99,15 @@ class RowStore:
         self._memory.clear()
 
 
+def forget_checkpoint(folder: Path, track: str) -> None:
+    """Delete the files of all checkpoints whose names begin with ``track`` and a hyphen."""
+    for path in folder.glob(f"{glob.escape(track)}-*"):
+        path.unlink(missing_ok=True)
+
+
 def forget_old_checkpoints(folder: Path, *, older_than: float) -> None:
     """Delete checkpoint files last written before ``older_than`` (Unix seconds)."""
-    for path in folder.glob("*.*") if folder.is_dir() else ():
-        if path.suffix in {".rows", ".done", ".shape"} and path.stat().st_mtime < older_than:
-            path.unlink(missing_ok=True)
+    for path in folder.glob("*.*"):
+        with suppress(FileNotFoundError):  # another device's embedder shares the folder
+            if path.suffix in {".rows", ".done", ".shape", ".shape~"} and path.stat().st_mtime < older_than:
+                path.unlink()

@@ -6,6 +6,7 @@ import http.client
 import json
 import socket
 from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from embeddings.encoders.base import Description
 from embeddings.errors import EmbedderDied, EmbedderUnavailable
 from embeddings.work import Step, TrackOutcome, TrackRequest
 
+BROKEN = (OSError, ValueError, KeyError, TypeError, http.client.HTTPException)
+"""What reading an answer raises when it is cut off, late, or no answer of an embedder."""
 SILENCE_SECONDS = 30.0  # the embedder sends a heartbeat each second; longer silence means it is frozen
 
 
@@ -76,47 +79,48 @@ class EmbedderClient:
 
         Raises WeightsMissing, WeightsUnusable; EmbedderDied when it dies or freezes on the way.
         """
-        connection = self._request("POST", "/embed", {"tracks": [request_to_json(r) for r in requests]}, self._timeout)
+        tracks = [request_to_json(request) for request in requests]
         try:
-            response = connection.getresponse()
-            while frame := read_frame(response):
-                header, arrays = frame
-                match header.pop("event"):
-                    case "outcome":
-                        yield read_outcome(header, arrays)
-                    case "step":
-                        yield Step(**header)
-                    case "heartbeat":
-                        yield Heartbeat(**header)
-                    case "end":
-                        yield End(**header)
-                        return
-                    case _:
-                        raise error_from_json(header)
-        except (OSError, http.client.HTTPException) as error:
+            with self._answer("POST", "/embed", {"tracks": tracks}, self._timeout) as answer:
+                while frame := read_frame(answer):
+                    header, arrays = frame
+                    match header.pop("event"):
+                        case "outcome":
+                            yield read_outcome(header, arrays)
+                        case "step":
+                            yield Step(**header)
+                        case "heartbeat":
+                            yield Heartbeat(**header)
+                        case "end":
+                            yield End(**header)
+                            return
+                        case _:
+                            raise error_from_json(header)
+        except BROKEN as error:
             raise EmbedderDied(f"the embedder stopped answering: {error or type(error).__name__}") from error
-        finally:
-            connection.close()
         raise EmbedderDied("the embedder died while it was working")
 
     def _json(self, method: str, path: str, timeout: float | None = None) -> dict[str, Any]:
-        connection = self._request(method, path, None, timeout or self._timeout)
         try:
-            response = connection.getresponse()
-            body: dict[str, Any] = json.load(response)
-        except (OSError, ValueError, http.client.HTTPException) as error:
+            with self._answer(method, path, None, timeout or self._timeout) as answer:
+                body: dict[str, Any] = json.load(answer)
+                return body
+        except BROKEN as error:
             raise EmbedderUnavailable(f"the embedder does not answer: {error or type(error).__name__}") from error
-        finally:
-            connection.close()
-        if response.status != 200:
-            raise error_from_json(body)
-        return body
 
-    def _request(self, method: str, path: str, body: dict[str, Any] | None, timeout: float) -> _UnixConnection:
-        connection = _UnixConnection(self._path, timeout)
-        try:
-            connection.request(method, path, json.dumps(body) if body is not None else None)
-        except OSError as error:
-            connection.close()
-            raise EmbedderUnavailable(f"no embedder listens at {self._path.name}: {error.strerror or error}") from error
-        return connection
+    @contextmanager
+    def _answer(
+        self, method: str, path: str, body: dict[str, Any] | None, timeout: float
+    ) -> Iterator[http.client.HTTPResponse]:
+        """Ask, and yield what comes back; raises the error that the embedder answers with, or one of ``BROKEN``."""
+        with closing(_UnixConnection(self._path, timeout)) as connection:
+            try:
+                connection.request(method, path, json.dumps(body) if body is not None else None)
+            except OSError as error:
+                reason = error.strerror or str(error)
+                raise EmbedderUnavailable(f"no embedder listens at {self._path.name}: {reason}") from error
+            # The response keeps the socket open; closing it is what tells the embedder to stop.
+            with closing(connection.getresponse()) as response:
+                if response.status != http.client.OK:
+                    raise error_from_json(json.load(response))
+                yield response

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import socketserver
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator
+from contextlib import closing, suppress
 from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -23,7 +26,7 @@ from embeddings.embedder.protocol import (
     write_outcome,
 )
 from embeddings.embedder.turns import Turns
-from embeddings.errors import EmbedderDied, NavembedError
+from embeddings.errors import EmbedderDied, EmbedderUnavailable, NavembedError
 from embeddings.model_manager import ModelManager
 from embeddings.pipeline import Pipeline
 from embeddings.rows import forget_old_checkpoints
@@ -32,6 +35,8 @@ from embeddings.work import Step, TrackOutcome, TrackRequest
 logger = logging.getLogger(__name__)
 
 IDLE_CHECK_SECONDS = 5
+CLOSE_SECONDS = 3  # a batch may take longer; then the process ends under it
+CALLER_SECONDS = 60  # a caller that neither sends nor takes anything for so long is frozen
 MAX_REQUEST_BYTES = 16 * 2**20
 KEEP_CHECKPOINTS_SECONDS = 7 * 86_400
 
@@ -46,93 +51,117 @@ class Embedder:
         self._pool = pool
         self._spool = spool
         self._pipeline = Pipeline(manager, pool, spool, turn=self.turns.job)
+        self._progress = time.monotonic()
         self._closing = threading.Event()
         threading.Thread(target=self._unload_idle, name="idle", daemon=True).start()
 
-    def embed(self, requests: list[TrackRequest]) -> Generator[TrackOutcome | Step]:
-        """Embed a chunk; the caller holds ``chunk_lock``."""
+    def embed(self, requests: list[TrackRequest], unwanted: Callable[[], bool]) -> Generator[TrackOutcome | Step]:
+        """Embed a chunk, until ``unwanted()`` or the embedder closes; the caller holds ``chunk_lock``."""
+        self._progress = time.monotonic()
         forget_old_checkpoints(self._spool, older_than=time.time() - KEEP_CHECKPOINTS_SECONDS)
-        return self._pipeline.embed(requests)
+        with closing(self._pipeline.embed(requests, unwanted=lambda: self.closing or unwanted())) as events:
+            for event in events:
+                self._progress = time.monotonic()
+                yield event
+
+    @property
+    def idle_seconds(self) -> float:
+        """Since the last progress of whichever chunk is worked on."""
+        return time.monotonic() - self._progress
+
+    @property
+    def closing(self) -> bool:
+        return self._closing.is_set()
 
     def status(self) -> dict[str, Any]:
         return {"pid": os.getpid(), "models": self.manager.report(), "busy": self.chunk_lock.locked()}
 
     def close(self) -> None:
+        """Let the batch under way end if it is short, tell its caller, and release everything."""
         self._closing.set()
+        ended = self.chunk_lock.acquire(timeout=CLOSE_SECONDS)
         self._pool.close()
         self.manager.shutdown()
+        if ended:
+            self.chunk_lock.release()  # those in line are told, too
 
     def _unload_idle(self) -> None:
         while not self._closing.wait(IDLE_CHECK_SECONDS):
             self.manager.unload_idle()
 
 
+class _CallerGone(Exception):
+    """Nobody reads what we write."""
+
+
 class _Stream:
     """Frames to one caller, with a heartbeat from a thread of its own until closed."""
 
-    def __init__(self, write: Callable[[bytes], Any]) -> None:
+    def __init__(self, write: Callable[[bytes], Any], idle_seconds: Callable[[], float]) -> None:
         self._write = write
+        self._idle_seconds = idle_seconds
         self._lock = threading.Lock()
         self._closed = threading.Event()
-        self._progress = time.monotonic()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
         self.broken = False
         self._thread.start()
 
     def write(self, data: bytes) -> None:
         with self._lock:
-            self._progress = time.monotonic()
-            self._write(data)
+            if self.broken:
+                raise _CallerGone  # half a frame may have gone out
+            try:
+                self._write(data)
+            except OSError as error:
+                self.broken = True
+                raise _CallerGone from error
 
     def _beat(self) -> None:
-        while not self._closed.wait(HEARTBEAT_SECONDS):
-            idle = time.monotonic() - self._progress
-            try:
-                with self._lock:
-                    write_frame(_Raw(self._write), {"event": "heartbeat", "idle_seconds": idle})
-            except OSError:
-                self.broken = True  # the caller has gone; the run ends before its next batch
-                return
+        with suppress(_CallerGone):
+            while not self._closed.wait(HEARTBEAT_SECONDS):
+                write_frame(self, {"event": "heartbeat", "idle_seconds": self._idle_seconds()})
 
     def close(self) -> None:
         self._closed.set()
         self._thread.join()
 
 
-class _Raw:
-    def __init__(self, write: Callable[[bytes], Any]) -> None:
-        self.write = write
-
-
 class _Handler(BaseHTTPRequestHandler):
     server: EmbedderServer
+    timeout = CALLER_SECONDS
 
     def do_GET(self) -> None:
+        manager = self.server.embedder.manager
         match self.path.strip("/").split("/"):
             case ["status"]:
                 self._reply(self.server.embedder.status())
-            case ["models", key]:
-                self._guard(lambda: asdict(self.server.embedder.manager.encoder(key).describe()))
+            case ["models", key] if key in manager.keys:
+                self._guard(lambda: asdict(manager.encoder(key).describe()))
             case _:
-                self.send_error(404)
+                self.send_error(404, f"the embedder knows nothing of {self.path}")
 
     def do_POST(self) -> None:
+        manager = self.server.embedder.manager
         match self.path.strip("/").split("/"):
             case ["embed"]:
                 self._embed()
-            case ["models", key, "unload"]:
-                self._guard(lambda: {"unloaded": self.server.embedder.manager.unload(key)})
+            case ["models", key, "unload"] if key in manager.keys:
+                self._guard(lambda: {"unloaded": manager.unload(key)})
             case _:
-                self.send_error(404)
+                self.send_error(404, f"the embedder knows nothing of {self.path}")
 
     def _guard(self, action: Callable[[], dict[str, Any]]) -> None:
         """Reply with what ``action`` returns, or with its error."""
         try:
-            self._reply(action())
-        except NavembedError as error:
-            self._reply(error_to_json(error), status=503)
-        except KeyError as error:
-            self._reply(error_to_json(NavembedError(f"there is no model {error}", permanent=True)), status=404)
+            answer = action()
+        except Exception as error:
+            self._reply(error_to_json(_named(error)), status=503)
+        else:
+            self._reply(answer)
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Answer as ``_guard`` does what was asked wrongly; the base class calls it for what is not HTTP."""
+        self._reply(error_to_json(NavembedError(message or str(code), stage="encode", permanent=True)), status=code)
 
     def _reply(self, body: dict[str, Any], status: int = 200) -> None:
         data = json.dumps(body).encode()
@@ -144,56 +173,72 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _embed(self) -> None:
         try:
-            length = int(self.headers["Content-Length"])
-            tracks = json.loads(self.rfile.read(min(length, MAX_REQUEST_BYTES)))["tracks"]
-            requests = [request_from_json(track) for track in tracks]
+            requests = self._read_requests()
         except (KeyError, TypeError, ValueError) as error:
-            self.send_error(400, f"not a list of tracks: {error}")
+            self.send_error(400, f"not a list of tracks: {type(error).__name__}: {error}")
             return
         self.send_response(200)
         self.send_header("Content-Type", "application/octet-stream")
         self.end_headers()
-        stream = _Stream(self.wfile.write)
+        stream = _Stream(self.wfile.write, lambda: self.server.embedder.idle_seconds)
         try:
-            self._stream_events(stream, requests)
-        except OSError:
+            with self.server.embedder.chunk_lock:
+                self._stream_events(stream, requests)
+        except _CallerGone:
             logger.info("the caller of a chunk of %d tracks has gone; its work stops", len(requests))
         finally:
             stream.close()
 
+    def _read_requests(self) -> list[TrackRequest]:
+        length = int(self.headers.get("Content-Length", 0))
+        if length > MAX_REQUEST_BYTES:
+            left = length
+            while left > 0 and (data := self.rfile.read(min(left, 2**20))):
+                left -= len(data)  # who is still sending would not see the answer
+            raise ValueError(f"{length} bytes, more than {MAX_REQUEST_BYTES}")
+        known = self.server.embedder.manager.keys
+        requests = [request_from_json(track) for track in json.loads(self.rfile.read(max(0, length)))["tracks"]]
+        for request in requests:
+            if not request.models or not known.issuperset(request.models):
+                raise ValueError(f"{request.id} with models {list(request.models)}; there are {sorted(known)}")
+        return requests
+
     def _stream_events(self, stream: _Stream, requests: list[TrackRequest]) -> None:
         embedder = self.server.embedder
-        with embedder.chunk_lock:
-            loading = embedder.manager.seconds_spent_loading
-            events = embedder.embed(requests)
-            try:
+        loading = embedder.manager.seconds_spent_loading
+        try:
+            with closing(embedder.embed(requests, lambda: stream.broken)) as events:
                 for event in events:
-                    if stream.broken:
-                        return
+                    if embedder.closing:
+                        break  # it may be a failure that the end of the decoders causes
                     if isinstance(event, TrackOutcome):
                         write_outcome(stream, event)
                     else:
                         write_frame(stream, {"event": "step", **asdict(event)})
-                write_frame(
-                    stream,
-                    {"event": "end", "load_seconds": embedder.manager.seconds_spent_loading - loading},
-                )
-            except NavembedError as error:
-                write_frame(stream, {"event": "error", **error_to_json(error)})
-            except OSError:
-                raise
-            except Exception as error:
-                logger.exception("a chunk of %d tracks failed", len(requests))
-                broken = EmbedderDied(f"the embedder failed with {type(error).__name__}: {error}")
-                write_frame(stream, {"event": "error", **error_to_json(broken)})
-            finally:
-                events.close()
+            if embedder.closing:
+                raise EmbedderUnavailable("the embedder is shutting down")
+            write_frame(stream, {"event": "end", "load_seconds": embedder.manager.seconds_spent_loading - loading})
+        except _CallerGone:
+            raise
+        except Exception as error:
+            write_frame(stream, {"event": "error", **error_to_json(_named(error))})
+            if isinstance(error, EmbedderDied):  # only a new process can use the device again
+                os.kill(os.getpid(), signal.SIGTERM)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  (the base class's name)
         logger.debug(format, *args)
 
     def address_string(self) -> str:
         return "local"
+
+
+def _named(error: Exception) -> NavembedError:
+    """Return ``error`` as one that callers know."""
+    if isinstance(error, NavembedError):
+        return error
+    logger.error("a request failed", exc_info=error)
+    kind = EmbedderUnavailable if isinstance(error, OSError) else EmbedderDied
+    return kind(f"the embedder failed with {type(error).__name__}: {error}")
 
 
 class EmbedderServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
@@ -210,3 +255,10 @@ class EmbedderServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer)
         finally:
             os.umask(umask)
         self.embedder = embedder
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError):
+            logger.info("a caller went away before its answer: %s", error)
+        else:
+            logger.error("a request could not be answered", exc_info=error)

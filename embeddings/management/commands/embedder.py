@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 from typing import Any
@@ -37,3 +38,5 @@ class Command(BaseCommand):
             server.serve_forever(poll_interval=0.2)
             socket_path(device_index).unlink(missing_ok=True)
             embedder.close()
+            logging.shutdown()
+            os._exit(0)  # Python cannot end in order while a long batch still runs in a thread

@@ -1,0 +1,305 @@
+"""Tracks in, vectors out: real files, decoders and tiny encoders."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from embeddings.audio.decode import decode
+from embeddings.audio.pool import DecodePool
+from embeddings.demo.encode import write_audio
+from embeddings.encoders.registry import MODEL_KEYS, encoder_class
+from embeddings.errors import EmbedderDied, WeightsMissing
+from embeddings.model_manager import ModelManager
+from embeddings.pipeline import Pipeline
+from embeddings.work import Step, TrackOutcome, TrackRequest
+from tests.audio_files import DAMAGED, tone
+from tests.embedder.conftest import CountingManager, asked
+from tests.encoders.reference import reference_embedding
+
+Events = Iterable[TrackOutcome | Step]
+
+
+def outcomes_of(events: Events) -> dict[str, TrackOutcome]:
+    outcomes = [event for event in events if isinstance(event, TrackOutcome)]
+    assert len({outcome.id for outcome in outcomes}) == len(outcomes)
+    return {outcome.id: outcome for outcome in outcomes}
+
+
+def vectors_of(events: Events) -> dict[tuple[str, str], NDArray[np.float32]]:
+    outcomes = [event for event in events if isinstance(event, TrackOutcome)]
+    return {(outcome.id, model): found.vector for outcome in outcomes for model, found in outcome.vectors.items()}
+
+
+def threads_of_decoding() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("decode-")]
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+
+
+def reference_of(path: Path, model: str, checkpoints: dict[str, Path]) -> NDArray[np.float64]:
+    wanted = encoder_class(model).audio
+    blocks = [part[wanted] for part in decode(str(path), [wanted]) if isinstance(part, dict)]
+    return reference_embedding(model, checkpoints[model], np.concatenate(blocks, axis=1))
+
+
+def test_vectors_of_many_formats_and_lengths_agree_with_the_reference(
+    pipeline: Pipeline, songs: dict[str, Path], checkpoints: dict[str, Path]
+) -> None:
+    names = ("short.wav", "song.flac", "window.mp3")
+    requests = [asked(songs["long.m4a"], "muq"), *(asked(songs[name]) for name in names)]
+    vectors = vectors_of(pipeline.embed(requests))
+    assert len(vectors) == 1 + 3 * len(names)
+    for (name, model), vector in vectors.items():
+        assert vector @ reference_of(songs[name], model, checkpoints) >= 0.99999, (name, model)
+
+
+def test_every_batch_is_a_step(pipeline: Pipeline, manager: CountingManager, songs: dict[str, Path]) -> None:
+    events = list(pipeline.embed([asked(songs["window.mp3"])]))
+    steps = [event for event in events if isinstance(event, Step)]
+    assert {step.track_id for step in steps} == {"window.mp3"}
+    assert {step.model: step.items for step in reversed(steps)}.keys() == set(MODEL_KEYS)
+    assert sum(step.items for step in steps) == sum(sum(sizes) for sizes in manager.batches.values())
+
+
+def test_order_and_batch_sizes_do_not_matter(
+    pipeline: Pipeline, manager: CountingManager, songs: dict[str, Path]
+) -> None:
+    requests = [asked(songs[name], "mert", "latent") for name in ("short.wav", "song.flac", "window.mp3")]
+    vectors = vectors_of(pipeline.embed(requests))
+    for slot in manager._slots.values():
+        slot.batch = 8
+    for key, vector in vectors_of(pipeline.embed(requests[::-1])).items():
+        assert vector @ vectors[key] >= 0.999999
+
+
+def test_a_damaged_file_fails_alone_with_its_reason(pipeline: Pipeline, songs: dict[str, Path], tmp_path: Path) -> None:
+    damaged = DAMAGED["random bytes"].make(tmp_path)
+    outcomes = outcomes_of(pipeline.embed([asked(damaged), asked(songs["song.flac"])]))
+    assert outcomes["song.flac"].vectors.keys() == set(MODEL_KEYS)
+    assert not outcomes[damaged.name].vectors
+    assert outcomes[damaged.name].failures.keys() == set(MODEL_KEYS)
+    for failure in outcomes[damaged.name].failures.values():
+        assert "mostly damaged" in failure.message
+        assert (failure.stage, failure.permanent) == ("decode", True)
+
+
+def test_a_missing_file_may_come_back(pipeline: Pipeline, tmp_path: Path) -> None:
+    outcome = outcomes_of(pipeline.embed([asked(tmp_path / "gone.mp3", "muq")]))["gone.mp3"]
+    assert outcome.failures["muq"].error_class == "AudioFileMissing"
+    assert not outcome.failures["muq"].permanent
+
+
+def test_a_killed_decoder_fails_only_its_track(
+    pipeline: Pipeline, pool: DecodePool, songs: dict[str, Path], tmp_path: Path
+) -> None:
+    fifo = tmp_path / "hangs.mp3"
+    fifo.symlink_to(songs["long.m4a"])
+    events = pipeline.embed([asked(fifo, "muq"), asked(songs["short.wav"], "muq")])
+    first = next(events)
+    for pid in pool.pids:
+        os.kill(pid, signal.SIGKILL)
+    outcomes = outcomes_of([first, *events, *pipeline.embed([asked(songs["song.flac"], "muq")])])
+    assert outcomes["hangs.mp3"].failures["muq"].error_class == "DecoderDied"
+    assert outcomes["song.flac"].vectors
+
+
+def test_closing_it_early_ends_its_threads_and_frees_decoders_and_files(
+    pipeline: Pipeline, pool: DecodePool, songs: dict[str, Path]
+) -> None:
+    list(pipeline.embed([asked(songs["song.flac"], "muq", id=str(n)) for n in range(2)]))
+    before, pids = descriptors(), pool.pids
+    events = pipeline.embed([asked(songs["long.m4a"], id=str(n), checkpoint=f"c{n}") for n in range(4)])
+    next(events)
+    events.close()
+    assert not threads_of_decoding()
+    assert descriptors() == before
+    assert outcomes_of(pipeline.embed([asked(songs["song.flac"], "muq")]))
+    assert pool.pids == pids
+
+
+def test_it_ends_before_the_next_batch_when_nobody_wants_it(pipeline: Pipeline, songs: dict[str, Path]) -> None:
+    events: list[TrackOutcome | Step] = []
+    for event in pipeline.embed([asked(songs["long.m4a"])], unwanted=lambda: bool(events)):
+        events.append(event)
+    assert len(events) == 1
+
+
+def test_models_that_do_not_fit_together_take_turns(
+    make_manager: Callable[..., CountingManager], pool: DecodePool, songs: dict[str, Path], tmp_path: Path
+) -> None:
+    manager = make_manager(memory_bytes=1)
+    pipeline = Pipeline(manager, pool, tmp_path)
+    requests = [asked(songs["short.wav"]), asked(songs["song.flac"], "muq", "latent")]
+    events = list(pipeline.embed(requests))
+    assert [model for model, _ in groupby(event.model for event in events if isinstance(event, Step))] == [
+        "latent",
+        "mert",
+        "muq",
+    ]
+    assert [state["key"] for state in manager.report() if state["loaded"]] == ["muq"]
+    together = vectors_of(Pipeline(make_manager(), pool, tmp_path).embed(requests))
+    assert len(together) == 5
+    for key, vector in vectors_of(events).items():
+        assert vector @ together[key] >= 0.999999
+
+
+def test_each_batch_waits_for_its_turn(manager: CountingManager, pool: DecodePool, songs: dict[str, Path]) -> None:
+    entered: list[int] = []
+
+    @contextmanager
+    def turn() -> Iterator[None]:
+        entered.append(sum(len(sizes) for sizes in manager.batches.values()))
+        yield
+
+    list(Pipeline(manager, pool, songs["song.flac"].parent, turn=turn).embed([asked(songs["song.flac"])]))
+    assert entered == list(range(len(entered)))
+
+
+def test_a_model_without_weights_ends_the_run_before_any_work(
+    checkpoints: dict[str, Path], pool: DecodePool, songs: dict[str, Path], tmp_path: Path
+) -> None:
+    encoders = {
+        key: encoder_class(key)(source, "cpu")
+        for key, source in {"latent": str(checkpoints["latent"]), "muq": str(tmp_path / "nothing")}.items()
+    }
+    pipeline = Pipeline(ModelManager(encoders, memory_bytes=1e12), pool, tmp_path)
+    with pytest.raises(WeightsMissing):
+        list(pipeline.embed([asked(songs["song.flac"], "latent", "muq")]))
+    assert not threads_of_decoding()
+
+
+def test_a_full_disk_is_no_tracks_fault(manager: CountingManager, pool: DecodePool, songs: dict[str, Path]) -> None:
+    spool = songs["song.flac"]  # a file: no folder can be made there
+    with pytest.raises(OSError, match=r"song\.flac"):
+        list(Pipeline(manager, pool, spool).embed([asked(songs["song.flac"], "muq", checkpoint="c")]))
+    assert not threads_of_decoding()
+
+
+@pytest.fixture
+def breaking(manager: CountingManager, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Exception], None]:
+    """Let a loaded model raise an error for items of under three seconds."""
+
+    def break_model(model: str, error: Exception) -> None:
+        encoder = manager.encoder(model)
+        encode = encoder.encode
+
+        def failing(items: NDArray[np.float32]) -> NDArray[np.float32]:
+            if items.shape[-1] < 3 * encoder.audio.sample_rate:
+                raise error
+            return encode(items)
+
+        monkeypatch.setattr(encoder, "encode", failing)
+
+    return break_model
+
+
+def test_a_track_that_one_model_cannot_embed_succeeds_for_the_others(
+    pipeline: Pipeline, breaking: Callable[[str, Exception], None], songs: dict[str, Path]
+) -> None:
+    breaking("mert", RuntimeError("no such kernel"))
+    outcomes = outcomes_of(pipeline.embed([asked(songs["short.wav"]), asked(songs["song.flac"])]))
+    assert outcomes["short.wav"].vectors.keys() == {"muq", "latent"}
+    assert outcomes["song.flac"].vectors.keys() == set(MODEL_KEYS)
+    failure = outcomes["short.wav"].failures["mert"]
+    assert (failure.error_class, failure.message) == ("RuntimeError", "no such kernel")
+    assert "Traceback" in failure.traceback
+
+
+def test_in_a_batch_of_many_tracks_only_the_guilty_one_fails(
+    pipeline: Pipeline, manager: CountingManager, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    encode = manager.encoder("mert").encode
+
+    def fails_for_silence(items: NDArray[np.float32]) -> NDArray[np.float32]:
+        if not items.any(axis=1).all():
+            raise RuntimeError("silence")
+        return encode(items)
+
+    monkeypatch.setattr(manager.encoder("mert"), "encode", fails_for_silence)
+    manager._slots["mert"].batch = 8
+    for n in range(6):
+        write_audio(tmp_path / f"{n}.wav", tone(2, seed=n) * (n != 3), 44_100)
+    outcomes = outcomes_of(pipeline.embed([asked(tmp_path / f"{n}.wav", "mert") for n in range(6)]))
+    assert {name for name, outcome in outcomes.items() if outcome.failures} == {"3.wav"}
+    assert sum(bool(outcome.vectors) for outcome in outcomes.values()) == 5
+
+
+def test_a_lost_device_ends_the_run(
+    pipeline: Pipeline, breaking: Callable[[str, Exception], None], songs: dict[str, Path]
+) -> None:
+    breaking("mert", RuntimeError("CUDA error: an illegal memory access was encountered"))
+    with pytest.raises(EmbedderDied, match="illegal memory access"):
+        list(pipeline.embed([asked(songs["short.wav"])]))
+
+
+# Checkpoints: tracks of hours
+
+
+def rows_done(manager: CountingManager) -> int:
+    return sum(sum(sizes) for sizes in manager.batches.values())
+
+
+def long_request(songs: dict[str, Path]) -> TrackRequest:
+    return asked(songs["long.m4a"], "mert", checkpoint="abc")
+
+
+def embed_half(pipeline: Pipeline, songs: dict[str, Path]) -> int:
+    """Abort in the middle of a track; returns how many rows were encoded."""
+    events = pipeline.embed([long_request(songs)])
+    steps = [next(events) for _ in range(3)]
+    events.close()
+    return sum(step.items for step in steps if isinstance(step, Step))
+
+
+def test_a_second_run_goes_on_where_the_first_was_aborted(
+    pipeline: Pipeline, manager: CountingManager, songs: dict[str, Path]
+) -> None:
+    [whole] = vectors_of(pipeline.embed([asked(songs["long.m4a"], "mert")])).values()
+    rows = rows_done(manager)
+    spooled = embed_half(pipeline, songs)
+    manager.batches.clear()
+    [vector] = vectors_of(pipeline.embed([long_request(songs)])).values()
+    assert 0 < rows_done(manager) == rows - spooled
+    np.testing.assert_allclose(vector, whole, atol=1e-6)
+
+
+def test_a_finished_track_can_be_asked_for_again_without_work(
+    pipeline: Pipeline, manager: CountingManager, songs: dict[str, Path]
+) -> None:
+    [first] = vectors_of(pipeline.embed([long_request(songs)])).values()
+    manager.batches.clear()
+    [again] = vectors_of(pipeline.embed([long_request(songs)])).values()
+    assert rows_done(manager) == 0
+    np.testing.assert_array_equal(first, again)
+
+
+def test_checkpoints_of_finished_tracks_go_with_the_next_call(
+    pipeline: Pipeline, songs: dict[str, Path], tmp_path: Path
+) -> None:
+    list(pipeline.embed([long_request(songs)]))
+    assert list((tmp_path / "spool").iterdir())
+    list(pipeline.embed([asked(songs["short.wav"], "muq")]))
+    assert not list((tmp_path / "spool").iterdir())
+
+
+def test_rows_of_a_file_that_turned_out_damaged_are_forgotten(
+    pipeline: Pipeline, songs: dict[str, Path], tmp_path: Path
+) -> None:
+    path = tmp_path / "changes.m4a"
+    path.write_bytes(songs["long.m4a"].read_bytes())
+    embed_half(pipeline, {"long.m4a": path})
+    path.write_bytes(b"")
+    list(pipeline.embed([long_request({"long.m4a": path})]))
+    assert not list((tmp_path / "spool").iterdir())
