@@ -20,7 +20,7 @@ from tests.audio_files import DAMAGED, tone
 from tests.batches.rows import take_lane
 from tests.instances import checkpoints, embedder, embedder_process
 from tests.milvus import lite_server, milvus
-from tests.navidrome_db import add_tracks, make_navidrome
+from tests.navidrome_db import add_libraries, add_tracks, make_navidrome
 
 __all__ = ["checkpoints", "embedder", "embedder_process", "lite_server", "milvus"]
 
@@ -59,6 +59,12 @@ class Music:
         with closing(sqlite3.connect(self.database)) as connection:
             add_tracks(connection, [row])
         return track_id
+
+    def add_library(self, number: int, folder: Path) -> None:
+        """Add an empty library."""
+        folder.mkdir()
+        with closing(sqlite3.connect(self.database)) as connection:
+            add_libraries(connection, {number: str(folder)})
 
     def change(self, track_id: str, **columns: Any) -> None:
         assignments = ", ".join(f"{column} = ?" for column in columns)

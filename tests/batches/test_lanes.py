@@ -9,7 +9,7 @@ import pytest
 from django.utils import timezone
 from django_q.models import OrmQ
 
-from batches import chunks, lanes, services
+from batches import chunks, lanes, runner, services
 from batches.lanes import LaneLost, Lease
 from batches.models import Lane
 from batches.runner import run_lane
@@ -138,3 +138,12 @@ def test_every_device_has_a_lane(settings: Any) -> None:
     settings.DEVICES = ("cuda:0", "cuda:1")
     services.start_job()
     assert messages() == [(0, 0), (1, 0)]
+
+
+def test_lane_of_a_second_device_leaves_planning_to_the_first(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.DEVICES = ("cuda:0", "cuda:1")
+    monkeypatch.setattr(runner, "TURN_SECONDS", 0.01)
+    job = services.start_job()
+    assert run_lane(1, 0) == "goes on"
+    job.refresh_from_db()
+    assert (job.planned, job.status) == (False, "initialized")

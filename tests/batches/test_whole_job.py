@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
+import itertools
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from batches import chunks, services
-from batches.models import BatchJob
+from batches import chunks, runner, services
+from batches.models import BatchJob, Lane, TrackResult
+from batches.progress import snapshot
+from batches.runner import run_lane
 from batches.status import library_status
-from embeddings.encoders.registry import encoder_class
-from embeddings.models import Embedding
+from embeddings.embedder.client import EmbedderClient, Heartbeat
+from embeddings.encoders.registry import MODEL_KEYS, encoder_class
+from embeddings.indexing import vector_store
+from embeddings.models import Embedding, EmbeddingSpace
 from embeddings.vectors import from_bytes
+from embeddings.work import TrackRequest
 from tests.batches.conftest import SUFFIXES, Music, RunToEnd
+from tests.instances import EmbedderProcess
+from tests.milvus import LiteServer
 
-pytestmark = pytest.mark.usefixtures("milvus", "embedder")
+pytestmark = [pytest.mark.usefixtures("milvus", "embedder"), pytest.mark.database]
 
 Status = BatchJob.Status
 
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A failure that may pass is tried again at once."""
+    """A failure that may pass is tried again at once, and waiting is short."""
     monkeypatch.setattr(chunks, "PAUSES", (timedelta(0), timedelta(0)))
+    monkeypatch.setattr(runner, "MAX_PAUSE_SECONDS", 1.0)
+    monkeypatch.setattr(runner, "EMBEDDER_PAUSE_SECONDS", 1.0)
 
 
 @pytest.fixture
@@ -37,20 +51,262 @@ def mixed(music: Music) -> Music:
     return music
 
 
+@pytest.fixture
+def four(music: Music) -> Music:
+    for number in range(4):
+        music.add(f"track{number}.flac")
+    return music
+
+
+@pytest.fixture
+def one_track_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunks, "CHUNK_SECONDS", 0.0)
+
+
+def at_event(number: int, act: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let ``act`` happen when the embedder has told of its step or finished track of this number."""
+    embed, told = EmbedderClient.embed, itertools.count(1)
+
+    def acting(client: EmbedderClient, requests: Sequence[TrackRequest]) -> Iterator[object]:
+        for event in embed(client, requests):
+            if not isinstance(event, Heartbeat) and next(told) == number:
+                act()
+            yield event
+
+    monkeypatch.setattr(EmbedderClient, "embed", acting)
+    monkeypatch.setattr(runner, "LOOK_SECONDS", 0.0)
+
+
+def cancel() -> None:
+    services.cancel_job(BatchJob.objects.get())
+
+
+def run_until_waiting(job: BatchJob, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run turns of one step until the job waits; returns what for."""
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "TURN_SECONDS", 0.01)
+        while job.status != Status.WAITING:
+            assert run_lane(0, Lane.objects.get().seq) == "goes on"
+            job.refresh_from_db()
+    return job.message
+
+
+def statuses(job: BatchJob) -> dict[str, int]:
+    return {status: job.results.filter(status=status).count() for status in TrackResult.Status.values}
+
+
+def computed() -> dict[int, object]:
+    return dict(Embedding.objects.values_list("pk", "updated_at"))
+
+
+# What comes out
+
+
 def test_every_track_is_embedded_or_failed_with_a_reason(mixed: Music, run_to_end: RunToEnd) -> None:
     job = run_to_end(services.start_job())
     assert job.status == Status.COMPLETED_WITH_ERRORS
     assert (job.total_tracks, job.processed_tracks, job.failed_tracks) == (8, 6, 2)
     failed = job.results.filter(status="failed").values_list("track_id", "error_class", "attempts").distinct()
     assert sorted(failed) == [("absent", "AudioFileMissing", 3), ("damaged", "AudioError", 1)]
-    for counts in library_status(ask_milvus=True)["models"].values():
+    status = library_status(ask_milvus=True)
+    assert (status["playable"], set(status["models"])) == (8, set(MODEL_KEYS))
+    for counts in status["models"].values():
         assert counts == {
             "embedded": 6, "missing": 0, "failed": 2, "orphaned": 0, "indexed": 6, "in_milvus": 6, "consistent": True,
         }  # fmt: skip
 
 
-def test_vectors_have_unit_length(mixed: Music, run_to_end: RunToEnd) -> None:
+def test_vectors_have_unit_length_and_the_aliases_lead_to_them(four: Music, run_to_end: RunToEnd) -> None:
     run_to_end(services.start_job())
     for row in Embedding.objects.select_related("space"):
         vector = from_bytes(row.vector, encoder_class(row.space.model).stored_dtype, row.space.dimension)
         assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-3)
+    for model in MODEL_KEYS:
+        assert vector_store()._read("describe_alias", encoder_class(model).alias)["collection_name"]
+
+
+def test_nothing_to_do_is_a_completed_job_at_100_percent(music: Music, run_to_end: RunToEnd) -> None:
+    job = run_to_end(services.start_job(["muq"]))
+    assert (job.status, job.total_tracks, snapshot(job).percent) == (Status.COMPLETED, 0, 100.0)
+
+
+def test_second_job_skips_everything_that_is_up_to_date(four: Music, run_to_end: RunToEnd) -> None:
+    run_to_end(services.start_job(["muq"]))
+    before = computed()
+    job = run_to_end(services.start_job(["muq"]))
+    assert (job.status, job.total_tracks, job.progress.get().skipped) == (Status.COMPLETED, 0, {"up to date": 4})
+    assert computed() == before
+
+
+def test_changed_file_is_embedded_and_indexed_again(four: Music, run_to_end: RunToEnd) -> None:
+    run_to_end(services.start_job(["latent"]))
+    before = dict(Embedding.objects.values_list("track_id", "audio_hash"))
+    four.add("track2.mp3", seed=1, id="other")
+    (four.root / "track2.mp3").replace(four.root / "track2.flac")
+    four.remove("other")
+    four.change("track2", updated_at="2031-01-01")
+    job = run_to_end(services.start_job(["latent"]))
+    after = dict(Embedding.objects.values_list("track_id", "audio_hash"))
+    assert (job.status, job.processed_tracks) == (Status.COMPLETED, 1)
+    assert {track for track in after if after[track] != before[track]} == {"track2"}
+    assert not Embedding.objects.exclude(index_state="indexed").exists()
+
+
+def test_other_weights_replace_the_live_space_at_the_end(four: Music, run_to_end: RunToEnd) -> None:
+    run_to_end(services.start_job(["muq"]))
+    EmbeddingSpace.objects.update(fingerprint="of other weights")
+    old = EmbeddingSpace.objects.get()
+    job = run_to_end(services.start_job(["muq"]))
+    new = EmbeddingSpace.objects.get(status="live")
+    assert (job.processed_tracks, new.embeddings.count(), old.embeddings.count()) == (4, 4, 4)
+    alias = vector_store()._read("describe_alias", encoder_class("muq").alias)
+    assert alias["collection_name"] == new.collection != old.collection
+
+
+# Cancel and resume
+
+
+@pytest.mark.parametrize("event", [2, 5])
+def test_cancelled_job_keeps_what_it_did_and_resume_computes_only_the_rest(
+    four: Music, run_to_end: RunToEnd, one_track_a_chunk: None, monkeypatch: pytest.MonkeyPatch, event: int
+) -> None:
+    with monkeypatch.context() as patch:
+        at_event(event, cancel, patch)
+        job = run_to_end(services.start_job(["muq"]))
+    assert job.status == Status.CANCELLED
+    kept = computed()
+    assert len(kept) == job.processed_tracks < 4
+    assert Embedding.objects.filter(index_state="indexed").count() == len(kept)
+    assert statuses(job) == {"pending": 4 - len(kept), "running": 0, "succeeded": len(kept), "failed": 0}
+    services.resume_job(job)
+    run_to_end(job)
+    assert (job.status, job.processed_tracks) == (Status.COMPLETED, 4)
+    assert kept.items() <= computed().items()
+
+
+def test_cancel_in_the_middle_of_a_chunk_keeps_its_finished_tracks(
+    four: Music, run_to_end: RunToEnd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_event(3, cancel, monkeypatch)
+    job = run_to_end(services.start_job(["muq"]))
+    assert job.status == Status.CANCELLED
+    assert 0 < job.processed_tracks < 4
+    assert statuses(job)["running"] == 0
+
+
+# Things that go away and come back
+
+
+def test_embedder_killed_in_the_middle_of_a_chunk(
+    four: Music,
+    run_to_end: RunToEnd,
+    embedder: EmbedderProcess,
+    one_track_a_chunk: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def kill() -> None:
+        embedder.kill(signal.SIGKILL)
+        embedder.restart(wait=False)
+
+    at_event(5, kill, monkeypatch)  # after two steps, the outcome and the end of the first track
+    job = run_to_end(services.start_job(["mert", "latent"]))
+    assert (job.status, job.processed_tracks, job.failed_tracks) == (Status.COMPLETED, 4, 0)
+    results = job.results.filter(model="mert").order_by("track")
+    assert list(results.values_list("attempts", "deaths")) == [(1, 0), (2, 1), (1, 0), (1, 0)]
+    assert library_status(ask_milvus=True)["models"]["mert"]["in_milvus"] == 4
+
+
+def test_milvus_away_makes_the_job_wait_and_is_brought_up_to_date_after(
+    four: Music, run_to_end: RunToEnd, milvus: LiteServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = services.start_job(["latent"])
+    milvus.end(signal.SIGKILL)
+    assert "nothing listens" in run_until_waiting(job, monkeypatch)
+    milvus.start()
+    run_to_end(job)
+    assert (job.status, job.message) == (Status.COMPLETED, "")
+    assert library_status(ask_milvus=True)["models"]["latent"]["in_milvus"] == 4
+
+
+def test_milvus_lost_after_a_commit_gets_it_before_more_is_computed(
+    four: Music, run_to_end: RunToEnd, milvus: LiteServer, one_track_a_chunk: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = services.start_job(["latent"])
+    with monkeypatch.context() as patch:
+        at_event(1, lambda: milvus.end(signal.SIGKILL), patch)
+        run_until_waiting(job, patch)
+    assert statuses(job)["succeeded"] == 1
+    assert run_lane_once(monkeypatch) == "goes on"
+    assert statuses(job)["succeeded"] == 1
+    milvus.start()
+    run_to_end(job)
+    assert library_status(ask_milvus=True)["models"]["latent"]["in_milvus"] == 4
+
+
+def run_lane_once(monkeypatch: pytest.MonkeyPatch) -> str:
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "TURN_SECONDS", 0.01)
+        return run_lane(0, Lane.objects.get().seq)
+
+
+def test_empty_music_folder_makes_the_job_wait_and_no_track_fails(
+    four: Music, run_to_end: RunToEnd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = four.root.with_name("away")
+    four.root.rename(away)
+    four.root.mkdir()  # as a mount point is without its mount
+    job = services.start_job(["latent"])
+    assert f"{four.root} is empty or not mounted" in run_until_waiting(job, monkeypatch)
+    assert statuses(job) == {"pending": 4, "running": 0, "succeeded": 0, "failed": 0}
+    four.root.rmdir()
+    away.rename(four.root)
+    run_to_end(job)
+    assert (job.status, job.processed_tracks) == (Status.COMPLETED, 4)
+    assert set(job.results.values_list("attempts", flat=True)) == {1}
+
+
+def test_share_lost_in_the_middle_of_a_chunk_keeps_what_was_done(
+    four: Music, run_to_end: RunToEnd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (four.root / "track3.flac").unlink()
+    look = runner._library_away
+
+    def look_late(*arguments: Any) -> Any:
+        four.root.rename(four.root.with_name("away"))
+        return look(*arguments)
+
+    job = services.start_job(["latent"])
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "_library_away", look_late)
+        assert "not mounted" in run_until_waiting(job, patch)
+    assert statuses(job) == {"pending": 1, "running": 0, "succeeded": 3, "failed": 0}
+    assert job.processed_tracks == Embedding.objects.count() == 3
+
+
+def test_empty_folder_of_another_library_is_no_reason_to_wait(
+    four: Music, run_to_end: RunToEnd, tmp_path: Path
+) -> None:
+    (four.root / "track0.flac").unlink()
+    four.add_library(2, tmp_path / "unused")
+    job = run_to_end(services.start_job(["latent"]))
+    assert (job.status, job.failed_tracks) == (Status.COMPLETED_WITH_ERRORS, 1)
+
+
+def test_missing_weights_make_the_job_wait_and_say_how_to_get_them(
+    four: Music, run_to_end: RunToEnd, embedder: EmbedderProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedder.restart(NAVEMBED_LATENT="nobody/has-such-weights")
+    job = services.start_job(["latent"])
+    assert "fetch_models" in run_until_waiting(job, monkeypatch)
+    embedder.restart()
+    assert run_to_end(job).status == Status.COMPLETED
+
+
+def test_weights_that_changed_since_the_plan_fail_the_job_and_mix_nothing(
+    four: Music, run_to_end: RunToEnd, one_track_a_chunk: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_event(1, lambda: EmbeddingSpace.objects.update(fingerprint="of the weights before"), monkeypatch)
+    job = run_to_end(services.start_job(["latent"]))
+    assert (job.status, Embedding.objects.count()) == (Status.FAILED, 1)
+    assert "weights or the recipe of latent have changed" in job.message
+    assert statuses(job)["running"] == 0

@@ -1,0 +1,140 @@
+"""Jobs as an operator runs them: commands and workers as processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings as site
+from django.core.management import CommandError, call_command
+
+from batches import services
+from batches.models import BatchJob
+from embeddings.models import Embedding
+from navembed_site import processes
+from tests.batches.conftest import Music
+from tests.milvus import LiteServer
+from tests.processes.conftest import Instance, instance, migrated_database
+
+__all__ = ["instance", "migrated_database"]
+
+Start = Callable[[], subprocess.Popen[bytes]]
+
+
+@pytest.fixture
+def machine(instance: Instance, music: Music, checkpoints: dict[str, Path]) -> Instance:
+    """An instance over the library, with tiny models; nothing runs."""
+    instance.environment |= music.environment | {"NAVEMBED_LIBRARY": "navidrome", "NAVIDROME_MUSIC_ROOT": ""}
+    instance.environment |= {f"NAVEMBED_{key.upper()}": str(folder) for key, folder in checkpoints.items()}
+    return instance
+
+
+def figures(machine: Instance, *options: str) -> dict[str, Any]:
+    ended = machine.run("library_status", "--json", *options)
+    assert ended.returncode == 0, ended.stderr
+    found: dict[str, Any] = json.loads(ended.stdout)
+    return found
+
+
+def test_embed_library_with_nothing_running(machine: Instance, music: Music) -> None:
+    for number in range(3):
+        music.add(f"track{number}.flac", seed=number)
+    ended = machine.run("embed_library", "--models", "latent", "--limit", "2", "--json")
+    assert ended.returncode == 0, ended.stderr
+    end = json.loads(ended.stdout)
+    assert (end["status"], end["total_tracks"], end["processed_tracks"]) == ("completed", 2, 2)
+    assert "completed: 100.0 % 2/2 tracks" in ended.stderr
+    assert machine.pids() == set()
+    status = figures(machine, "--verify")
+    assert (status["tracks"], status["playable"], status["last_job"]["status"]) == (3, 3, "completed")
+    assert status["models"]["latent"] == {
+        "embedded": 2, "missing": 1, "failed": 0, "orphaned": 0, "indexed": 2, "in_milvus": 2, "consistent": True,
+    }  # fmt: skip
+
+
+def test_job_left_unfinished_goes_on_and_failed_tracks_make_the_command_fail(machine: Instance, music: Music) -> None:
+    music.add("good.flac")
+    music.add_damaged()
+    started = machine.run("embed_library", "--models", "latent", "--no-wait")
+    assert (started.returncode, started.stdout) == (0, "job 1 is started; it runs while `serve` does\n")
+    assert figures(machine)["last_job"]["status"] == "initialized"
+    ended = machine.run("embed_library")
+    assert ended.returncode == 1
+    assert "job 1 was left unfinished and goes on" in ended.stderr
+    assert "1 of 2 tracks failed" in ended.stderr
+    *_, last = ended.stdout.splitlines()
+    assert last == "completed_with_errors: 100.0 % 2/2 tracks, 1 failed"
+    assert figures(machine)["models"]["latent"]["failed"] == 1
+
+
+@pytest.mark.django_db
+def test_embed_library_beside_a_running_job_names_it(music: Music, checkpoints: dict[str, Path]) -> None:
+    job = services.start_job()
+    with processes.hold("worker"), pytest.raises(CommandError, match=f"job {job.pk} is already running"):
+        call_command("embed_library")
+
+
+@pytest.mark.parametrize("wrong", [["--limit", "0"], ["--models", "vggish"]])
+def test_wrong_options_are_refused(wrong: list[str]) -> None:
+    with pytest.raises(CommandError, match="argument"):
+        call_command("embed_library", *wrong)
+
+
+# The worker of a job is killed
+
+
+@pytest.fixture
+def worker(music: Music, milvus: LiteServer) -> Iterator[Start]:
+    """Starts the worker of this instance, over the library and the Lite server of the test."""
+    started: list[subprocess.Popen[bytes]] = []
+    environment = os.environ | music.environment | {"NAVIDROME_MILVUS_URI": f"unix:{milvus.socket}"}
+
+    def start() -> subprocess.Popen[bytes]:
+        with (site.NAVEMBED_HOME / "worker.log").open("ab") as log:
+            command = [sys.executable, str(site.BASE_DIR / "manage.py"), "worker"]
+            started.append(subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=log, stderr=log))
+        return started[-1]
+
+    yield start
+    for process in started:
+        with process:
+            process.kill()
+
+
+def wait_until(job: BatchJob, condition: Callable[[], bool]) -> None:
+    for _ in range(600):
+        job.refresh_from_db()
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{job} is {job.status}: {job.message}")
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.database
+@pytest.mark.usefixtures("embedder")
+def test_worker_killed_in_the_middle_of_a_job_is_followed_by_another(music: Music, worker: Start) -> None:
+    for number in range(24):
+        music.add(f"track{number:02}.flac", seed=number)
+    job = services.start_job(["mert", "latent"])
+    first = worker()
+    wait_until(job, lambda: job.processed_tracks > 0)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    before = dict(Embedding.objects.values_list("pk", "updated_at"))
+    assert job.is_open
+    worker()
+    wait_until(job, lambda: not job.is_open)
+    assert (job.status, job.processed_tracks, job.failed_tracks) == ("completed", 24, 0)
+    after = dict(Embedding.objects.values_list("pk", "updated_at"))
+    assert len(after) == 48
+    assert before.items() <= after.items()
+    assert not Embedding.objects.exclude(index_state="indexed").exists()
