@@ -74,14 +74,17 @@ class EmbedderClient:
         """Unload a model; False while it is in use or was not loaded."""
         return bool(self._json("POST", f"/models/{model}/unload")["unloaded"])
 
-    def embed(self, requests: Sequence[TrackRequest]) -> Iterator[TrackOutcome | Step | Heartbeat | End]:
+    def embed(
+        self, requests: Sequence[TrackRequest], *, now: bool = False
+    ) -> Iterator[TrackOutcome | Step | Heartbeat | End]:
         """Embed tracks; yields what happens as it happens. Closing the iterator stops the work.
 
+        ``now``: somebody waits for it; its batches go before a job's next one.
         Raises WeightsMissing, WeightsUnusable; EmbedderDied when it dies or freezes on the way.
         """
         tracks = [request_to_json(request) for request in requests]
         try:
-            with self._answer("POST", "/embed", {"tracks": tracks}, self._timeout) as answer:
+            with self._answer("POST", "/embed/now" if now else "/embed", {"tracks": tracks}, self._timeout) as answer:
                 while frame := read_frame(answer):
                     header, arrays = frame
                     match header.pop("event"):

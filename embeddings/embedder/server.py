@@ -41,49 +41,58 @@ MAX_REQUEST_BYTES = 16 * 2**20
 KEEP_CHECKPOINTS_SECONDS = 7 * 86_400
 
 
-class Embedder:
-    """A device with its models and decoders. One job's chunk runs at a time; others go between its batches."""
+class Line:
+    """Requests of one rank, served one after the other."""
 
-    def __init__(self, manager: ModelManager, pool: DecodePool, spool: Path) -> None:
-        self.manager = manager
-        self.turns = Turns()
-        self.chunk_lock = threading.Lock()
-        self._pool = pool
-        self._spool = spool
-        self._pipeline = Pipeline(manager, pool, spool, turn=self.turns.job)
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.lock = threading.Lock()
+        self._pipeline = pipeline
         self._progress = time.monotonic()
-        self._closing = threading.Event()
-        threading.Thread(target=self._unload_idle, name="idle", daemon=True).start()
 
     def embed(self, requests: list[TrackRequest], unwanted: Callable[[], bool]) -> Generator[TrackOutcome | Step]:
-        """Embed a chunk, until ``unwanted()`` or the embedder closes; the caller holds ``chunk_lock``."""
+        """Embed tracks until ``unwanted()``; the caller holds ``lock``."""
         self._progress = time.monotonic()
-        forget_old_checkpoints(self._spool, older_than=time.time() - KEEP_CHECKPOINTS_SECONDS)
-        with closing(self._pipeline.embed(requests, unwanted=lambda: self.closing or unwanted())) as events:
+        with closing(self._pipeline.embed(requests, unwanted=unwanted)) as events:
             for event in events:
                 self._progress = time.monotonic()
                 yield event
 
     @property
     def idle_seconds(self) -> float:
-        """Since the last progress of whichever chunk is worked on."""
+        """Since the last progress of the request that is worked on."""
         return time.monotonic() - self._progress
+
+
+class Embedder:
+    """A device with its models and decoders. Interactive requests go between the batches of a job's chunk."""
+
+    def __init__(self, manager: ModelManager, pool: DecodePool, spool: Path) -> None:
+        self.manager = manager
+        turns = Turns()
+        # Not the job's decoders: on a slow device they may wait for minutes with a track in hand.
+        self._pools = (pool, DecodePool(1))
+        self.jobs = Line(Pipeline(manager, self._pools[0], spool / "jobs", turn=turns.job))
+        self.interactive = Line(Pipeline(manager, self._pools[1], spool / "interactive", turn=turns.interactive))
+        self._closing = threading.Event()
+        forget_old_checkpoints(spool / "jobs", older_than=time.time() - KEEP_CHECKPOINTS_SECONDS)
+        threading.Thread(target=self._unload_idle, name="idle", daemon=True).start()
 
     @property
     def closing(self) -> bool:
         return self._closing.is_set()
 
     def status(self) -> dict[str, Any]:
-        return {"pid": os.getpid(), "models": self.manager.report(), "busy": self.chunk_lock.locked()}
+        return {"pid": os.getpid(), "models": self.manager.report(), "busy": self.jobs.lock.locked()}
 
     def close(self) -> None:
-        """Let the batch under way end if it is short, tell its caller, and release everything."""
+        """Let the batches under way end if they are short, tell their callers, and release everything."""
         self._closing.set()
-        ended = self.chunk_lock.acquire(timeout=CLOSE_SECONDS)
-        self._pool.close()
+        ended = [line for line in (self.jobs, self.interactive) if line.lock.acquire(timeout=CLOSE_SECONDS)]
+        for pool in self._pools:
+            pool.close()
         self.manager.shutdown()
-        if ended:
-            self.chunk_lock.release()  # those in line are told, too
+        for line in ended:
+            line.lock.release()  # those in line are told, too
 
     def _unload_idle(self) -> None:
         while not self._closing.wait(IDLE_CHECK_SECONDS):
@@ -144,7 +153,9 @@ class _Handler(BaseHTTPRequestHandler):
         manager = self.server.embedder.manager
         match self.path.strip("/").split("/"):
             case ["embed"]:
-                self._embed()
+                self._embed(self.server.embedder.jobs)
+            case ["embed", "now"]:
+                self._embed(self.server.embedder.interactive)
             case ["models", key, "unload"] if key in manager.keys:
                 self._guard(lambda: {"unloaded": manager.unload(key)})
             case _:
@@ -171,7 +182,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
-    def _embed(self) -> None:
+    def _embed(self, line: Line) -> None:
         try:
             requests = self._read_requests()
         except (KeyError, TypeError, ValueError) as error:
@@ -180,10 +191,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", "application/octet-stream")
         self.end_headers()
-        stream = _Stream(self.wfile.write, lambda: self.server.embedder.idle_seconds)
+        stream = _Stream(self.wfile.write, lambda: line.idle_seconds)
         try:
-            with self.server.embedder.chunk_lock:
-                self._stream_events(stream, requests)
+            with line.lock:
+                self._stream_events(stream, line, requests)
         except _CallerGone:
             logger.info("the caller of a chunk of %d tracks has gone; its work stops", len(requests))
         finally:
@@ -203,11 +214,11 @@ class _Handler(BaseHTTPRequestHandler):
                 raise ValueError(f"{request.id} with models {list(request.models)}; there are {sorted(known)}")
         return requests
 
-    def _stream_events(self, stream: _Stream, requests: list[TrackRequest]) -> None:
+    def _stream_events(self, stream: _Stream, line: Line, requests: list[TrackRequest]) -> None:
         embedder = self.server.embedder
         loading = embedder.manager.seconds_spent_loading
         try:
-            with closing(embedder.embed(requests, lambda: stream.broken)) as events:
+            with closing(line.embed(requests, lambda: embedder.closing or stream.broken)) as events:
                 for event in events:
                     if embedder.closing:
                         break  # it may be a failure that the end of the decoders causes

@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +189,16 @@ def test_two_chunks_are_served_one_after_the_other(embedder: EmbedderProcess, so
     order.extend(event.id for event in first if isinstance(event, TrackOutcome))
     second.join()
     assert order == ["first", "second"]
+
+
+def test_a_request_that_somebody_waits_for_goes_between_the_batches_of_a_chunk(
+    embedder: EmbedderProcess, songs: dict[str, Path]
+) -> None:
+    with closing(EmbedderClient().embed(much(songs))) as chunk:
+        next(event for event in chunk if isinstance(event, Step))
+        answer = list(EmbedderClient().embed([asked(songs["short.wav"], "latent")], now=True))
+        assert [event.id for event in answer if isinstance(event, TrackOutcome)] == ["short.wav"]
+        assert busy()  # the chunk has not ended meanwhile
 
 
 def test_who_waits_in_line_hears_that_the_embedder_works(embedder: EmbedderProcess, songs: dict[str, Path]) -> None:
