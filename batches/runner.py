@@ -93,6 +93,7 @@ class _Turn:
             plan(job, self.lease)
         elif self.behind:
             self._index(job)
+            _point_aliases()
         elif chunk := chunks.claim(job, self.lease):
             self._run_chunk(job, chunk)
         elif chunks.is_left(job):
@@ -106,7 +107,7 @@ class _Turn:
         for progress in job.progress.select_related("space"):
             if progress.space:
                 make_live(progress.space)
-        ensure_live_aliases()
+        _point_aliases()
         services.set_completed(job)
 
     def _run_chunk(self, job: BatchJob, chunk: chunks.Chunk) -> None:
@@ -204,6 +205,12 @@ class _Pulse:
         if now - self._renewed >= RENEW_SECONDS:
             self._renewed = now
             self.lease.renew()
+
+
+def _point_aliases() -> None:
+    """Let the aliases in Milvus name what search uses."""
+    for name in ensure_live_aliases():
+        logger.warning("Milvus has a collection %s that is not ours; see `manage.py adopt_milvus`", name)
 
 
 def _request(claimed: chunks.ClaimedTrack, chunk: chunks.Chunk) -> TrackRequest:
