@@ -18,11 +18,18 @@ from batches.progress import snapshot
 from embeddings.admin import ReadOnlyAdmin
 from embeddings.encoders.registry import ENCODERS
 
+admin.site.site_header = admin.site.site_title = "navembed"
+admin.site.index_title = "Console"
+admin.site.site_url = None  # there is no other site to view
+
 
 class StartForm(forms.ModelForm[BatchJob]):
     """What a new job is asked for."""
 
+    clear_existing = forms.BooleanField(required=False, help_text="Embed everything anew, not only what is missing.")
     limit = forms.IntegerField(required=False, min_value=1, help_text="At most so many tracks.")
+    library_id = forms.IntegerField(required=False, label="Library", help_text="Only Navidrome's library of this id.")
+    path_prefix = forms.CharField(required=False, help_text="Only files whose absolute path begins so.")
     model_keys = forms.MultipleChoiceField(
         choices=[(encoder.key, encoder.label) for encoder in ENCODERS],
         initial=[encoder.key for encoder in ENCODERS],
