@@ -11,19 +11,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-MEMORY_LIMIT = 256 * 2**20
-
 
 class RowStore:
-    """Rows of equal shape by index. Beyond ``memory_limit`` bytes they lie in a file.
+    """Rows of equal shape by index. Beyond ``memory_limit`` bytes they lie in a file, mapped into memory to be read.
 
     With a ``checkpoint`` name they lie in a file of that name from the first row on, and a store opened there later
     still has them: a track of hours goes on where it was. Raises OSError when ``folder`` cannot hold them.
     """
 
-    def __init__(self, folder: Path, *, checkpoint: str = "", memory_limit: int = MEMORY_LIMIT) -> None:
+    memory_limit = 256 * 2**20
+
+    def __init__(self, folder: Path, *, checkpoint: str = "") -> None:
         self._folder = folder
-        self._limit = memory_limit
         self._memory: dict[int, NDArray[np.float32]] = {}
         self._file = -1
         self._flags = -1
@@ -55,7 +54,7 @@ class RowStore:
             self._write(index, row)
         else:
             self._memory[index] = np.array(row, np.float32)
-            if len(self._memory) * row.nbytes > self._limit:
+            if len(self._memory) * row.nbytes > self.memory_limit:
                 self._spill()
         self._done.add(index)
 

@@ -17,10 +17,13 @@ from numpy.typing import NDArray
 from embeddings.audio.decode import decode
 from embeddings.audio.pool import DecodePool
 from embeddings.demo.encode import write_audio
+from embeddings.encoders.base import Pooled
+from embeddings.encoders.mert import MertSegmenter
 from embeddings.encoders.registry import MODEL_KEYS, encoder_class
 from embeddings.errors import EmbedderDied, WeightsMissing
 from embeddings.model_manager import ModelManager
 from embeddings.pipeline import Pipeline
+from embeddings.rows import RowStore
 from embeddings.work import Step, TrackOutcome, TrackRequest
 from tests.audio_files import DAMAGED, tone
 from tests.embedder.conftest import CountingManager, asked
@@ -244,7 +247,25 @@ def test_a_lost_device_ends_the_run(
         list(pipeline.embed([asked(songs["short.wav"])]))
 
 
-# Checkpoints: tracks of hours
+# Tracks of hours
+
+
+def test_many_rows_are_pooled_from_a_file(
+    pipeline: Pipeline, songs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pooled: list[NDArray[np.float32]] = []
+    pool_rows = MertSegmenter.pool
+
+    def watched(segmenter: MertSegmenter, rows: NDArray[np.float32]) -> Pooled:
+        pooled.append(rows)
+        return pool_rows(segmenter, rows)
+
+    monkeypatch.setattr(MertSegmenter, "pool", watched)
+    [in_memory] = vectors_of(pipeline.embed([asked(songs["window.mp3"], "mert")])).values()
+    monkeypatch.setattr(RowStore, "memory_limit", 1_000)
+    [in_file] = vectors_of(pipeline.embed([asked(songs["window.mp3"], "mert")])).values()
+    assert [isinstance(rows, np.memmap) for rows in pooled] == [False, True]
+    np.testing.assert_allclose(in_file, in_memory, atol=1e-6)
 
 
 def rows_done(manager: CountingManager) -> int:

@@ -26,8 +26,9 @@ def test_rows_come_back_by_index(tmp_path: Path) -> None:
     np.testing.assert_array_equal(store.rows(), ROWS)
 
 
-def test_beyond_the_limit_they_lie_in_a_file_without_a_name(tmp_path: Path) -> None:
-    store = filled(RowStore(tmp_path, memory_limit=2 * ROWS[0].nbytes))
+def test_beyond_the_limit_they_lie_in_a_file_without_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RowStore, "memory_limit", 2 * ROWS[0].nbytes)
+    store = filled(RowStore(tmp_path))
     rows = store.rows()
     assert isinstance(rows, np.memmap)
     assert not list(tmp_path.iterdir())
@@ -36,10 +37,11 @@ def test_beyond_the_limit_they_lie_in_a_file_without_a_name(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("limit", [1, 10**9])
-def test_a_closed_store_keeps_no_file_open(limit: int, tmp_path: Path) -> None:
+def test_a_closed_store_keeps_no_file_open(limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RowStore, "memory_limit", limit)
     before = os.listdir("/proc/self/fd")  # noqa: PTH208
     for name in ("", "c"):
-        store = filled(RowStore(tmp_path, checkpoint=name, memory_limit=limit))
+        store = filled(RowStore(tmp_path, checkpoint=name))
         store.close()
         store.close()
     assert os.listdir("/proc/self/fd") == before  # noqa: PTH208

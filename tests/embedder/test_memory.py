@@ -1,0 +1,104 @@
+"""The peak memory of the embedder and its decoders grows neither with the number nor with the length of tracks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from embeddings.embedder.client import EmbedderClient
+from embeddings.work import TrackOutcome, TrackRequest
+from tests.audio_files import write_long
+from tests.embedder.conftest import asked
+from tests.instances import EmbedderProcess
+
+CHUNK = 50  # about what a job sends at a time
+
+
+@dataclass
+class Memory:
+    """Megabytes of the embedder and its decoders together."""
+
+    peak: float
+    settled: float
+
+    @classmethod
+    def of(cls, embedder: EmbedderProcess) -> Memory:
+        texts = [Path(f"/proc/{process.pid}/status").read_text() for process in family(embedder)]
+        peak, settled = (
+            sum(int(text.partition(name)[2].split()[0]) for text in texts) / 1_024 for name in ("VmHWM:", "VmRSS:")
+        )
+        return cls(peak, settled)
+
+
+def family(embedder: EmbedderProcess) -> list[psutil.Process]:
+    process = psutil.Process(embedder.pid)
+    return [process, *process.children(recursive=True)]
+
+
+def reset_peaks(embedder: EmbedderProcess) -> None:
+    for process in family(embedder):
+        Path(f"/proc/{process.pid}/clear_refs").write_text("5")
+
+
+def embed(requests: list[TrackRequest]) -> None:
+    events = EmbedderClient(timeout=120).embed(requests)
+    outcomes = [event for event in events if isinstance(event, TrackOutcome)]
+    assert len(outcomes) == len(requests)
+    assert not any(outcome.failures for outcome in outcomes)
+
+
+def after_tracks(embedder: EmbedderProcess, path: Path, count: int) -> Memory:
+    """Embed one file under many ids with all models; the peak is that since the embedder's start."""
+    for start in range(0, count, CHUNK):
+        embed([asked(path, id=str(n)) for n in range(start, min(count, start + CHUNK))])
+    return Memory.of(embedder)
+
+
+def after_file(embedder: EmbedderProcess, path: Path) -> Memory:
+    reset_peaks(embedder)
+    embed([asked(path, "muq")])
+    return Memory.of(embedder)
+
+
+def check_number(embedder: EmbedderProcess, songs: dict[str, Path], few: int, many: int) -> None:
+    before = after_tracks(embedder, songs["short.wav"], few)
+    after = after_tracks(embedder, songs["short.wav"], many - few)
+    print(f"\n{few} tracks: {before}, {many} tracks: {after}")
+    # How many items meet in a batch is chance, and the peak with it.
+    assert after.peak < 1.2 * before.peak
+    assert after.settled < before.settled + 64
+
+
+def check_length(embedder: EmbedderProcess, folder: Path, short_minutes: int, long_minutes: int) -> None:
+    write_long(folder / "short.wav", short_minutes / 60)
+    write_long(folder / "long.wav", long_minutes / 60)
+    after_file(embedder, folder / "short.wav")  # batches grow to their full size
+    short = after_file(embedder, folder / "short.wav")
+    long = after_file(embedder, folder / "long.wav")
+    print(f"\n{short_minutes} minutes: {short}, {long_minutes} minutes: {long}")
+    assert long.peak < 1.1 * short.peak
+
+
+def test_memory_does_not_grow_with_the_number_of_tracks(embedder: EmbedderProcess, songs: dict[str, Path]) -> None:
+    check_number(embedder, songs, 30, 120)
+
+
+def test_memory_does_not_grow_with_the_length_of_a_track(embedder: EmbedderProcess, tmp_path: Path) -> None:
+    check_length(embedder, tmp_path, 15, 40)
+
+
+@pytest.mark.soak
+def test_a_thousand_tracks_take_no_more_memory_than_a_hundred(
+    embedder: EmbedderProcess, songs: dict[str, Path]
+) -> None:
+    embedder.restart()
+    check_number(embedder, songs, 100, 1_000)
+
+
+@pytest.mark.soak
+def test_three_hours_take_no_more_memory_than_half_an_hour(embedder: EmbedderProcess, tmp_path: Path) -> None:
+    embedder.restart()
+    check_length(embedder, tmp_path, 30, 180)
