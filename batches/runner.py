@@ -63,28 +63,33 @@ class _Turn:
         self.behind = True  # Milvus may lack something that an earlier turn has committed
 
     def run(self) -> bool:
-        """Work until the deadline; True when no job is open any more."""
+        """Work until the deadline, at least one step; True when no job is open any more."""
         first = services.open_job()
         if first:
             chunks.release_abandoned(first, self.lease)
-        while time.monotonic() < self.deadline and not stop_requested():
+        while not stop_requested():
             job = services.open_job()
             if job is None:
                 return True
-            try:
-                self._advance(job)
-                self.pause = 1.0
-            except (LaneLost, DatabaseError):
-                raise  # the watchdog begins a new turn
-            except NavembedError as error:
-                self._wait_or_fail(job, error)
-            except Exception as error:
-                logger.exception("job %d cannot go on", job.pk)
-                services.set_failed(job, f"{type(error).__name__}: {error}")
+            self._step(job)
+            if time.monotonic() >= self.deadline:
+                break
         return False
 
+    def _step(self, job: BatchJob) -> None:
+        """Take the job one step further; what stands in its way makes it wait, or fail."""
+        try:
+            self._advance(job)
+            self.pause = 1.0
+        except (LaneLost, DatabaseError):
+            raise  # the watchdog begins a new turn
+        except NavembedError as error:
+            self._wait_or_fail(job, error)
+        except Exception as error:
+            logger.exception("job %d cannot go on", job.pk)
+            services.set_failed(job, f"{type(error).__name__}: {error}")
+
     def _advance(self, job: BatchJob) -> None:
-        """Take the job one step further."""
         if job.status == BatchJob.Status.CANCELLING:
             services.set_cancelled(job)
         elif not job.planned and self.lease.device:
