@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 from django.utils import timezone
-from django_q.models import Schedule
+from django_q.models import OrmQ, Schedule
 
+from batches import follow as follow_module
 from batches import housekeeping, services, tasks
 from batches.follow import follow
+from batches.lanes import Lease
 from batches.models import BatchJob, TrackResult
 from batches.progress import snapshot
 from batches.status import library_status
@@ -137,6 +139,17 @@ def test_a_bar_on_a_terminal() -> None:
     assert "100.0 %" in out.getvalue()
 
 
+def test_lanes_are_watched_while_a_job_is_followed(lease: Lease, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow_module, "POLL_SECONDS", 0)
+    monkeypatch.setattr(follow_module, "WATCH_SECONDS", 0)
+    looks = follow_module._looks(services.start_job())
+    lease.release()
+    OrmQ.objects.all().delete()
+    next(looks)
+    next(looks)
+    assert OrmQ.objects.count() == 1
+
+
 # Housekeeping
 
 
@@ -172,6 +185,6 @@ def test_restart_leaves_the_time_of_a_schedule_alone() -> None:
     assert (schedule.next_run, schedule.func) == (due, "batches.tasks.keep_house")
 
 
-def test_scheduled_tasks_exist(lease: Any) -> None:
+def test_scheduled_tasks_exist() -> None:
     assert tasks.watch_lanes() == 0
     assert {name for name, _, _ in tasks.SCHEDULES} == {"watchdog", "housekeeping"}

@@ -75,6 +75,20 @@ def test_job_left_unfinished_goes_on_and_failed_tracks_make_the_command_fail(mac
     assert figures(machine)["models"]["latent"]["failed"] == 1
 
 
+def test_interrupted_command_stops_what_it_started_and_says_how_to_go_on(machine: Instance, music: Music) -> None:
+    music.add("good.flac")
+    command = machine.start("embed_library", "--models", "latent")
+    while not (machine.home / "milvus.sock").exists():
+        assert command.poll() is None
+        time.sleep(0.05)
+    command.send_signal(signal.SIGINT)
+    said, _ = command.communicate(timeout=60)
+    assert command.returncode == 1
+    assert "job 1 goes on when this command or `serve` is started" in said
+    assert "Traceback" not in said
+    assert machine.pids() == set()
+
+
 @pytest.mark.django_db
 def test_embed_library_beside_a_running_job_names_it(music: Music, checkpoints: dict[str, Path]) -> None:
     job = services.start_job()
