@@ -91,6 +91,7 @@ def test_memory_does_not_grow_with_the_length_of_a_track(embedder: EmbedderProce
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1_800)
 def test_a_thousand_tracks_take_no_more_memory_than_a_hundred(
     embedder: EmbedderProcess, songs: dict[str, Path]
 ) -> None:
@@ -99,6 +100,7 @@ def test_a_thousand_tracks_take_no_more_memory_than_a_hundred(
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1_800)
 def test_three_hours_take_no_more_memory_than_half_an_hour(embedder: EmbedderProcess, tmp_path: Path) -> None:
     embedder.restart()
     check_length(embedder, tmp_path, 30, 180)
