@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +76,7 @@ class EmbedderClient:
 
     def embed(
         self, requests: Sequence[TrackRequest], *, now: bool = False
-    ) -> Iterator[TrackOutcome | Step | Heartbeat | End]:
+    ) -> Generator[TrackOutcome | Step | Heartbeat | End]:
         """Embed tracks; yields what happens as it happens. Closing the iterator stops the work.
 
         ``now``: somebody waits for it; its batches go before a job's next one.

@@ -174,7 +174,7 @@ def test_work_stops_when_its_caller_has_gone(embedder: EmbedderProcess, songs: d
     chunk = EmbedderClient().embed(much(songs))
     while not isinstance(next(chunk), Step):
         pass
-    chunk.close()  # type: ignore[attr-defined]
+    chunk.close()
     assert outcomes([asked(songs["short.wav"], "latent")])["short.wav"].vectors
     assert "has gone" in embedder.log()
     eventually(lambda: not busy())
@@ -207,7 +207,7 @@ def test_who_waits_in_line_hears_that_the_embedder_works(embedder: EmbedderProce
     events = EmbedderClient().embed([asked(songs["short.wav"], "latent")])
     heard = next(events)
     assert isinstance(heard, Heartbeat)
-    first.close()  # type: ignore[attr-defined]
+    first.close()
     assert any(isinstance(event, TrackOutcome) for event in events)
 
 

@@ -83,11 +83,11 @@ def check_length(embedder: EmbedderProcess, folder: Path, short_minutes: int, lo
 
 
 def test_memory_does_not_grow_with_the_number_of_tracks(embedder: EmbedderProcess, songs: dict[str, Path]) -> None:
-    check_number(embedder, songs, 30, 120)
+    check_number(embedder, songs, 20, 80)
 
 
 def test_memory_does_not_grow_with_the_length_of_a_track(embedder: EmbedderProcess, tmp_path: Path) -> None:
-    check_length(embedder, tmp_path, 15, 40)
+    check_length(embedder, tmp_path, 10, 30)
 
 
 @pytest.mark.soak
