@@ -36,7 +36,7 @@ def _show_bar(address: str, console: Console) -> dict[str, Any]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(40),
-        TextColumn("{task.percentage:3.0f} % {task.fields[now]}"),
+        TextColumn("{task.percentage:3.0f} % {task.fields[now]}", markup=False),
     )
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("embedding", total=100, now="")
@@ -48,7 +48,9 @@ def _show_bar(address: str, console: Console) -> dict[str, Any]:
 def _show_lines(address: str, console: Console) -> dict[str, Any]:
     for number, reply in enumerate(_polls(address)):
         if number % LINE_POLLS == 0 or reply["status"] in TERMINAL:
-            console.print(f"{reply['progress_percent']:5.1f} % {_now(reply)}", highlight=False, soft_wrap=True)
+            console.print(
+                f"{reply['progress_percent']:5.1f} % {_now(reply)}", markup=False, highlight=False, soft_wrap=True
+            )
     return reply
 
 

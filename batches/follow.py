@@ -32,12 +32,12 @@ def follow(job: BatchJob, out: TextIO = sys.stdout) -> BatchJob:
 def _follow_with_bar(job: BatchJob, out: TextIO) -> None:
     columns = (
         TextColumn("{task.fields[state]:>12}"), BarColumn(None), TextColumn("{task.percentage:5.1f} %"),
-        TextColumn("{task.fields[detail]}"), TimeElapsedColumn(),
+        TextColumn("{task.fields[detail]}", markup=False), TimeElapsedColumn(),
     )  # fmt: skip
     with Progress(*columns, console=Console(file=out)) as bar:
         task = bar.add_task("", total=100, state=job.status, detail="")
         for now in _looks(job):
-            bar.update(task, completed=now.percent, state=job.status, detail=_detail(job, now))
+            bar.update(task, completed=now.percent, state=job.status, detail=_detail(job, now), refresh=True)
 
 
 def _follow_with_lines(job: BatchJob, out: TextIO) -> None:

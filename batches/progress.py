@@ -19,7 +19,7 @@ class Snapshot:
     failed_operations: int
     percent: float
     seconds_left: float | None
-    """None when nothing has been measured yet; 0 when the job has ended."""
+    """None before the plan stands and something has been measured; 0 when the job has ended."""
 
 
 def snapshot(job: BatchJob) -> Snapshot:
@@ -34,12 +34,14 @@ def snapshot(job: BatchJob) -> Snapshot:
         processed_operations=finished,
         failed_operations=failed,
         percent=min(100.0, round(percent, 2)),
-        seconds_left=_seconds_left(rows) if job.is_open else 0.0,
+        seconds_left=_seconds_left(job, rows) if job.is_open else 0.0,
     )
 
 
-def _seconds_left(rows: list[ModelProgress]) -> float | None:
+def _seconds_left(job: BatchJob, rows: list[ModelProgress]) -> float | None:
     """What the remaining audio weighs, model by model, at the rate each has shown lately."""
+    if not job.planned:
+        return None
     left = 0.0
     for row in rows:
         audio = max(0.0, row.audio_seconds_total - row.audio_seconds_done)

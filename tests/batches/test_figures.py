@@ -15,7 +15,7 @@ from batches import housekeeping, services, tasks
 from batches.follow import follow
 from batches.lanes import Lease
 from batches.models import BatchJob, TrackResult
-from batches.progress import snapshot
+from batches.progress import contract_progress, snapshot
 from batches.status import library_status
 from embeddings.models import Track
 from tests.batches.rows import end_job, make_embedding, make_job, make_space, make_track, make_tracks
@@ -49,6 +49,12 @@ def test_model_without_work_needs_no_rate() -> None:
     job.progress.filter(model="muq").update(audio_seconds_total=100, rate=10)
     job.progress.filter(model="mert").update(audio_seconds_total=0)
     assert snapshot(job).seconds_left == pytest.approx(10)
+
+
+def test_nothing_is_promised_before_the_plan_stands() -> None:
+    job = services.start_job()
+    assert snapshot(job).seconds_left is None
+    assert contract_progress(job)["estimated_completion"] is None
 
 
 # The library's figures
@@ -137,6 +143,16 @@ def test_a_bar_on_a_terminal() -> None:
     follow(ended(), out)
     assert "━" in out.getvalue()
     assert "100.0 %" in out.getvalue()
+
+
+def test_a_terminal_shows_which_model_hears_which_track(monkeypatch: pytest.MonkeyPatch) -> None:
+    job = make_job(make_tracks(1))
+    BatchJob.objects.update(current_track="[muq] A - B")
+    monkeypatch.setattr(follow_module.time, "sleep", lambda _: end_job(job, "completed"))
+    monkeypatch.setenv("COLUMNS", "200")
+    out = Terminal()
+    follow(job, out)
+    assert "[muq] A - B" in out.getvalue()
 
 
 def test_lanes_are_watched_while_a_job_is_followed(lease: Lease, monkeypatch: pytest.MonkeyPatch) -> None:
