@@ -67,6 +67,8 @@ def _detail(job: BatchJob, now: Snapshot) -> str:
     parts = [f"{job.processed_tracks + job.failed_tracks}/{job.total_tracks} tracks"]
     if job.failed_tracks:
         parts.append(f"{job.failed_tracks} failed")
+    if job.is_open and now.speed:
+        parts.append(f"{now.speed:.1f} × real time")
     if job.is_open and now.seconds_left:
         parts.append(f"about {timedelta(seconds=round(now.seconds_left))} left")
     if job.is_open and (job.message or job.current_track):

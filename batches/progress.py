@@ -18,6 +18,8 @@ class Snapshot:
     processed_operations: int
     failed_operations: int
     percent: float
+    speed: float | None
+    """Seconds of audio, through all models, per second of work lately; None while not all have been measured."""
     seconds_left: float | None
     """None before the plan stands and something has been measured; 0 when the job has ended."""
 
@@ -34,8 +36,14 @@ def snapshot(job: BatchJob) -> Snapshot:
         processed_operations=finished,
         failed_operations=failed,
         percent=min(100.0, round(percent, 2)),
+        speed=_speed(rows),
         seconds_left=_seconds_left(job, rows) if job.is_open else 0.0,
     )
+
+
+def _speed(rows: list[ModelProgress]) -> float | None:
+    rates = [row.rate for row in rows if row.total]
+    return 1 / sum(1 / rate for rate in rates if rate) if rates and all(rates) else None
 
 
 def _seconds_left(job: BatchJob, rows: list[ModelProgress]) -> float | None:

@@ -38,6 +38,14 @@ def test_time_left_adds_what_remains_of_each_model_at_its_own_rate() -> None:
     assert snapshot(job).seconds_left == pytest.approx(6 + 50)
 
 
+def test_speed_is_that_of_audio_through_all_models() -> None:
+    job = make_job(make_tracks(2), ("muq", "mert"))
+    assert snapshot(job).speed is None
+    job.progress.filter(model="muq").update(rate=30)
+    job.progress.filter(model="mert").update(rate=6)
+    assert snapshot(job).speed == pytest.approx(5)  # a second of audio takes 1/30 and 1/6 of a second
+
+
 def test_time_left_is_unknown_while_a_model_has_no_rate() -> None:
     job = make_job(make_tracks(2), ("muq", "mert"))
     job.progress.filter(model="muq").update(rate=10)
