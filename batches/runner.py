@@ -114,7 +114,7 @@ class _Turn:
         elif not job.planned:
             plan(job, self.lease, lambda: self._look(job))
         elif self.behind:
-            self._index(job)
+            self._index(job, lambda: self._look(job))
             _point_aliases()
         elif chunk := chunks.claim(job, self.lease):
             self._run_chunk(job, chunk)
@@ -135,7 +135,7 @@ class _Turn:
 
     def _complete(self, job: BatchJob) -> None:
         """Everything has been tried: what was built beside becomes what search uses."""
-        self._index(job)  # what other lanes have committed, too
+        self._index(job, lambda: self._look(job))  # what other lanes have committed, too
         for progress in job.progress.select_related("space"):
             if progress.space:
                 make_live(progress.space)
@@ -161,9 +161,9 @@ class _Turn:
         if isinstance(problem, EmbedderDied):
             self._await_successor(job, chunk, pid, problem, out_of_memory_kills() > kills)
         self._surely(lambda: chunks.release(chunk, self.lease))
-        if problem:
+        if isinstance(problem, NavembedError):
             raise problem
-        self._index(job)
+        self._index(job, self.lease.renew)  # also of a job that stops: it is little, and search should have it
 
     def _embed(self, job: BatchJob, chunk: chunks.Chunk, outcomes: list[TrackOutcome]) -> float:
         """Collect the outcomes of a chunk; returns the seconds of work, without those of loading models."""
@@ -213,11 +213,11 @@ class _Turn:
                 return bool(self.client.status())
         return now not in (0, pid)
 
-    def _index(self, job: BatchJob) -> None:
+    def _index(self, job: BatchJob, look: Callable[[], None]) -> None:
         """Send to Milvus what it does not have yet."""
         for progress in job.progress.select_related("space"):
             if progress.space:
-                index_pending(progress.space, progress=lambda _: self._look(job))
+                index_pending(progress.space, progress=lambda _: look())
         self.behind = False
 
     def _wait_or_fail(self, job: BatchJob, error: NavembedError) -> None:

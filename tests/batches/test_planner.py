@@ -17,7 +17,7 @@ from embeddings.library.sync import sync_tracks
 from embeddings.models import EmbeddingSpace, Track
 from embeddings.spaces import make_live, space_for
 from tests.batches.conftest import Music
-from tests.batches.rows import end_job, make_embedding, make_space, make_track, progress_of
+from tests.batches.rows import make_embedding, make_space, make_track, progress_of, set_status
 from tests.instances import EmbedderProcess
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
@@ -34,7 +34,7 @@ def plan(music: Music, lease: Lease) -> Plan:
         for progress in job.progress.all():
             progress.space = EmbeddingSpace.objects.filter(model=progress.model).last() or make_space(progress.model)
             progress.save()
-        planner.plan(job, lease)
+        planner.plan(job, lease, lease.renew)
         return job
 
     return plan
@@ -169,7 +169,7 @@ def test_planner_goes_on_after_an_interruption_between_two_slices(
     job = BatchJob.objects.get()
     assert (job.planned, wanted(job)) == (False, ["a", "c", "d"])
     monkeypatch.undo()
-    planner.plan(job, Lease(Lane.objects.get().pk, 0, Lane.objects.get().seq))
+    plan_on(job)
     assert wanted(job) == ["a", "c", "d", "e"]
     progress = progress_of(job)
     assert (job.total_tracks, progress.total, progress.skipped) == (4, 4, {"up to date": 1})
@@ -188,18 +188,10 @@ def lost_after(slices: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planner, "_count", counting)
 
 
-def test_cancel_ends_planning_after_a_slice(music: Music, plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planner, "TRACKS_A_SLICE", 1)
-    library(music, "a", "b")
-    count = planner._count
-
-    def cancelled(job: BatchJob, *arguments: Any) -> None:
-        count(job, *arguments)
-        services.cancel_job(BatchJob.objects.get())
-
-    monkeypatch.setattr(planner, "_count", cancelled)
-    job = plan()
-    assert (job.planned, wanted(job)) == (False, ["a"])
+def plan_on(job: BatchJob) -> None:
+    """Go on with a plan."""
+    lease = Lease(Lane.objects.get().pk, 0, Lane.objects.get().seq)
+    planner.plan(job, lease, lease.renew)
 
 
 def test_resumed_plan_does_not_scan_again(music: Music, plan: Plan) -> None:
@@ -207,7 +199,7 @@ def test_resumed_plan_does_not_scan_again(music: Music, plan: Plan) -> None:
     job = plan()
     BatchJob.objects.update(planned=False)
     scan = Track.objects.get().scan
-    planner.plan(BatchJob.objects.get(pk=job.pk), Lease(Lane.objects.get().pk, 0, Lane.objects.get().seq))
+    plan_on(BatchJob.objects.get(pk=job.pk))
     assert Track.objects.get().scan == scan
 
 
@@ -237,7 +229,7 @@ def test_library_that_cannot_be_read_leaves_tracks_alone(music: Music, plan: Pla
 def test_first_space_of_a_model_is_live_at_once(music: Music, lease: Lease, embedder: EmbedderProcess) -> None:
     library(music, "a")
     job = services.start_job(["muq"])
-    planner.plan(job, lease)
+    planner.plan(job, lease, lease.renew)
     space = progress_of(job).space
     assert space
     assert (space.status, space.dimension) == ("live", 1536)
@@ -247,7 +239,7 @@ def test_other_weights_are_built_beside_what_is_live(music: Music, lease: Lease,
     live = make_space(fingerprint="other weights")
     make_embedding(live, library(music, "a")["a"])
     job = services.start_job(["muq"])
-    planner.plan(job, lease)
+    planner.plan(job, lease, lease.renew)
     space = progress_of(job).space
     assert space
     assert (space.status, wanted(job)) == ("building", ["a"])
@@ -260,7 +252,7 @@ def test_restricted_job_is_refused_when_the_weights_have_changed(
     make_space(fingerprint="other weights")
     leftover = make_space(fingerprint="third weights", status="building")
     with pytest.raises(FingerprintChanged, match="over the whole library"):
-        planner.plan(services.start_job(["muq"], **restriction), lease)
+        planner.plan(services.start_job(["muq"], **restriction), lease, lease.renew)
     assert set(EmbeddingSpace.objects.values_list("status", flat=True)) == {"live", "building"}
     assert EmbeddingSpace.objects.filter(pk=leftover.pk).exists()
 
@@ -269,7 +261,7 @@ def test_restricted_job_works_in_the_live_space(music: Music, lease: Lease, embe
     library(music, "a", "b")
     live = space_for("muq", EmbedderClient().describe("muq"))
     job = services.start_job(["muq"], limit=1)
-    planner.plan(job, lease)
+    planner.plan(job, lease, lease.renew)
     assert (progress_of(job).space, wanted(job)) == (live, ["a"])
 
 
@@ -280,8 +272,8 @@ def test_leftover_build_of_other_weights_is_dropped_though_a_cancelled_job_knows
     leftover = make_space(fingerprint="older", status="building")
     former = services.start_job(["muq"])
     former.progress.update(space=leftover)
-    end_job(former, "cancelled")
-    planner.plan(services.start_job(["muq"]), lease)
+    set_status(former, "cancelled")
+    planner.plan(services.start_job(["muq"]), lease, lease.renew)
     assert not EmbeddingSpace.objects.filter(pk=leftover.pk).exists()
     assert progress_of(former).space is None
 
@@ -291,7 +283,7 @@ def test_build_goes_on_in_the_next_job(music: Music, lease: Lease, embedder: Emb
     building = space_for("muq", EmbedderClient().describe("muq"))
     make_embedding(building, library(music, "a", "b")["a"])
     job = services.start_job(["muq"])
-    planner.plan(job, lease)
+    planner.plan(job, lease, lease.renew)
     assert (progress_of(job).space, wanted(job)) == (building, ["b"])
 
 
@@ -301,7 +293,7 @@ def test_missing_weights_are_named_before_the_library_is_read(
     music.add_row("a.flac")
     embedder.restart(NAVEMBED_MERT=str(tmp_path / "nowhere"))
     with pytest.raises(WeightsMissing, match="nowhere"):
-        planner.plan(services.start_job(), lease)
+        planner.plan(services.start_job(), lease, lease.renew)
     assert not Track.objects.exists()
 
 
