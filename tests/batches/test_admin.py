@@ -127,11 +127,10 @@ def test_wrong_form_starts_nothing(admin_client: Client, wrong: dict[str, Any]) 
     assert not BatchJob.objects.exists()
 
 
-def test_start_beside_a_running_job_says_so(admin_client: Client) -> None:
-    job = services.start_job()
-    reply = admin_client.post(address(BatchJob, "add"), {"model_keys": ["muq"]}, follow=True)
-    assert messages(reply) == [f"job {job.pk} is already running; cancel it or wait until it has ended"]
-    assert BatchJob.objects.count() == 1
+def test_start_beside_a_running_job_waits_in_line(admin_client: Client) -> None:
+    services.start_job()
+    admin_client.post(address(BatchJob, "add"), {"model_keys": ["muq"]}, follow=True)
+    assert list(BatchJob.objects.values_list("status", flat=True)) == ["queued", "initialized"]
 
 
 # Actions
@@ -153,6 +152,13 @@ def test_cancel(admin_client: Client) -> None:
     assert job.status == "cancelling"
 
 
+def test_pause(admin_client: Client) -> None:
+    job = services.start_job(["muq"])
+    assert act(admin_client, "pause", job) == [f"Job {job.pk} (muq): pausing."]
+    job.refresh_from_db()
+    assert job.status == "pausing"
+
+
 def test_resume(admin_client: Client) -> None:
     job = set_status(services.start_job(), "cancelled")
     act(admin_client, "resume", job)
@@ -168,7 +174,7 @@ def test_retry_failed(admin_client: Client) -> None:
 
 def test_action_that_comes_too_late_says_so(admin_client: Client) -> None:
     job = set_status(services.start_job(), "completed")
-    for action in ("cancel", "resume", "retry_failed"):
+    for action in ("pause", "cancel", "resume", "retry_failed"):
         assert f"job {job.pk} is completed" in act(admin_client, action, job)[0]
 
 

@@ -48,21 +48,25 @@ class Command(BaseCommand):
             raise CommandError(_end(job))
 
     def _start(self, options: dict[str, Any]) -> BatchJob:
-        """Start a job; one that was left unfinished, with nobody working on it now, goes on instead."""
-        try:
-            return services.start_job(
-                options["models"],
-                clear_existing=options["clear_existing"],
-                limit=options["limit"],
-                library_id=options["library"],
-                path_prefix=options["path_prefix"],
-                started_by="command",
-            )
-        except services.JobConflict as error:
-            if error.job is None or is_held("worker"):
-                raise CommandError(str(error)) from error
-            self.stderr.write(f"job {error.job.pk} was left unfinished and goes on")
-            return error.job
+        """Start a job, in line if need be; one left unfinished, with nobody working on it now, goes on instead."""
+        left = services.open_job()
+        if left and not is_held("worker"):
+            self.stderr.write(f"job {left.pk} was left unfinished and goes on")
+            if left.status in BatchJob.RESUMABLE:
+                services.resume_job(left)
+            return left
+        job = services.start_job(
+            options["models"],
+            clear_existing=options["clear_existing"],
+            limit=options["limit"],
+            library_id=options["library"],
+            path_prefix=options["path_prefix"],
+            started_by="command",
+            queue=True,
+        )
+        if job.status == BatchJob.Status.QUEUED:
+            self.stderr.write(f"job {job.pk} waits in line behind another one")
+        return job
 
 
 def _end(job: BatchJob) -> str:
