@@ -16,10 +16,10 @@ from batches.lanes import Lease
 from batches.models import BatchJob, ModelProgress, TrackResult
 from embeddings.embedder.client import EmbedderClient
 from embeddings.encoders.base import Description
-from embeddings.errors import NavembedError
+from embeddings.errors import FingerprintChanged
 from embeddings.library.sync import sync_tracks
 from embeddings.models import EmbeddingSpace
-from embeddings.spaces import fingerprint_of, live_space, space_for
+from embeddings.spaces import WRITABLE, fingerprint_of, live_space, space_for
 
 TRACKS_A_SLICE = 20_000  # with three models 60,000 rows
 LAST_PLAN = 4
@@ -68,12 +68,6 @@ SLICE = f"""
 COUNT_TRACKS = (
     "SELECT COUNT(DISTINCT track_id) FROM batches_trackresult WHERE job_id = %s AND track_id > %s AND track_id <= %s"
 )
-
-
-class FingerprintChanged(NavembedError):
-    """The job would mix vectors of different fingerprints."""
-
-    permanent = True
 
 
 def plan(job: BatchJob, lease: Lease, look: Callable[[], None]) -> None:
@@ -178,8 +172,7 @@ def require_same_weights(spaces: Mapping[str, EmbeddingSpace], models: Iterable[
     """Raise FingerprintChanged unless the embedder still makes the vectors that the job's spaces hold."""
     for model in models:
         space = spaces.get(model)
-        is_kept = space and space.status == EmbeddingSpace.Status.KEPT
-        if not space or is_kept or space.fingerprint != fingerprint_of(client.describe(model)):
+        if not space or space.status not in WRITABLE or space.fingerprint != fingerprint_of(client.describe(model)):
             raise FingerprintChanged(
                 f"the weights or the recipe of {model} have changed since this job was planned; start a new one"
             )

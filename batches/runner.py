@@ -136,9 +136,7 @@ class _Turn:
     def _complete(self, job: BatchJob) -> None:
         """Everything has been tried: what was built beside becomes what search uses."""
         self._index(job, lambda: self._look(job))  # what other lanes have committed, too
-        for progress in job.progress.select_related("space"):
-            if progress.space:
-                make_live(progress.space)
+        make_live(progress.space for progress in job.progress.select_related("space") if progress.space)
         _point_aliases()
         services.set_completed(job)
 

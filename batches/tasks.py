@@ -9,8 +9,10 @@ from django_q.models import Schedule
 
 SCHEDULES = (
     ("watchdog", "batches.tasks.watch_lanes", 1),
+    ("giving back", "batches.tasks.give_back", 1),
     ("housekeeping", "batches.tasks.keep_house", 24 * 60),
 )
+GIVE_BACK_SECONDS = 20.0
 
 
 def run_lane(device: int, seq: int) -> str:
@@ -32,6 +34,13 @@ def keep_house() -> int:
     from batches.housekeeping import delete_old_results
 
     return delete_old_results()
+
+
+def give_back() -> int:
+    """Go on giving back the disk of spaces that are not kept any longer."""
+    from batches.housekeeping import give_back
+
+    return give_back(GIVE_BACK_SECONDS)
 
 
 def ensure_schedules() -> None:

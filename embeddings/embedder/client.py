@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import struct
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,16 +94,21 @@ class EmbedderClient:
         return bool(self._json("POST", f"/models/{model}/unload")["unloaded"])
 
     def embed(
-        self, requests: Sequence[TrackRequest], *, now: bool = False
+        self, requests: Sequence[TrackRequest], fingerprints: Mapping[str, str] | None = None, *, now: bool = False
     ) -> Generator[TrackOutcome | Step | Heartbeat | End]:
         """Embed tracks; yields what happens as it happens. Closing the iterator stops the work.
 
+        ``fingerprints``, by model, are those of the spaces that the vectors are for.
         ``now``: somebody waits for it; its batches go before a job's next one.
-        Raises WeightsMissing, WeightsUnusable; EmbedderDied when it dies or freezes on the way.
+        Raises FingerprintChanged, instead of a vector, when the embedder's differ; WeightsMissing, WeightsUnusable;
+        EmbedderDied when it dies or freezes on the way.
         """
-        tracks = [request_to_json(request) for request in requests]
+        body = {
+            "tracks": [request_to_json(request) for request in requests],
+            "fingerprints": dict(fingerprints or {}),
+        }
         try:
-            with self._answer("POST", "/embed/now" if now else "/embed", {"tracks": tracks}, self._timeout) as answer:
+            with self._answer("POST", "/embed/now" if now else "/embed", body, self._timeout) as answer:
                 while frame := read_frame(answer):
                     header, arrays = frame
                     match header.pop("event"):

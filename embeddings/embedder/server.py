@@ -10,7 +10,7 @@ import socketserver
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import closing, suppress
 from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler
@@ -26,10 +26,12 @@ from embeddings.embedder.protocol import (
     write_outcome,
 )
 from embeddings.embedder.turns import Turns
-from embeddings.errors import EmbedderDied, EmbedderUnavailable, NavembedError
+from embeddings.encoders.base import Description
+from embeddings.errors import EmbedderDied, EmbedderUnavailable, FingerprintChanged, NavembedError
 from embeddings.model_manager import ModelManager
 from embeddings.pipeline import Pipeline
 from embeddings.rows import forget_old_checkpoints
+from embeddings.spaces import fingerprint_of
 from embeddings.work import Step, TrackOutcome, TrackRequest
 
 logger = logging.getLogger(__name__)
@@ -84,6 +86,22 @@ class Embedder:
     def status(self) -> dict[str, Any]:
         return {"pid": os.getpid(), "models": self.manager.report(), "busy": self.jobs.lock.locked()}
 
+    def require(self, fingerprints: Mapping[str, str]) -> None:
+        """Raise FingerprintChanged unless the weights that lie there now make vectors of these fingerprints."""
+        for key, expected in fingerprints.items():
+            encoder = self.manager.encoder(key)
+            _require(key, encoder.describe(), expected)
+            loaded = encoder.loaded and encoder.loaded_as
+            if loaded and fingerprint_of(loaded) != expected and not self.manager.unload(key):
+                raise EmbedderUnavailable(f"{key} is in use with weights that have been replaced")
+
+    def require_loaded(self, keys: Iterable[str], fingerprints: Mapping[str, str]) -> None:
+        """Raise FingerprintChanged unless the weights that these models were loaded with are of the fingerprints."""
+        for key in keys:
+            loaded = self.manager.encoder(key).loaded_as
+            if loaded and key in fingerprints:
+                _require(key, loaded, fingerprints[key])
+
     def close(self) -> None:
         """Let the batches under way end if they are short, tell their callers, and release everything."""
         self._closing.set()
@@ -97,6 +115,13 @@ class Embedder:
     def _unload_idle(self) -> None:
         while not self._closing.wait(IDLE_CHECK_SECONDS):
             self.manager.unload_idle()
+
+
+def _require(model: str, found: Description, expected: str) -> None:
+    if fingerprint_of(found) != expected:
+        raise FingerprintChanged(
+            f"the weights or the recipe of {model} have changed since this job was planned; start a new one"
+        )
 
 
 class _CallerGone(Exception):
@@ -184,7 +209,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _embed(self, line: Line) -> None:
         try:
-            requests = self._read_requests()
+            requests, fingerprints = self._read_requests()
         except (KeyError, TypeError, ValueError) as error:
             self.send_error(400, f"not a list of tracks: {type(error).__name__}: {error}")
             return
@@ -194,13 +219,13 @@ class _Handler(BaseHTTPRequestHandler):
         stream = _Stream(self.wfile.write, lambda: line.idle_seconds)
         try:
             with line.lock:
-                self._stream_events(stream, line, requests)
+                self._stream_events(stream, line, requests, fingerprints)
         except _CallerGone:
             logger.info("the caller of a chunk of %d tracks has gone; its work stops", len(requests))
         finally:
             stream.close()
 
-    def _read_requests(self) -> list[TrackRequest]:
+    def _read_requests(self) -> tuple[list[TrackRequest], dict[str, str]]:
         length = int(self.headers.get("Content-Length", 0))
         if length > MAX_REQUEST_BYTES:
             left = length
@@ -208,21 +233,29 @@ class _Handler(BaseHTTPRequestHandler):
                 left -= len(data)  # who is still sending would not see the answer
             raise ValueError(f"{length} bytes, more than {MAX_REQUEST_BYTES}")
         known = self.server.embedder.manager.keys
-        requests = [request_from_json(track) for track in json.loads(self.rfile.read(max(0, length)))["tracks"]]
+        body = json.loads(self.rfile.read(max(0, length)))
+        requests = [request_from_json(track) for track in body["tracks"]]
+        fingerprints = dict(body["fingerprints"])
+        if not known.issuperset(fingerprints):
+            raise ValueError(f"fingerprints of {list(fingerprints)}; there are {sorted(known)}")
         for request in requests:
             if not request.models or not known.issuperset(request.models):
                 raise ValueError(f"{request.id} with models {list(request.models)}; there are {sorted(known)}")
-        return requests
+        return requests, fingerprints
 
-    def _stream_events(self, stream: _Stream, line: Line, requests: list[TrackRequest]) -> None:
+    def _stream_events(
+        self, stream: _Stream, line: Line, requests: list[TrackRequest], fingerprints: dict[str, str]
+    ) -> None:
         embedder = self.server.embedder
         loading = embedder.manager.seconds_spent_loading
         try:
+            embedder.require(fingerprints)
             with closing(line.embed(requests, lambda: embedder.closing or stream.broken)) as events:
                 for event in events:
                     if embedder.closing:
                         break  # it may be a failure that the end of the decoders causes
                     if isinstance(event, TrackOutcome):
+                        embedder.require_loaded(event.vectors, fingerprints)
                         write_outcome(stream, event)
                     else:
                         write_frame(stream, {"event": "step", **asdict(event)})

@@ -268,20 +268,21 @@ def test_restricted_job_works_in_the_live_space(music: Music, lease: Lease, embe
 def test_leftover_build_of_other_weights_is_dropped_though_a_cancelled_job_knows_it(
     music: Music, lease: Lease, embedder: EmbedderProcess
 ) -> None:
-    make_space(fingerprint="old")
+    make_embedding(make_space(fingerprint="old"), library(music, "a")["a"])
     leftover = make_space(fingerprint="older", status="building")
     former = services.start_job(["muq"])
     former.progress.update(space=leftover)
     set_status(former, "cancelled")
     planner.plan(services.start_job(["muq"]), lease, lease.renew)
-    assert not EmbeddingSpace.objects.filter(pk=leftover.pk).exists()
-    assert progress_of(former).space is None
+    assert progress_of(former).space == leftover
+    assert [space.status for space in EmbeddingSpace.objects.order_by("pk")] == ["live", "dropping", "building"]
 
 
 def test_build_goes_on_in_the_next_job(music: Music, lease: Lease, embedder: EmbedderProcess) -> None:
-    make_space(fingerprint="old")
+    tracks = library(music, "a", "b")
+    make_embedding(make_space(fingerprint="old"), tracks["a"])
     building = space_for("muq", EmbedderClient().describe("muq"))
-    make_embedding(building, library(music, "a", "b")["a"])
+    make_embedding(building, tracks["a"])
     job = services.start_job(["muq"])
     planner.plan(job, lease, lease.renew)
     assert (progress_of(job).space, wanted(job)) == (building, ["b"])
@@ -302,12 +303,12 @@ def test_missing_weights_are_named_before_the_library_is_read(
 
 def test_made_live_replaces_what_was_live() -> None:
     old, new = make_space(fingerprint="old"), make_space(fingerprint="new", status="building")
-    assert make_live(new)
-    assert not make_live(new)
+    assert make_live([new]) == [new]
+    assert make_live([new]) == []
     assert dict(EmbeddingSpace.objects.values_list("pk", "status")) == {old.pk: "kept", new.pk: "live"}
 
 
 def test_kept_space_is_not_made_live() -> None:
     live, kept = make_space(fingerprint="new"), make_space(fingerprint="old", status="kept")
-    assert not make_live(kept)
+    assert make_live([kept]) == []
     assert dict(EmbeddingSpace.objects.values_list("pk", "status")) == {live.pk: "live", kept.pk: "kept"}
