@@ -5,9 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 
 from django.db import connection
+from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from batches.models import BatchJob, TrackResult
+from embeddings.models import Embedding, Track
 
 KEEP_SUCCESSES = timedelta(days=30)
 SLICE = 10_000
@@ -23,6 +25,18 @@ def delete_old_results() -> int:
             TrackResult.objects.filter(pk__in=ids).delete()
             total += len(ids)
             give_pages_back()
+    return total
+
+
+def delete_gone_tracks() -> int:
+    """Delete tracks that are gone from the library and of which nothing is kept; returns how many."""
+    of_track = {"track": OuterRef("pk")}
+    kept = Exists(Embedding.objects.filter(**of_track)) | Exists(TrackResult.objects.filter(**of_track))
+    unknown = Track.objects.filter(~kept, playable=False)
+    total = 0
+    while ids := list(unknown.values_list("pk", flat=True)[:SLICE]):
+        total += unknown.filter(pk__in=ids).delete()[0]
+        give_pages_back()
     return total
 
 
