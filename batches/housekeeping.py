@@ -7,12 +7,13 @@ import time
 from datetime import timedelta
 
 from django.db import connection
+from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from batches.models import BatchJob, TrackResult
 from embeddings.errors import IndexUnavailable
 from embeddings.indexing import vector_store
-from embeddings.models import Embedding, EmbeddingSpace
+from embeddings.models import Embedding, EmbeddingSpace, Track
 from embeddings.spaces import drop_expired
 from embeddings.switch import vector_bytes
 
@@ -77,6 +78,18 @@ def _forget(space: EmbeddingSpace) -> None:
     else:
         space.delete()
         logger.info("the disk of %s has been given back", space)
+
+
+def delete_gone_tracks() -> int:
+    """Delete tracks that are gone from the library and of which nothing is kept; returns how many."""
+    of_track = {"track": OuterRef("pk")}
+    kept = Exists(Embedding.objects.filter(**of_track)) | Exists(TrackResult.objects.filter(**of_track))
+    unknown = Track.objects.filter(~kept, playable=False)
+    total = 0
+    while ids := list(unknown.values_list("pk", flat=True)[:SLICE]):
+        total += unknown.filter(pk__in=ids).delete()[0]
+        give_pages_back()
+    return total
 
 
 def give_pages_back() -> None:

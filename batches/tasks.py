@@ -31,9 +31,9 @@ def watch_lanes() -> int:
 
 def keep_house() -> int:
     """Delete what is kept for a time only."""
-    from batches.housekeeping import delete_old_results
+    from batches.housekeeping import delete_gone_tracks, delete_old_results
 
-    return delete_old_results()
+    return delete_old_results() + delete_gone_tracks()
 
 
 def give_back() -> int:

@@ -25,7 +25,11 @@ class Track(models.Model):
     scan = models.IntegerField(help_text="Number of the scan that saw the track last.")
 
     class Meta:
-        indexes = [models.Index(fields=["playable", "id"], name="track_playable")]
+        indexes = [
+            models.Index(fields=["playable", "id"], name="track_playable"),
+            # Finds the file that a new id is for; not by path, which PostgreSQL's indexes may not hold.
+            models.Index(fields=["size"], condition=Q(playable=False), name="track_gone"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.artist} - {self.title}" if self.artist else self.title

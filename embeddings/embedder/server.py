@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from embeddings.audio.pool import DecodePool
+from embeddings.embedder.hashing import hash_files
 from embeddings.embedder.protocol import (
     HEARTBEAT_SECONDS,
     error_to_json,
@@ -82,6 +83,11 @@ class Embedder:
     @property
     def closing(self) -> bool:
         return self._closing.is_set()
+
+    @property
+    def decoders(self) -> DecodePool:
+        """Those of jobs."""
+        return self._pools[0]
 
     def status(self) -> dict[str, Any]:
         return {"pid": os.getpid(), "models": self.manager.report(), "busy": self.jobs.lock.locked()}
@@ -181,6 +187,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self._embed(self.server.embedder.jobs)
             case ["embed", "now"]:
                 self._embed(self.server.embedder.interactive)
+            case ["hash"]:
+                self._hash()
             case ["models", key, "unload"] if key in manager.keys:
                 self._guard(lambda: {"unloaded": manager.unload(key)})
             case _:
@@ -207,6 +215,38 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
+    def _hash(self) -> None:
+        """Beside a chunk, with what decoders it leaves: no model and no turn on the device is needed."""
+        try:
+            paths = [os.fspath(path) for path in json.loads(self._read_body())["paths"]]
+        except (KeyError, TypeError, ValueError) as error:
+            self.send_error(400, f"not a list of paths: {type(error).__name__}: {error}")
+            return
+        self.send_response(200)
+        self.send_header("Content-Type", "application/octet-stream")
+        self.end_headers()
+        began = time.monotonic()
+        stream = _Stream(self.wfile.write, lambda: time.monotonic() - began)
+        try:
+            self._stream_hashes(stream, paths)
+        except _CallerGone:
+            logger.info("the caller that wanted %d files hashed has gone; the work stops", len(paths))
+        finally:
+            stream.close()
+
+    def _stream_hashes(self, stream: _Stream, paths: list[str]) -> None:
+        embedder = self.server.embedder
+        with closing(hash_files(embedder.decoders, paths, lambda: embedder.closing or stream.broken)) as answers:
+            for answer in answers:
+                if embedder.closing:
+                    break  # it may be a failure that the end of the decoders causes
+                write_frame(stream, {"event": "hash", **asdict(answer)})
+        if embedder.closing:
+            closed = EmbedderUnavailable("the embedder is shutting down")
+            write_frame(stream, {"event": "error", **error_to_json(closed)})
+        else:
+            write_frame(stream, {"event": "end", "load_seconds": 0.0})
+
     def _embed(self, line: Line) -> None:
         try:
             requests, fingerprints = self._read_requests()
@@ -225,15 +265,18 @@ class _Handler(BaseHTTPRequestHandler):
         finally:
             stream.close()
 
-    def _read_requests(self) -> tuple[list[TrackRequest], dict[str, str]]:
+    def _read_body(self) -> bytes:
         length = int(self.headers.get("Content-Length", 0))
         if length > MAX_REQUEST_BYTES:
             left = length
             while left > 0 and (data := self.rfile.read(min(left, 2**20))):
                 left -= len(data)  # who is still sending would not see the answer
             raise ValueError(f"{length} bytes, more than {MAX_REQUEST_BYTES}")
+        return self.rfile.read(max(0, length))
+
+    def _read_requests(self) -> tuple[list[TrackRequest], dict[str, str]]:
         known = self.server.embedder.manager.keys
-        body = json.loads(self.rfile.read(max(0, length)))
+        body = json.loads(self._read_body())
         requests = [request_from_json(track) for track in body["tracks"]]
         fingerprints = dict(body["fingerprints"])
         if not known.issuperset(fingerprints):
