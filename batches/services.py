@@ -18,11 +18,10 @@ from django.utils import timezone
 from batches import lanes
 from batches.models import BatchJob, ModelProgress, TrackResult
 from embeddings.encoders.registry import MODEL_KEYS
-from embeddings.models import EmbeddingSpace
+from embeddings.spaces import WRITABLE
 
 logger = logging.getLogger(__name__)
 Status = BatchJob.Status
-_WRITABLE = (EmbeddingSpace.Status.LIVE, EmbeddingSpace.Status.BUILDING)
 
 
 class JobConflict(Exception):
@@ -200,7 +199,7 @@ def retry_failed(job: BatchJob) -> int:
 
 def _require_its_spaces(job: BatchJob) -> None:
     """What a job has built may have been dropped since: then its results say what is not there any more."""
-    if job.planned and job.progress.filter(total__gt=0).exclude(space__status__in=_WRITABLE).exists():
+    if job.planned and job.progress.filter(total__gt=0).exclude(space__status__in=WRITABLE).exists():
         raise JobConflict(f"what job {job.pk} was building is not there any more; start a new one", job)
 
 

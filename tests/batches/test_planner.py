@@ -10,14 +10,14 @@ import pytest
 from batches import planner, services
 from batches.lanes import LaneLost, Lease
 from batches.models import BatchJob, Lane
-from batches.planner import FingerprintChanged
+from batches.runner import Interrupted
 from embeddings.embedder.client import EmbedderClient
-from embeddings.errors import LibraryUnavailable, WeightsMissing
+from embeddings.errors import FingerprintChanged, LibraryUnavailable, WeightsMissing
 from embeddings.library.sync import sync_tracks
-from embeddings.models import EmbeddingSpace, Track
+from embeddings.models import Embedding, EmbeddingSpace, Track
 from embeddings.spaces import make_live, space_for
 from tests.batches.conftest import Music
-from tests.batches.rows import make_embedding, make_space, make_track, progress_of, set_status
+from tests.batches.rows import make_embedding, make_space, make_track, progress_of, set_status, take_lane
 from tests.instances import EmbedderProcess
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
@@ -71,11 +71,111 @@ def test_changed_files_need_work(music: Music, plan: Plan, change: dict[str, Any
     assert wanted(plan()) == ["b"]
 
 
-def test_clear_existing_needs_everything(music: Music, plan: Plan) -> None:
+def test_clear_existing_of_a_part_needs_all_of_it_again(music: Music, plan: Plan) -> None:
     make_embedding(make_space(), library(music, "a", "b")["a"])
-    job = plan(clear_existing=True)
+    job = plan(clear_existing=True, library_id=1)
     assert wanted(job) == ["a", "b"]
     assert progress_of(job).skipped == {}
+    assert set(job.results.values_list("reason", flat=True)) == {"anew"}
+
+
+def test_rows_say_why_their_track_needs_work(music: Music, plan: Plan) -> None:
+    tracks = library(music, "a", "b", "c", "d")
+    space = make_space()
+    make_embedding(space, tracks["a"])
+    make_embedding(space, tracks["b"], mtime="old")
+    former = set_status(services.start_job(["muq"]), "completed_with_errors")
+    former.results.create(track=tracks["c"], model="muq", status="failed")
+    job = plan()
+    assert dict(job.results.values_list("track", "reason")) == {"b": "changed", "c": "failed before", "d": "new"}
+
+
+def test_file_with_a_new_id_keeps_its_vector(music: Music, plan: Plan) -> None:
+    track = library(music, "a")["a"]
+    make_embedding(make_space(), track)
+    music.remove("a")
+    music.add_row("a.flac", id="z", updated_at=track.mtime)
+    job = plan()
+    assert (wanted(job), progress_of(job).skipped) == ([], {"new id": 1, "up to date": 1})
+    assert Embedding.objects.filter(track_id="z", index_state="pending").exists()
+
+
+# Planned again at the end of a build
+
+
+@pytest.fixture
+def built(music: Music, plan: Plan) -> BatchJob:
+    """A job over three tracks whose first one succeeded, second failed and third is to come."""
+    tracks = library(music, "a", "b", "c")
+    job = plan()
+    space = progress_of(job).space
+    assert space
+    make_embedding(space, tracks["a"])
+    for track, status in (("a", "succeeded"), ("b", "failed")):
+        job.results.filter(track=track).update(status=status, attempts=1)
+    planner.recount(job)
+    job.refresh_from_db()
+    return job
+
+
+def again(job: BatchJob) -> BatchJob:
+    assert planner.plan_again(job)
+    job.refresh_from_db()
+    plan_on(job)
+    return job
+
+
+def test_recount_sets_the_counters_to_what_the_rows_say(built: BatchJob) -> None:
+    assert (built.total_tracks, built.processed_tracks, built.failed_tracks) == (3, 1, 1)
+    progress = progress_of(built)
+    counted = (progress.total, progress.succeeded, progress.failed)
+    seconds = sum(Track.objects.values_list("duration", flat=True))
+    assert (*counted, progress.audio_seconds_total) == (3, 1, 1, seconds)
+    assert progress.audio_seconds_done == pytest.approx(seconds * 2 / 3)
+
+
+def test_what_changed_or_came_meanwhile_is_done_again_and_what_failed_is_not(music: Music, built: BatchJob) -> None:
+    built.results.filter(track="c").update(status="failed")
+    music.change("a", updated_at="2031-01-01")
+    music.add("new.flac")
+    again(built)
+    rows = dict(built.results.values_list("track", "status"))
+    assert rows == {"a": "pending", "b": "failed", "c": "failed", "new": "pending"}
+    assert (built.total_tracks, built.processed_tracks, built.failed_tracks) == (4, 0, 2)
+
+
+def test_plan_that_finds_nothing_more_is_the_last(built: BatchJob) -> None:
+    built.results.filter(track="c").update(status="failed")
+    again(built)
+    assert not planner.plan_again(built)
+
+
+def test_library_that_changes_all_the_time_is_not_planned_for_ever(music: Music, built: BatchJob) -> None:
+    plans = 1
+    while planner.plan_again(built):
+        music.add(f"new{plans}.flac")
+        built.refresh_from_db()
+        plan_on(built)
+        plans += 1
+    assert plans == planner.LAST_PLAN
+
+
+def test_cancel_ends_a_plan_between_two_slices(music: Music, plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planner, "TRACKS_A_SLICE", 2)
+    library(music, *"abcde")
+    job = services.start_job(["muq"])
+    job.progress.update(space=make_space())
+    lease, looks = take_lane(), iter(range(4))
+
+    def look() -> None:
+        lease.renew()
+        if next(looks, None) is None:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        planner.plan(job, lease, look)
+    job.refresh_from_db()
+    assert (job.planned, wanted(job)) == (False, ["a", "b"])
 
 
 def test_vectors_of_another_space_do_not_count(music: Music, plan: Plan) -> None:
