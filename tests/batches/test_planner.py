@@ -165,7 +165,7 @@ def test_cancel_ends_a_plan_between_two_slices(music: Music, plan: Plan, monkeyp
     library(music, *"abcde")
     job = services.start_job(["muq"])
     job.progress.update(space=make_space())
-    lease, looks = take_lane(), iter(range(4))
+    lease, looks = take_lane(), iter(range(3))
 
     def look() -> None:
         lease.renew()
