@@ -150,8 +150,8 @@ def require_space(
     for disk in _disks(database, index):
         if not disk.fits:
             raise DiskFull(
-                f"the vectors need about {gigabytes(disk.needed_bytes)} in {disk.path}, where "
-                f"{gigabytes(disk.free_bytes)} are free: make room, or start with fewer models"
+                f"the vectors need about {size_text(disk.needed_bytes)} in {disk.path}, where "
+                f"{size_text(disk.free_bytes)} are free: make room, or start with fewer models"
             )
 
 
@@ -246,6 +246,6 @@ def _existing(path: Path) -> Path:
     return next(folder for folder in path.absolute().parents if folder.is_dir())
 
 
-def gigabytes(number: int) -> str:
+def size_text(number: int) -> str:
     """Return bytes as people read them."""
-    return f"{number / 1e9:.1f} GB"
+    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.1f} MB"

@@ -7,7 +7,7 @@ from datetime import timedelta
 from rich.console import Console
 from rich.table import Table
 
-from batches.preview import DiskNeed, ModelPreview, Preview, gigabytes
+from batches.preview import DiskNeed, ModelPreview, Preview, size_text
 
 
 def preview_text(preview: Preview) -> str:
@@ -16,7 +16,7 @@ def preview_text(preview: Preview) -> str:
     table = Table("model", *reasons, "gone", "hours of audio", "time", "disk", title=f"{preview.tracks} tracks")
     for model in preview.models:
         counts = [str(model.tracks[reason]) for reason in reasons]
-        size = gigabytes(model.database_bytes + model.index_bytes)
+        size = size_text(model.database_bytes + model.index_bytes)
         hours = f"{model.audio_seconds / 3600:.1f}"
         table.add_row(model.model, *counts, str(model.gone), hours, _time(model.work_seconds), size)
     console = Console(width=120)
@@ -41,4 +41,4 @@ def _changed(model: ModelPreview) -> str:
 
 def _disk(disk: DiskNeed) -> str:
     verdict = "" if disk.fits else "; this does not fit, and would be refused"
-    return f"{disk.path}: needs about {gigabytes(disk.needed_bytes)}, {gigabytes(disk.free_bytes)} are free{verdict}"
+    return f"{disk.path}: needs about {size_text(disk.needed_bytes)}, {size_text(disk.free_bytes)} are free{verdict}"
