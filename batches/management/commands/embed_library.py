@@ -11,9 +11,12 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from batches import services
 from batches.follow import follow
 from batches.models import BatchJob
+from batches.preview import preview
+from batches.preview_text import preview_text
 from batches.progress import contract_progress
 from embeddings.checks import require_library
 from embeddings.encoders.registry import MODEL_KEYS
+from embeddings.errors import NavembedError
 from navembed_site.processes import ProcessStartError, is_held, needed_processes
 
 
@@ -27,10 +30,14 @@ class Command(BaseCommand):
         parser.add_argument("--library", type=int, help="Only the Navidrome library with this id.")
         parser.add_argument("--path-prefix", default="", help="Only files whose absolute path begins so.")
         parser.add_argument("--no-wait", action="store_true", help="Start the job and return.")
-        parser.add_argument("--json", action="store_true", help="Print the job's end as JSON.")
+        parser.add_argument("--dry-run", action="store_true", help="Only say what would be done, and why.")
+        parser.add_argument("--json", action="store_true", help="Print the job's end, or the dry run, as JSON.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         require_library()
+        if options["dry_run"]:
+            self._preview(options)
+            return
         job = self._start(options)
         if options["no_wait"]:
             self.stdout.write(f"job {job.pk} is started; it runs while `serve` does")
@@ -46,6 +53,20 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps(contract_progress(job)))
         if job.status != BatchJob.Status.COMPLETED:
             raise CommandError(_end(job))
+
+    def _preview(self, options: dict[str, Any]) -> None:
+        try:
+            with needed_processes("embedder"):
+                found = preview(
+                    options["models"],
+                    clear_existing=options["clear_existing"],
+                    limit=options["limit"],
+                    library_id=options["library"],
+                    path_prefix=options["path_prefix"],
+                )
+        except (NavembedError, ProcessStartError) as error:
+            raise CommandError(str(error)) from error
+        self.stdout.write(json.dumps(found.as_dict(), indent=2) if options["json"] else preview_text(found))
 
     def _start(self, options: dict[str, Any]) -> BatchJob:
         """Start a job, in line if need be; one left unfinished, with nobody working on it now, goes on instead."""
