@@ -151,3 +151,7 @@ with tempfile.TemporaryDirectory() as name:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "['open']"
     assert "shut is left out: Permission denied" in done.stderr
+
+
+def test_folder_knows_no_scans(tmp_path: Path) -> None:
+    assert FolderLibrary(tmp_path).last_scan() is None
