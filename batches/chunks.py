@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
 from batches.lanes import Lease
@@ -24,7 +24,7 @@ CHUNK_SECONDS = 10.0  # of estimated work: short enough for live progress, long 
 LONG_TRACK_SECONDS = 30.0  # of estimated work: beyond this a track's rows are spooled as they come
 MAX_ROWS = 600
 MAX_ATTEMPTS = 3
-MAX_DEATHS = 3  # of the embedder, on a track that was alone
+MAX_DEATHS = 3  # of the embedder, the last of them on a track that was alone
 PAUSES = (timedelta(seconds=10), timedelta(seconds=60))
 GUESSED_TERAFLOPS = 1.0  # of the device, until a rate has been measured
 SMOOTHING = 0.3  # weight of the newest chunk in a rolling rate
@@ -81,23 +81,28 @@ def is_left(job: BatchJob) -> bool:
     return any(results.filter(status=status).exists() for status in TrackResult.OPEN)
 
 
+def is_in_hand(job: BatchJob) -> bool:
+    """Whether some lane has a chunk claimed."""
+    return TrackResult.objects.filter(job=job, status=Status.RUNNING).exists()
+
+
 def _cut_chunk(rows: Sequence[TrackResult], progress: dict[str, ModelProgress]) -> list[ClaimedTrack]:
-    """Take whole tracks until the chunk is full. One that already took an embedder down goes alone."""
+    """Take whole tracks until the chunk is full. Suspects, on which the embedder died, go apart from the others."""
     groups = [list(group) for _, group in itertools.groupby(rows, key=lambda row: row.track_id)]
     if len(rows) == MAX_ROWS and len(groups) > 1:
         groups.pop()  # its last rows may lie beyond the cut
+    limits = [min((row.chunk_limit for row in group if row.chunk_limit), default=None) for group in groups]
+    suspect = bool(limits and limits[0])
     chunk: list[ClaimedTrack] = []
-    seconds = 0.0
-    for group in groups:
+    seconds, most = 0.0, MAX_ROWS
+    for group, limit in zip(groups, limits, strict=True):
         track = group[0].track
         estimate = sum(estimated_seconds(track, progress[row.model]) for row in group)
-        dangerous = any(row.deaths for row in group)
-        if chunk and (dangerous or seconds + estimate > CHUNK_SECONDS):
+        most = min(most, limit or MAX_ROWS)
+        if chunk and (bool(limit) != suspect or len(chunk) >= most or seconds + estimate > CHUNK_SECONDS):
             break
         chunk.append(ClaimedTrack(track, {row.model: row for row in group}, estimate))
         seconds += estimate
-        if dangerous:
-            break
     return chunk
 
 
@@ -108,35 +113,93 @@ def estimated_seconds(track: Track, progress: ModelProgress) -> float:
 
 
 def commit(
-    job: BatchJob,
-    lease: Lease,
-    chunk: Chunk,
-    outcomes: Sequence[TrackOutcome],
-    wall_seconds: float,
-    *,
-    died: bool = False,
+    job: BatchJob, lease: Lease, chunk: Chunk, outcomes: Sequence[TrackOutcome], wall_seconds: float = 0.0
 ) -> None:
     """Write vectors, results and counters of the finished tracks in one transaction, fenced by the lease.
 
-    Rows without an outcome go back in line: the work was interrupted, or the embedder ``died``.
-    ``wall_seconds`` measures the rate; 0 when the work says nothing about it. Raises LaneLost.
+    Rows without an outcome stay claimed, for ``release`` or ``blame``. Safe to repeat when the answer of the
+    database was lost. ``wall_seconds`` measures the rate; 0 when the work says nothing about it. Raises LaneLost.
     """
     by_id = {claimed.track.id: claimed for claimed in chunk.tracks}
-    outcomes = _merged([*outcomes, *(_poison(chunk) if died else ())])
+    outcomes = _merged(outcomes)
     with transaction.atomic():
         lease.renew()
-        _write_vectors(by_id, chunk.spaces, outcomes)
         finished = [row for outcome in outcomes for row in _settle_rows(by_id[outcome.id], outcome)]
-        TrackResult.objects.bulk_update(
-            finished,
-            ["status", "lane", "not_before", "error_class", "error_message", "traceback",
-             "seconds", "audio_seconds", "finished_at"],
-            batch_size=100,
-        )  # fmt: skip
-        done = {row.pk for row in finished}
-        _release([row.pk for row in chunk.rows if row.pk not in done], died=died)
-        _count_models(job, finished, by_id, wall_seconds)
-        _count_tracks(job, {row.track_id for row in finished})
+        if _is_settled(finished):
+            return
+        _write_vectors(by_id, chunk.spaces, outcomes)
+        _finish(job, finished, by_id, wall_seconds)
+
+
+def commit_recognised(job: BatchJob, lease: Lease, chunk: Chunk, recognised: dict[str, set[str]]) -> None:
+    """Within the transaction that took their vectors over, count tracks by model as done without work."""
+    by_id = {claimed.track.id: claimed for claimed in chunk.tracks}
+    rows = [row for row in chunk.rows if row.track_id in recognised.get(row.model, ())]
+    for row in rows:
+        row.status, row.recognised, row.lane, row.finished_at = Status.SUCCEEDED, True, None, timezone.now()
+        row.error_class = row.error_message = row.traceback = ""
+        del by_id[row.track_id].results[row.model]
+    _finish(job, rows, {claimed.track.id: claimed for claimed in chunk.tracks}, 0.0)
+    lease.renew()
+
+
+def _finish(job: BatchJob, rows: list[TrackResult], by_id: dict[str, ClaimedTrack], wall_seconds: float) -> None:
+    TrackResult.objects.bulk_update(
+        rows,
+        ["status", "lane", "not_before", "error_class", "error_message", "traceback",
+         "recognised", "seconds", "audio_seconds", "finished_at"],
+        batch_size=100,
+    )  # fmt: skip
+    _count_models(job, rows, by_id, wall_seconds)
+    _count_tracks(job, {row.track_id for row in rows})
+
+
+def _is_settled(rows: Sequence[TrackResult]) -> bool:
+    """Whether an earlier try has been committed: then none of these rows is claimed any more."""
+    claimed = TrackResult.objects.filter(pk__in=[row.pk for row in rows], status=Status.RUNNING)
+    return bool(rows) and not claimed.exists()
+
+
+def release(chunk: Chunk, lease: Lease) -> None:
+    """Put what is left of the chunk back in line: the work was interrupted by nobody's fault."""
+    with transaction.atomic():
+        lease.renew()
+        _claimed(chunk).update(status=Status.PENDING, lane=None, attempts=F("attempts") - 1)
+
+
+def blame(job: BatchJob, lease: Lease, chunk: Chunk, reason: str) -> None:
+    """The embedder died on what is left of the chunk: halve it; fail a track that was alone, the third time.
+
+    ``reason`` is shown with the rows: "killed the embedder: out of memory".
+    """
+    left = set(_claimed(chunk).values_list("pk", flat=True))
+    tracks = [claimed for claimed in chunk.tracks if any(row.pk in left for row in claimed.results.values())]
+    if len(tracks) == 1 and (outcome := _poison(tracks[0], left, reason)):
+        commit(job, lease, chunk, [outcome])
+        return
+    with transaction.atomic():
+        lease.renew()
+        _claimed(chunk).update(
+            status=Status.PENDING,
+            lane=None,
+            deaths=F("deaths") + 1,
+            chunk_limit=max(1, len(tracks) // 2),
+            error_class="EmbedderDied",
+            error_message=reason,
+        )
+
+
+def _poison(claimed: ClaimedTrack, left: set[int], reason: str) -> TrackOutcome | None:
+    rows = {model: row for model, row in claimed.results.items() if row.pk in left}
+    deaths = 1 + max(row.deaths for row in rows.values())
+    if deaths < MAX_DEATHS:
+        return None
+    failure = Failure("EmbedderDied", f"{reason} ({deaths} times)", "encode", permanent=True, traceback="")
+    return TrackOutcome(claimed.track.id, failures=dict.fromkeys(rows, failure))
+
+
+def _claimed(chunk: Chunk) -> QuerySet[TrackResult]:
+    return TrackResult.objects.filter(pk__in=[row.pk for row in chunk.rows], status=Status.RUNNING)
 
 
 def release_abandoned(job: BatchJob, lease: Lease) -> None:
@@ -158,25 +221,6 @@ def checkpoint_name(claimed: ClaimedTrack, spaces: dict[str, EmbeddingSpace]) ->
     track = claimed.track
     identity = [track.id, track.path, track.size, track.mtime, *(spaces[m].fingerprint for m in sorted(spaces))]
     return hashlib.sha256(repr(identity).encode()).hexdigest()[:32]
-
-
-def _poison(chunk: Chunk) -> list[TrackOutcome]:
-    """Fail a track that was alone in its chunk when the embedder died, and not for the first time."""
-    (claimed, *others) = chunk.tracks
-    deaths = 1 + max(row.deaths for row in claimed.results.values())
-    if others or deaths < MAX_DEATHS:
-        return []
-    message = f"killed or hung the embedder {deaths} times"
-    failure = Failure("EmbedderDied", message, "encode", permanent=True, traceback="")
-    return [TrackOutcome(claimed.track.id, failures=dict.fromkeys(claimed.results, failure))]
-
-
-def _release(ids: list[int], *, died: bool = False) -> None:
-    rows = TrackResult.objects.filter(pk__in=ids, status=Status.RUNNING)
-    if died:
-        rows.update(status=Status.PENDING, lane=None, deaths=F("deaths") + 1)
-    else:
-        rows.update(status=Status.PENDING, lane=None, attempts=F("attempts") - 1)
 
 
 def _merged(outcomes: Iterable[TrackOutcome]) -> list[TrackOutcome]:

@@ -11,7 +11,7 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from batches import lanes
+from batches import services
 from batches.models import BatchJob
 from batches.progress import Snapshot, snapshot
 
@@ -60,7 +60,7 @@ def _looks(job: BatchJob) -> Iterator[Snapshot]:
         time.sleep(POLL_SECONDS)
         if time.monotonic() - watched >= WATCH_SECONDS:  # without `serve` nobody else does
             watched = time.monotonic()
-            lanes.watch()
+            services.watch()
 
 
 def _detail(job: BatchJob, now: Snapshot) -> str:

@@ -42,10 +42,10 @@ class Lease:
             raise LaneLost(f"lane {self.device} was taken over")
 
     def release(self) -> None:
-        """Give the lane back; it sleeps, or goes on in a new task when a job is open."""
+        """Give the lane back; it sleeps, or goes on in a new task while there is work."""
         with transaction.atomic():
             Lane.objects.filter(pk=self.lane_id, seq=self.seq).update(lease_until=None)
-            if BatchJob.objects.filter(status__in=BatchJob.OPEN).exists():
+            if _work_exists():
                 _send(self.device, self.seq)
 
 
@@ -63,8 +63,8 @@ def wake_all() -> None:
 
 
 def watch() -> int:
-    """Wake sleeping lanes while a job is open; returns how many. The watchdog calls this each minute."""
-    if not BatchJob.objects.filter(status__in=BatchJob.OPEN).exists():
+    """Wake sleeping lanes while there is work; returns how many."""
+    if not _work_exists():
         return 0
     asleep = list(_asleep().filter(device__lt=len(settings.DEVICES)))
     for lane in asleep:
@@ -77,6 +77,10 @@ def recover() -> None:
     """Free all lanes and wake them. The jobs' worker calls this at its start: it holds the lock, nobody else works."""
     Lane.objects.update(seq=F("seq") + 1, lease_until=None)
     watch()
+
+
+def _work_exists() -> bool:
+    return BatchJob.objects.filter(status__in=BatchJob.AT_WORK).exists()
 
 
 def _asleep() -> QuerySet[Lane]:

@@ -3,31 +3,40 @@
 from __future__ import annotations
 
 from django.db import models
-from django.db.models import Case, Q, Value, When
+from django.db.models import Case, F, Q, Value, When
 
 from embeddings.models import EmbeddingSpace, Track
+
+ENDED = ["completed", "completed_with_errors", "cancelled", "failed"]
 
 
 class BatchJob(models.Model):
     """One run over the library.
 
-    initialized → running ⇄ waiting; from these → cancelling → cancelled; running → completed,
-    completed_with_errors or failed; cancelled, completed_with_errors and failed → initialized (resumed, retried).
+    queued → initialized → running ⇄ waiting; from the last three → pausing → paused → initialized (resumed) and
+    → cancelling → cancelled; queued and paused → cancelled; running → completed, completed_with_errors or failed;
+    cancelled and failed (resumed), completed_with_errors (retried) → initialized, or queued behind another job.
     Only ``batches.services`` changes the status.
     """
 
     class Status(models.TextChoices):
-        INITIALIZED = "initialized"  # committed; the planner has not finished
+        QUEUED = "queued"  # in line behind another job
+        INITIALIZED = "initialized"  # its turn has come; no track is embedded yet
         RUNNING = "running"  # tracks are being embedded
         WAITING = "waiting"  # something outside is away; goes on by itself
+        PAUSING = "pausing"  # pauses after the device batch in hand
+        PAUSED = "paused"  # keeps its turn; goes on when somebody resumes it
         CANCELLING = "cancelling"  # stops after the device batch in hand
         COMPLETED = "completed"  # every track succeeded
         COMPLETED_WITH_ERRORS = "completed_with_errors"  # every track was tried, some failed
         CANCELLED = "cancelled"  # stopped by somebody; keeps what it did
         FAILED = "failed"  # could not go on; `message` says why
 
-    OPEN = (Status.INITIALIZED, Status.RUNNING, Status.WAITING, Status.CANCELLING)
-    RESUMABLE = (Status.CANCELLED, Status.FAILED)
+    EMBEDDING = (Status.INITIALIZED, Status.RUNNING, Status.WAITING)  # a lane takes it further
+    AT_WORK = (*EMBEDDING, Status.PAUSING, Status.CANCELLING)  # a lane is wanted
+    CURRENT = (*AT_WORK, Status.PAUSED)  # has the one turn there is
+    OPEN = (*CURRENT, Status.QUEUED)
+    RESUMABLE = (Status.PAUSING, Status.PAUSED, Status.CANCELLED, Status.FAILED)
 
     model_keys = models.JSONField(help_text="Keys of the models, in order.")
     clear_existing = models.BooleanField(default=False)
@@ -37,7 +46,7 @@ class BatchJob(models.Model):
     started_by = models.CharField(max_length=150, blank=True)
 
     status = models.CharField(max_length=24, choices=Status, default=Status.INITIALIZED)
-    message = models.TextField(blank=True, help_text="What it waits for, or why it failed.")
+    message = models.TextField(blank=True, help_text="What it waits for, why it failed, what is left to a human.")
     current_track = models.TextField(blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
     started_at = models.DateTimeField(null=True, blank=True)
@@ -45,6 +54,7 @@ class BatchJob(models.Model):
 
     planned_until = models.CharField(max_length=255, blank=True, help_text="Last track id the planner has seen.")
     planned = models.BooleanField(default=False)
+    plans = models.PositiveSmallIntegerField(default=0, help_text="Times the whole library has been planned.")
     total_tracks = models.PositiveIntegerField(default=0)
     processed_tracks = models.PositiveIntegerField(default=0)
     failed_tracks = models.PositiveIntegerField(default=0)
@@ -52,9 +62,22 @@ class BatchJob(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(
-                Case(When(status__in=["initialized", "running", "waiting", "cancelling"], then=Value(1))),
-                name="one_open_job",
-            )
+                Case(
+                    When(
+                        status__in=["initialized", "running", "waiting", "pausing", "paused", "cancelling"],
+                        then=Value(1),
+                    )
+                ),
+                name="one_current_job",
+            ),
+            models.CheckConstraint(
+                condition=Q(status__in=ENDED, finished_at__isnull=False) | Q(~Q(status__in=ENDED), finished_at=None),
+                name="ended_jobs_have_an_end",
+            ),
+            models.CheckConstraint(
+                condition=Q(total_tracks__gte=F("processed_tracks") + F("failed_tracks")),
+                name="no_more_tracks_done_than_there_are",
+            ),
         ]
         ordering = ["-id"]
 
@@ -84,9 +107,15 @@ class ModelProgress(models.Model):
     audio_seconds_total = models.FloatField(default=0)
     audio_seconds_done = models.FloatField(default=0)
     rate = models.FloatField(null=True, help_text="Rolling: seconds of audio per second of work.")
+    reconciled = models.JSONField(default=dict, help_text="Differences to Milvus, found and mended, by moment.")
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["job", "model"], name="one_progress_per_job_and_model")]
+        constraints = [
+            models.UniqueConstraint(fields=["job", "model"], name="one_progress_per_job_and_model"),
+            models.CheckConstraint(
+                condition=Q(total__gte=F("succeeded") + F("failed")), name="no_more_results_than_there_are"
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.model} of job {self.job_id}"
@@ -105,6 +134,12 @@ class TrackResult(models.Model):
         SUCCEEDED = "succeeded"  # its embedding was committed with it
         FAILED = "failed"  # given up; the error says why
 
+    class Reason(models.TextChoices):
+        NEW = "new"  # there is no vector
+        CHANGED = "changed"  # the file has changed since
+        FAILED_BEFORE = "failed before"  # there is no vector because it failed
+        ANEW = "anew"  # asked for
+
     OPEN = (Status.PENDING, Status.RUNNING)
 
     # No index of its own: it begins the unique one, and SQLite would prefer it to the partial ones.
@@ -112,8 +147,13 @@ class TrackResult(models.Model):
     track = models.ForeignKey(Track, models.CASCADE, related_name="results")
     model = models.CharField(max_length=32)
     status = models.CharField(max_length=10, choices=Status, default=Status.PENDING)
+    reason = models.CharField(max_length=13, choices=Reason, default=Reason.NEW)
+    recognised = models.BooleanField(default=False, help_text="The audio was known by its hash: nothing was computed.")
     attempts = models.PositiveSmallIntegerField(default=0, help_text="Counted when claimed.")
     deaths = models.PositiveSmallIntegerField(default=0, help_text="Times the embedder died on its chunk.")
+    chunk_limit = models.PositiveSmallIntegerField(
+        null=True, help_text="Most tracks in its next chunk; halved each time the embedder died on it."
+    )
     lane = models.PositiveSmallIntegerField(null=True, help_text="Device that has claimed it, while running.")
     not_before = models.DateTimeField(null=True, help_text="Pause before the next attempt.")
     error_class = models.CharField(max_length=64, blank=True)
@@ -124,7 +164,13 @@ class TrackResult(models.Model):
     finished_at = models.DateTimeField(null=True)
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["job", "track", "model"], name="one_result_per_job_track_model")]
+        constraints = [
+            models.UniqueConstraint(fields=["job", "track", "model"], name="one_result_per_job_track_model"),
+            models.CheckConstraint(
+                condition=Q(status="running", lane__isnull=False) | Q(~Q(status="running"), lane=None),
+                name="running_results_have_a_lane",
+            ),
+        ]
         indexes = [
             # One status each: SQLite does not see that `status = 'pending'` is within an IN of two.
             models.Index(fields=["job", "track", "model"], condition=Q(status="pending"), name="result_pending"),

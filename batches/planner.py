@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, wait
+from functools import partial
+from typing import TypeVar
 
 from django.db import connection, transaction
-from django.db.models import F
+from django.db.models import Count, F, Q, Sum
+from django.db.models.functions import Coalesce
 
 from batches.lanes import Lease
-from batches.models import BatchJob, ModelProgress
+from batches.models import BatchJob, ModelProgress, TrackResult
 from embeddings.embedder.client import EmbedderClient
 from embeddings.encoders.base import Description
 from embeddings.errors import NavembedError
@@ -17,30 +22,47 @@ from embeddings.models import EmbeddingSpace
 from embeddings.spaces import fingerprint_of, live_space, space_for
 
 TRACKS_A_SLICE = 20_000  # with three models 60,000 rows
+LAST_PLAN = 4
+LOOK_SECONDS = 1.0
+
+T = TypeVar("T")
+Status = TrackResult.Status
+DONE = (Status.SUCCEEDED, Status.FAILED)
 
 # A track needs work when there is no vector, the file has changed since, or everything is asked for anew.
-NEEDS_WORK = "(%(clear)s OR e.id IS NULL OR e.size <> t.size OR e.mtime <> t.mtime)"
+NEEDS_WORK = "(%(anew)s OR e.id IS NULL OR e.size <> t.size OR e.mtime <> t.mtime)"
+REASON = """CASE WHEN %(clear)s THEN 'anew' WHEN e.id IS NOT NULL THEN 'changed'
+    WHEN EXISTS (SELECT 1 FROM batches_trackresult r WHERE r.track_id = t.id AND r.model = %(model)s
+                 AND r.status = 'failed') THEN 'failed before' ELSE 'new' END"""
 IN_SCOPE = """t.playable AND t.id > %(after)s
     AND (CAST(%(library)s AS INTEGER) IS NULL OR t.library_id = %(library)s)
     AND SUBSTR(t.path, 1, LENGTH(%(prefix)s)) = %(prefix)s"""
+# Planned again at the end of a build: what has changed meanwhile is done again, what failed stays so.
 INSERT = f"""
-    INSERT INTO batches_trackresult (job_id, track_id, model, status, attempts, deaths,
+    INSERT INTO batches_trackresult (job_id, track_id, model, status, reason, recognised, attempts, deaths,
                                      error_class, error_message, traceback)
-    SELECT %(job)s, t.id, %(model)s, 'pending', 0, 0, '', '', ''
+    SELECT %(job)s, t.id, %(model)s, 'pending', {REASON}, %(no)s, 0, 0, '', '', ''
     FROM embeddings_track t
     LEFT JOIN embeddings_embedding e ON e.track_id = t.id AND e.space_id = %(space)s
-    WHERE {IN_SCOPE} AND t.id <= %(until)s AND {NEEDS_WORK} ORDER BY t.id"""
+         AND e.index_state <> 'deleting'
+    WHERE {IN_SCOPE} AND t.id <= %(until)s AND {NEEDS_WORK} ORDER BY t.id
+    ON CONFLICT (job_id, track_id, model) DO UPDATE
+    SET status = 'pending', reason = 'changed', recognised = excluded.recognised, attempts = 0, deaths = 0,
+        finished_at = NULL
+    WHERE batches_trackresult.status = 'succeeded'"""
 COUNT = f"""
     SELECT COUNT(*), COALESCE(SUM(CASE WHEN {NEEDS_WORK} THEN 1 ELSE 0 END), 0),
            COALESCE(SUM(CASE WHEN {NEEDS_WORK} THEN t.duration END), 0)
     FROM embeddings_track t
     LEFT JOIN embeddings_embedding e ON e.track_id = t.id AND e.space_id = %(space)s
+         AND e.index_state <> 'deleting'
     WHERE {IN_SCOPE} AND t.id <= %(until)s"""
 SLICE = f"""
     SELECT MAX(slice.id) FROM (
         SELECT t.id FROM embeddings_track t WHERE {IN_SCOPE}
         AND (%(everything)s OR (SELECT COUNT(*) FROM embeddings_embedding e WHERE e.track_id = t.id
-             AND e.space_id IN ({{spaces}}) AND e.size = t.size AND e.mtime = t.mtime) < %(models)s)
+             AND e.space_id IN ({{spaces}}) AND e.size = t.size AND e.mtime = t.mtime
+             AND e.index_state <> 'deleting') < %(models)s)
         ORDER BY t.id LIMIT %(tracks)s
     ) slice"""
 COUNT_TRACKS = (
@@ -54,43 +76,102 @@ class FingerprintChanged(NavembedError):
     permanent = True
 
 
-def plan(job: BatchJob, lease: Lease) -> None:
-    """Write the rows of ``job``; a cancel ends it after a slice.
+def plan(job: BatchJob, lease: Lease, look: Callable[[], None]) -> None:
+    """Write the rows of ``job``, or what has changed since they were written.
 
+    ``look`` is called about once a second, also within transactions, and stops the planning by raising.
     Raises LibraryUnavailable, WeightsMissing, WeightsUnusable, EmbedderUnavailable, FingerprintChanged, LaneLost.
     """
-    spaces = _spaces(job, lease)
+    spaces = _spaces(job, lease, look)
     if not job.planned_until:
-        sync_tracks(fence=lease.renew)
-    while _plan_slice(job, lease, spaces):
-        if job.status == BatchJob.Status.CANCELLING:
-            return
+        sync_tracks(fence=look)
+    while _plan_slice(job, spaces, look):
+        pass
     with transaction.atomic():
-        lease.renew()
-        BatchJob.objects.filter(pk=job.pk).update(planned=True)
+        look()
+        again = job.plans > 0
+        found = again and TrackResult.objects.filter(job=job, status=TrackResult.Status.PENDING).exists()
+        if found:
+            recount(job)
+        plans = job.plans + 1 if found or not again else LAST_PLAN
+        BatchJob.objects.filter(pk=job.pk).update(planned=True, plans=plans)
     job.refresh_from_db()
 
 
-def _spaces(job: BatchJob, lease: Lease) -> dict[str, EmbeddingSpace]:
+def plan_again(job: BatchJob) -> bool:
+    """Have the library compared once more with what was built; False when that was done and found nothing.
+
+    A library that changes all the time ends it, too: the next job has the rest.
+    """
+    if job.plans >= LAST_PLAN:
+        return False
+    BatchJob.objects.filter(pk=job.pk).update(planned=False, planned_until="")
+    return True
+
+
+def recount(job: BatchJob) -> None:
+    """Set the counters to what the rows say; part of the surrounding transaction."""
+    rows = TrackResult.objects.filter(job=job)
+    done = Q(status__in=DONE)
+    for progress in job.progress.all():
+        mine = rows.filter(model=progress.model)
+        counted = mine.aggregate(
+            total=Count("pk"),
+            succeeded=Count("pk", filter=Q(status=Status.SUCCEEDED)),
+            failed=Count("pk", filter=Q(status=Status.FAILED)),
+            audio_seconds_total=Coalesce(Sum("track__duration"), 0.0),
+            audio_seconds_done=Coalesce(Sum("track__duration", filter=done), 0.0),
+        )
+        ModelProgress.objects.filter(pk=progress.pk).update(**counted)
+    tracks = rows.values("track").annotate(
+        left=Count("pk", filter=~done), bad=Count("pk", filter=Q(status=Status.FAILED))
+    )
+    counted = tracks.aggregate(
+        total_tracks=Count("track"),
+        processed_tracks=Count("track", filter=Q(left=0, bad=0)),
+        failed_tracks=Count("track", filter=Q(left=0, bad__gt=0)),
+    )
+    BatchJob.objects.filter(pk=job.pk).update(**counted)
+
+
+def _spaces(job: BatchJob, lease: Lease, look: Callable[[], None]) -> dict[str, EmbeddingSpace]:
     """Return, and write down, the space in which each model works."""
     client = EmbedderClient(lease.device)
     spaces = {}
     for progress in job.progress.select_related("space"):
-        space = progress.space or _space(job, progress.model, client.describe(progress.model))
+        model = progress.model
+        space = progress.space or _space(job, model, patiently(partial(client.describe, model), look))
         ModelProgress.objects.filter(pk=progress.pk).update(space=space)
-        spaces[progress.model] = space
-        lease.renew()
+        spaces[model] = space
     return spaces
+
+
+def patiently(call: Callable[[], T], look: Callable[[], None]) -> T:
+    """Return what a slow ``call``, which uses no database, returns; ``look`` about once a second."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    while not wait([future], LOOK_SECONDS).done:
+        look()
+    return future.result()
 
 
 def _space(job: BatchJob, model: str, description: Description) -> EmbeddingSpace:
     live = live_space(model)
-    if job.is_restricted and live and live.fingerprint != fingerprint_of(description):
+    if not job.is_restricted or not live:
+        return space_for(model, description)
+    if live.fingerprint != fingerprint_of(description):
         raise FingerprintChanged(
             f"the weights or the recipe of {model} have changed: a job over a part of the library "
             "would mix vectors that cannot be compared. Start one over the whole library."
         )
-    return space_for(model, description)
+    return live
 
 
 def require_same_weights(spaces: Mapping[str, EmbeddingSpace], models: Iterable[str], client: EmbedderClient) -> None:
@@ -104,21 +185,22 @@ def require_same_weights(spaces: Mapping[str, EmbeddingSpace], models: Iterable[
             )
 
 
-def _plan_slice(job: BatchJob, lease: Lease, spaces: dict[str, EmbeddingSpace]) -> bool:
+def _plan_slice(job: BatchJob, spaces: dict[str, EmbeddingSpace], look: Callable[[], None]) -> bool:
     """Plan the next slice of tracks in one transaction; False when there are no more."""
     until = _end_of_slice(job, spaces)
     if not until:
         return False
     with transaction.atomic(), connection.cursor() as cursor:
-        lease.renew()
+        look()
         for model, space in spaces.items():
-            slice_ = _scope(job) | {"until": until, "space": space.pk, "clear": job.clear_existing}
-            cursor.execute(COUNT, slice_)
-            seen, needed, seconds = cursor.fetchone()
-            cursor.execute(INSERT, slice_ | {"job": job.pk, "model": model})
-            _count(job, model, seen - needed, needed, seconds)
+            slice_ = _scope(job) | {"until": until, "space": space.pk, "anew": job.is_restricted and job.clear_existing}
+            if not job.plans:
+                cursor.execute(COUNT, slice_)
+                _count(job, model, *cursor.fetchone())
+            slice_ |= {"job": job.pk, "model": model, "clear": job.clear_existing, "no": False}
+            cursor.execute(INSERT, slice_)
         cursor.execute(COUNT_TRACKS, [job.pk, job.planned_until, until])
-        tracks = cursor.fetchone()[0]
+        tracks = 0 if job.plans else cursor.fetchone()[0]  # planned again, all is counted at the end
         BatchJob.objects.filter(pk=job.pk).update(planned_until=until, total_tracks=F("total_tracks") + tracks)
     job.refresh_from_db()
     return True
@@ -144,10 +226,10 @@ def _scope(job: BatchJob) -> dict[str, str | int | bool | None]:
     return {"after": job.planned_until, "library": job.library_id, "prefix": job.path_prefix}
 
 
-def _count(job: BatchJob, model: str, skipped: int, needed: int, seconds: float) -> None:
+def _count(job: BatchJob, model: str, seen: int, needed: int, seconds: float) -> None:
     progress = ModelProgress.objects.get(job=job, model=model)
     progress.total += needed
     progress.audio_seconds_total += seconds
-    if skipped:
-        progress.skipped["up to date"] = progress.skipped.get("up to date", 0) + skipped
+    if seen > needed:
+        progress.skipped["up to date"] = progress.skipped.get("up to date", 0) + seen - needed
     progress.save(update_fields=["total", "audio_seconds_total", "skipped"])

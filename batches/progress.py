@@ -59,8 +59,11 @@ def _seconds_left(job: BatchJob, rows: list[ModelProgress]) -> float | None:
     return left if math.isfinite(left) else None
 
 
-CONTRACT_STATUS = {
-    BatchJob.Status.WAITING: "running",  # a status it does not know keeps the panel polling for ever
+CONTRACT_STATUS = {  # a status it does not know keeps the panel polling for ever
+    BatchJob.Status.QUEUED: "initialized",
+    BatchJob.Status.WAITING: "running",
+    BatchJob.Status.PAUSING: "running",
+    BatchJob.Status.PAUSED: "running",
     BatchJob.Status.CANCELLING: "running",
 }
 
@@ -70,7 +73,7 @@ def contract_progress(job: BatchJob | None) -> dict[str, Any]:
     if job is None:
         return {"status": "no_job"}
     now = snapshot(job)
-    running = job.is_open and now.seconds_left is not None and job.status != BatchJob.Status.CANCELLING
+    goes_on = job.status in BatchJob.EMBEDDING
     return {
         "job_id": job.pk,
         "status": CONTRACT_STATUS.get(BatchJob.Status(job.status), job.status),
@@ -85,5 +88,5 @@ def contract_progress(job: BatchJob | None) -> dict[str, Any]:
         "progress_percent": now.percent,
         "current_track": job.current_track or None,
         "started_at": job.started_at.timestamp() if job.started_at else None,
-        "estimated_completion": time.time() + now.seconds_left if running and now.seconds_left is not None else None,
+        "estimated_completion": time.time() + now.seconds_left if goes_on and now.seconds_left is not None else None,
     }

@@ -8,9 +8,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from django.db import Error as DatabaseError
+from django.db import close_old_connections
 
 from batches import chunks, services
 from batches.lanes import LaneLost, Lease, take
@@ -30,7 +32,10 @@ TURN_SECONDS = 120.0  # then the task ends and a new message goes on: Django-Q r
 MAX_PAUSE_SECONDS = 60.0
 EMBEDDER_PAUSE_SECONDS = 4.0
 RENEW_SECONDS = 10.0
-AT_WORK = (BatchJob.Status.INITIALIZED, BatchJob.Status.RUNNING, BatchJob.Status.WAITING)
+MAX_DATABASE_PAUSE_SECONDS = 10.0
+SUCCESSOR_SECONDS = 120.0  # what a supervisor may take to start an embedder on a machine under load
+HANG_SECONDS = 120.0  # without a device batch …
+HANG_FACTOR = 20.0  # … and so many times what the whole chunk should take
 LOOK_SECONDS = 1.0  # how often a running chunk looks whether it should stop
 
 
@@ -38,8 +43,12 @@ class Interrupted(Exception):
     """Somebody wants the job to stop; what is finished is committed, the rest goes back in line."""
 
 
+class EmbedderHung(EmbedderDied):
+    """The embedder lives and does nothing."""
+
+
 def run_lane(device: int, seq: int) -> str:
-    """Work on the open job until the turn is over or nothing is left to do. Returns how it ended."""
+    """Work on the current job until the turn is over or nothing is left to do. Returns how it ended."""
     lease = take(device, seq)
     if lease is None:
         return "stale"
@@ -59,19 +68,22 @@ class _Turn:
         self.lease = lease
         self.client = EmbedderClient(lease.device)
         self.deadline = time.monotonic() + TURN_SECONDS
-        self.pause = 1.0
+        self.pause = self.database_pause = 1.0
+        self.begun = False
         self.behind = True  # Milvus may lack something that an earlier turn has committed
 
     def run(self) -> bool:
-        """Work until the deadline, at least one step; True when no job is open any more."""
-        first = services.open_job()
-        if first:
-            chunks.release_abandoned(first, self.lease)
+        """Work until the deadline, at least one step; True when no job has work for a lane."""
         while not stop_requested():
-            job = services.open_job()
-            if job is None:
-                return True
-            self._step(job)
+            try:
+                job = services.current_job()
+                if job is None or job.status == BatchJob.Status.PAUSED:
+                    return True
+                self._step(job)
+                self.database_pause = 1.0
+            except DatabaseError as error:
+                self._wait_for_database(error)
+                continue
             if time.monotonic() >= self.deadline:
                 break
         return False
@@ -79,10 +91,15 @@ class _Turn:
     def _step(self, job: BatchJob) -> None:
         """Take the job one step further; what stands in its way makes it wait, or fail."""
         try:
+            if not self.begun:
+                chunks.release_abandoned(job, self.lease)
+                self.begun = True
             self._advance(job)
             self.pause = 1.0
         except (LaneLost, DatabaseError):
-            raise  # the watchdog begins a new turn
+            raise
+        except Interrupted:
+            pass  # the next step sees what is wanted
         except NavembedError as error:
             self._wait_or_fail(job, error)
         except Exception as error:
@@ -90,12 +107,12 @@ class _Turn:
             services.set_failed(job, f"{type(error).__name__}: {error}")
 
     def _advance(self, job: BatchJob) -> None:
-        if job.status == BatchJob.Status.CANCELLING:
-            services.set_cancelled(job)
+        if job.status not in BatchJob.EMBEDDING:
+            self._come_to_rest(job)
         elif not job.planned and self.lease.device:
             self._sleep(1.0, job)  # the first lane plans: two scans of the library would contradict each other
         elif not job.planned:
-            plan(job, self.lease)
+            plan(job, self.lease, lambda: self._look(job))
         elif self.behind:
             self._index(job)
             _point_aliases()
@@ -105,6 +122,16 @@ class _Turn:
             self._sleep(1.0, job)  # a track waits for its next attempt, or another lane has the last ones
         else:
             self._complete(job)
+
+    def _come_to_rest(self, job: BatchJob) -> None:
+        """Pause or cancel, once no lane has a chunk in hand."""
+        if chunks.is_in_hand(job):
+            self.lease.renew()
+            time.sleep(0.2)
+        elif job.status == BatchJob.Status.PAUSING:
+            services.set_paused(job)
+        else:
+            services.set_cancelled(job)
 
     def _complete(self, job: BatchJob) -> None:
         """Everything has been tried: what was built beside becomes what search uses."""
@@ -119,19 +146,21 @@ class _Turn:
         """Embed a chunk, commit what became of it, and send it to Milvus."""
         services.set_running(job)
         outcomes: list[TrackOutcome] = []
-        problem: NavembedError | None = None
-        seconds = 0.0
+        problem: NavembedError | Interrupted | None = None
+        seconds, kills = 0.0, out_of_memory_kills()
+        pid = self.client.pid()
         try:
             seconds = self._embed(job, chunk, outcomes)
-        except Interrupted:
-            pass
-        except NavembedError as error:
+        except (Interrupted, NavembedError) as error:
             problem = error
         if away := _library_away(outcomes, chunk):
             problem = problem or away
             outcomes = [outcome for outcome in outcomes if not _file_is_missing(outcome)]
         self.behind = True
-        chunks.commit(job, self.lease, chunk, outcomes, seconds, died=isinstance(problem, EmbedderDied))
+        self._surely(lambda: chunks.commit(job, self.lease, chunk, outcomes, seconds))
+        if isinstance(problem, EmbedderDied):
+            self._await_successor(job, chunk, pid, problem, out_of_memory_kills() > kills)
+        self._surely(lambda: chunks.release(chunk, self.lease))
         if problem:
             raise problem
         self._index(job)
@@ -142,6 +171,8 @@ class _Turn:
         require_same_weights(chunk.spaces, {row.model for row in chunk.rows}, self.client)
         names = {claimed.track.id: str(claimed.track) for claimed in chunk.tracks}
         pulse = _Pulse(job, self.lease)
+        # A device that is slow is not one that hangs: what is allowed grows with the work and the measured rate.
+        most = HANG_SECONDS + HANG_FACTOR * sum(claimed.estimated_seconds for claimed in chunk.tracks)
         for event in self.client.embed([_request(claimed, chunk) for claimed in chunk.tracks]):
             match event:
                 case TrackOutcome():
@@ -150,17 +181,43 @@ class _Turn:
                     pulse.current = f"[{event.model}] {names[event.track_id]}"
                 case End():
                     return max(0.0, time.monotonic() - began - event.load_seconds)
-                case Heartbeat():
-                    pass
+                case Heartbeat() if event.idle_seconds > most:
+                    raise EmbedderHung(f"hung the embedder for {most:.0f} s")
             pulse.beat()
         return 0.0
+
+    def _await_successor(
+        self, job: BatchJob, chunk: chunks.Chunk, pid: int, death: EmbedderDied, out_of_memory: bool
+    ) -> None:
+        """Kill an embedder that hangs, and blame the chunk once there is another.
+
+        Where the supervisor went too (a reboot, an operator who ends everything), there is none, or this process
+        ends before: then it was nobody's fault.
+        """
+        self.client.kill(pid)
+        services.set_waiting(job, f"{death}; waiting for the embedder to be started again")
+        until = time.monotonic() + SUCCESSOR_SECONDS
+        while not self._has_successor(pid) and time.monotonic() < until:
+            self._sleep(0.5, job)
+            if job.status not in BatchJob.EMBEDDING or stop_requested():
+                return
+        if self._has_successor(pid):
+            reason = str(death) if isinstance(death, EmbedderHung) else "killed the embedder"
+            reason += ": out of memory" if out_of_memory else ""
+            self._surely(lambda: chunks.blame(job, self.lease, chunk, reason))
+
+    def _has_successor(self, pid: int) -> bool:
+        now = self.client.pid()
+        if now == pid == 0:  # it may live in another container, where we see no process ids
+            with suppress(NavembedError):
+                return bool(self.client.status())
+        return now not in (0, pid)
 
     def _index(self, job: BatchJob) -> None:
         """Send to Milvus what it does not have yet."""
         for progress in job.progress.select_related("space"):
             if progress.space:
-                index_pending(progress.space, progress=lambda _: self.lease.renew())
-                self.lease.renew()
+                index_pending(progress.space, progress=lambda _: self._look(job))
         self.behind = False
 
     def _wait_or_fail(self, job: BatchJob, error: NavembedError) -> None:
@@ -174,19 +231,39 @@ class _Turn:
         longest = EMBEDDER_PAUSE_SECONDS if isinstance(error, EmbedderUnavailable) else MAX_PAUSE_SECONDS
         self.pause = min(longest, self.pause * 2)
 
+    def _look(self, job: BatchJob) -> None:
+        """Renew the lease; raise Interrupted when the job or the worker is to stop."""
+        self.lease.renew()
+        _require_wanted(job)
+
     def _sleep(self, seconds: float, job: BatchJob) -> None:
-        """Pause, with a lease that stays ours; a cancel ends it."""
+        """Pause, with a lease that stays ours; whoever wants the job to stop ends it."""
         until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            self.lease.renew()
-            job.refresh_from_db(fields=["status"])
-            if job.status not in AT_WORK or stop_requested():
-                return
-            time.sleep(min(LOOK_SECONDS, max(0.0, until - time.monotonic())))
+        with suppress(Interrupted):
+            while time.monotonic() < until:
+                self._look(job)
+                time.sleep(min(LOOK_SECONDS, max(0.0, until - time.monotonic())))
+
+    def _surely(self, write: Callable[[], None]) -> None:
+        """Write what has cost device time, also when the database is away for a while. Raises LaneLost."""
+        while True:
+            try:
+                return write()
+            except DatabaseError as error:
+                self._wait_for_database(error)
+                if stop_requested():
+                    raise
+
+    def _wait_for_database(self, error: DatabaseError) -> None:
+        """The database is locked, full or away: no row can say so, the log does."""
+        logger.warning("the database is away, trying again in %.0f s: %s", self.database_pause, error)
+        close_old_connections()
+        time.sleep(self.database_pause)
+        self.database_pause = min(MAX_DATABASE_PAUSE_SECONDS, self.database_pause * 2)
 
 
 class _Pulse:
-    """Between two frames of the embedder: look for a cancel, show the current track, renew the lease."""
+    """Between two frames of the embedder: look whether to stop, show the current track, renew the lease."""
 
     def __init__(self, job: BatchJob, lease: Lease, clock: Callable[[], float] = time.monotonic) -> None:
         self.job = job
@@ -194,22 +271,44 @@ class _Pulse:
         self.current = ""
         self._shown = ""
         self._clock = clock
-        self._looked = self._renewed = clock()
+        self._look = clock() + LOOK_SECONDS
+        self._renew = clock() + RENEW_SECONDS
 
     def beat(self) -> None:
         """Raises Interrupted when the job or the worker is to stop, LaneLost when the lane is not ours any more."""
-        now = self._clock()
-        if now - self._looked >= LOOK_SECONDS:
-            self._looked = now
-            if self.current != self._shown:
-                BatchJob.objects.filter(pk=self.job.pk).update(current_track=self.current)
-                self._shown = self.current
-            self.job.refresh_from_db(fields=["status"])
-            if self.job.status not in AT_WORK or stop_requested():
-                raise Interrupted
-        if now - self._renewed >= RENEW_SECONDS:
-            self._renewed = now
+        if self._clock() < self._look:
+            return
+        self._look = self._clock() + LOOK_SECONDS
+        try:
+            self._touch()
+        except DatabaseError as error:  # the work goes on without it; frames must not wait for long
+            logger.warning("the database is away while a chunk runs: %s", error)
+            close_old_connections()
+            self._look = self._clock() + RENEW_SECONDS
+
+    def _touch(self) -> None:
+        if self._clock() >= self._renew:
             self.lease.renew()
+            self._renew = self._clock() + RENEW_SECONDS
+        if self.current != self._shown:
+            BatchJob.objects.filter(pk=self.job.pk).update(current_track=self.current)
+            self._shown = self.current
+        _require_wanted(self.job)
+
+
+def _require_wanted(job: BatchJob) -> None:
+    """Raise Interrupted when the job, or this worker, is to stop."""
+    job.refresh_from_db(fields=["status"])
+    if job.status not in BatchJob.EMBEDDING or stop_requested():
+        raise Interrupted
+
+
+def out_of_memory_kills() -> int:
+    """How often the kernel has killed a process for want of memory, where it says so (Linux)."""
+    with suppress(OSError, ValueError):
+        fields = dict(line.split() for line in Path("/proc/vmstat").read_text().splitlines())
+        return int(fields.get("oom_kill", 0))
+    return 0
 
 
 def _point_aliases() -> None:

@@ -12,14 +12,17 @@ from typing import Any
 
 from django.db import IntegrityError, transaction
 from django.db.models import Count, Exists, F, OuterRef, Sum
+from django.db.models.functions import Least
 from django.utils import timezone
 
 from batches import lanes
 from batches.models import BatchJob, ModelProgress, TrackResult
 from embeddings.encoders.registry import MODEL_KEYS
+from embeddings.models import EmbeddingSpace
 
 logger = logging.getLogger(__name__)
 Status = BatchJob.Status
+_WRITABLE = (EmbeddingSpace.Status.LIVE, EmbeddingSpace.Status.BUILDING)
 
 
 class JobConflict(Exception):
@@ -35,8 +38,13 @@ class UnknownModel(ValueError):
 
 
 def open_job() -> BatchJob | None:
-    """Return the job that is not finished yet."""
-    return BatchJob.objects.filter(status__in=BatchJob.OPEN).first()
+    """Return the job that is not finished yet; of several the one whose turn it is."""
+    return current_job() or BatchJob.objects.filter(status=Status.QUEUED).order_by("pk").first()
+
+
+def current_job() -> BatchJob | None:
+    """Return the job whose turn it is."""
+    return BatchJob.objects.filter(status__in=BatchJob.CURRENT).first()
 
 
 def start_job(
@@ -47,51 +55,131 @@ def start_job(
     library_id: int | None = None,
     path_prefix: str = "",
     started_by: str = "",
+    queue: bool = False,
 ) -> BatchJob:
-    """Commit a new job and wake the lanes. Raises UnknownModel; JobConflict while another job is open."""
+    """Commit a new job and wake the lanes; with ``queue`` it waits in line behind an unfinished one.
+
+    Raises UnknownModel; JobConflict while another job is unfinished and not ``queue``.
+    """
     unknown = [model for model in models or () if model not in MODEL_KEYS]
     if unknown:
         raise UnknownModel(f"unknown model {unknown[0]!r}; known are {', '.join(MODEL_KEYS)}")
     keys = [key for key in MODEL_KEYS if not models or key in models]
+    job = BatchJob(
+        model_keys=keys,
+        clear_existing=clear_existing,
+        limit=limit,
+        library_id=library_id,
+        path_prefix=path_prefix,
+        started_by=started_by,
+    )
     try:
         with transaction.atomic():
-            job = BatchJob.objects.create(
-                model_keys=keys,
-                clear_existing=clear_existing,
-                limit=limit,
-                library_id=library_id,
-                path_prefix=path_prefix,
-                started_by=started_by,
-            )
-            ModelProgress.objects.bulk_create(ModelProgress(job=job, model=key) for key in keys)
-            lanes.wake_all()
-    except IntegrityError:
-        other = open_job()
-        name = f"job {other.pk}" if other else "another job"
-        raise JobConflict(f"{name} is already running; cancel it or wait until it has ended", other) from None
+            if other := open_job():
+                raise _one_at_a_time(other)
+            _insert(job)
+    except (IntegrityError, JobConflict):  # the database has the last word: another start was faster
+        if not queue:
+            raise _one_at_a_time(open_job()) from None
+        job.status = Status.QUEUED
+        with transaction.atomic():
+            _insert(job)
+            promote_next()  # the other may have ended meanwhile
+        job.refresh_from_db()
     logger.info("job %d was started by %s for %s", job.pk, started_by or "somebody", ", ".join(keys))
     return job
 
 
+def _insert(job: BatchJob) -> None:
+    job.pk = None
+    job.save(force_insert=True)
+    ModelProgress.objects.bulk_create(ModelProgress(job=job, model=key) for key in job.model_keys)
+    lanes.wake_all()
+
+
+def _one_at_a_time(other: BatchJob | None) -> JobConflict:
+    name = f"job {other.pk}" if other else "another job"
+    return JobConflict(f"{name} is already running; cancel it or wait until it has ended", other)
+
+
+def promote_next() -> None:
+    """Give the turn to the oldest job in line when nobody has it."""
+    first = BatchJob.objects.filter(status=Status.QUEUED).order_by("pk").first()
+    if first is None or current_job():
+        return
+    try:
+        with transaction.atomic():
+            if _transition(first, (Status.QUEUED,), Status.INITIALIZED):
+                lanes.wake_all()
+    except IntegrityError:
+        logger.info("job %d waits on: another one was faster", first.pk)
+
+
+def watch() -> int:
+    """Revive what lost its wake-up: the next job in line, lanes whose holder died. Returns lanes woken."""
+    promote_next()
+    return lanes.watch()
+
+
+def pause_job(job: BatchJob, reason: str = "") -> None:
+    """Ask the job whose turn it is to pause; again, nothing happens. Raises JobConflict.
+
+    ``reason`` is shown as long as the pause lasts.
+    """
+    _ask(job, BatchJob.EMBEDDING, Status.PAUSING, reason)
+    if job.status not in (Status.PAUSING, Status.PAUSED):
+        raise JobConflict(f"job {job.pk} is {job.status}; only a running job can pause", job)
+
+
 def cancel_job(job: BatchJob) -> None:
-    """Ask an open job to stop; repeated while it is cancelling, nothing happens. Raises JobConflict."""
-    with transaction.atomic():
-        changed = _transition(job, (Status.INITIALIZED, Status.RUNNING, Status.WAITING), Status.CANCELLING)
-        if changed:
-            lanes.wake_all()  # an idle lane must notice too
-    if not changed and job.status != Status.CANCELLING:
+    """Ask an unfinished job to stop; repeated, nothing happens. Raises JobConflict when it has ended otherwise."""
+    _ask(job, (*BatchJob.EMBEDDING, Status.PAUSING), Status.CANCELLING)
+    if job.status in (Status.QUEUED, Status.PAUSED):  # nobody works on it
+        _finish(job, (Status.QUEUED, Status.PAUSED), Status.CANCELLED)
+    if job.status not in (Status.CANCELLING, Status.CANCELLED):
         raise JobConflict(f"job {job.pk} is {job.status}; nothing is running", job)
 
 
+def cancel_all() -> BatchJob:
+    """Cancel the job whose turn it is and all in line behind it; returns the first. Raises JobConflict without one."""
+    first = open_job()
+    if first is None:
+        raise JobConflict("no job is running")
+    for job in BatchJob.objects.filter(status=Status.QUEUED).exclude(pk=first.pk):
+        _cancel_quietly(job)
+    cancel_job(first)
+    return first
+
+
+def _cancel_quietly(job: BatchJob) -> None:
+    try:
+        cancel_job(job)
+    except JobConflict as error:
+        logger.info("%s", error)
+
+
+def _ask(job: BatchJob, expected: Sequence[str], status: str, message: str = "") -> None:
+    with transaction.atomic():
+        if _transition(job, expected, status, message=message):
+            lanes.wake_all()  # an idle lane must notice too
+
+
 def resume_job(job: BatchJob) -> None:
-    """Let a cancelled or failed job go on where it was. Raises JobConflict."""
+    """Let a paused, cancelled or failed job go on where it was, behind another one if need be.
+
+    One that goes on already stays as it is. Raises JobConflict.
+    """
+    if job.status in (Status.CANCELLED, Status.FAILED):
+        _require_its_spaces(job)
     _reopen(job, BatchJob.RESUMABLE)
 
 
 def retry_failed(job: BatchJob) -> int:
     """Put a finished job's failed results back in line; returns how many. Raises JobConflict."""
+    _require_its_spaces(job)
     with transaction.atomic():
-        _reopen(job, (*BatchJob.RESUMABLE, Status.COMPLETED_WITH_ERRORS))
+        if not _reopen(job, (Status.CANCELLED, Status.FAILED, Status.COMPLETED_WITH_ERRORS)):
+            raise JobConflict(f"job {job.pk} is {job.status}", job)
         failed = TrackResult.objects.filter(job=job, status=TrackResult.Status.FAILED)
         counts = list(failed.values_list("model").annotate(Count("pk"), Sum("track__duration")))
         if not counts:
@@ -105,19 +193,31 @@ def retry_failed(job: BatchJob) -> int:
         tracks = failed.exclude(Exists(unfinished)).values("track").distinct().count()
         BatchJob.objects.filter(pk=job.pk).update(failed_tracks=F("failed_tracks") - tracks)
         job.refresh_from_db()
-        return failed.update(status=TrackResult.Status.PENDING, attempts=0, deaths=0, not_before=None, finished_at=None)
+        return failed.update(
+            status=TrackResult.Status.PENDING, attempts=0, deaths=0, chunk_limit=None, not_before=None, finished_at=None
+        )
 
 
-def _reopen(job: BatchJob, expected: Sequence[str]) -> None:
-    try:
-        with transaction.atomic():
-            changed = _transition(job, expected, Status.INITIALIZED, message="", finished_at=None)
-            if changed:
-                lanes.wake_all()
-    except IntegrityError:
-        raise JobConflict("another job is running; one runs at a time", open_job()) from None
-    if not changed:
+def _require_its_spaces(job: BatchJob) -> None:
+    """What a job has built may have been dropped since: then its results say what is not there any more."""
+    if job.planned and job.progress.filter(total__gt=0).exclude(space__status__in=_WRITABLE).exists():
+        raise JobConflict(f"what job {job.pk} was building is not there any more; start a new one", job)
+
+
+def _reopen(job: BatchJob, expected: Sequence[str]) -> bool:
+    """Let the job go on, at once or in line; False when it goes on already. Raises JobConflict."""
+    for status in (Status.INITIALIZED, Status.QUEUED):
+        try:
+            with transaction.atomic():
+                changed = _transition(job, expected, status, message="", finished_at=None, plans=Least("plans", 1))
+                if changed:
+                    lanes.wake_all()
+            break
+        except IntegrityError:  # another job has the turn
+            continue
+    if not changed and job.status not in (*BatchJob.EMBEDDING, Status.QUEUED):
         raise JobConflict(f"job {job.pk} is {job.status}", job)
+    return changed
 
 
 # The transitions below belong to the lane that works on the job.
@@ -131,27 +231,36 @@ def set_running(job: BatchJob) -> bool:
 
 def set_waiting(job: BatchJob, reason: str) -> bool:
     """Something outside is away. The job goes on by itself when it is back."""
-    return _transition(job, (Status.INITIALIZED, Status.RUNNING, Status.WAITING), Status.WAITING, message=reason)
+    return _transition(job, BatchJob.EMBEDDING, Status.WAITING, message=reason)
+
+
+def set_paused(job: BatchJob) -> bool:
+    """The lane has put down what it had in hand."""
+    return _transition(job, (Status.PAUSING,), Status.PAUSED)
 
 
 def set_cancelled(job: BatchJob) -> bool:
     return _finish(job, (Status.CANCELLING,), Status.CANCELLED)
 
 
-def set_completed(job: BatchJob) -> bool:
-    """Every result is finished; the counters tell how it ended."""
+def set_completed(job: BatchJob, message: str = "") -> bool:
+    """Every result is finished; the counters tell how it ended. ``message`` says what is left to a human."""
     failed = job.progress.filter(failed__gt=0).exists()
     end = Status.COMPLETED_WITH_ERRORS if failed else Status.COMPLETED
-    return _finish(job, (Status.INITIALIZED, Status.RUNNING, Status.WAITING, Status.CANCELLING), end)
+    return _finish(job, BatchJob.AT_WORK, end, message)
 
 
 def set_failed(job: BatchJob, reason: str) -> bool:
     """The job cannot go on, and waiting would not help."""
-    return _finish(job, BatchJob.OPEN, Status.FAILED, message=reason)
+    return _finish(job, BatchJob.AT_WORK, Status.FAILED, reason)
 
 
 def _finish(job: BatchJob, expected: Sequence[str], status: str, message: str = "") -> bool:
-    changed = _transition(job, expected, status, message=message, finished_at=timezone.now(), current_track="")
+    """End the job; in the same transaction the next one in line gets its turn."""
+    with transaction.atomic():
+        changed = _transition(job, expected, status, message=message, finished_at=timezone.now(), current_track="")
+        if changed:
+            promote_next()
     if changed:
         logger.info("job %d has ended: %s %s", job.pk, status, message)
     return changed

@@ -22,10 +22,10 @@ def run_lane(device: int, seq: int) -> str:
 
 
 def watch_lanes() -> int:
-    """Wake lanes whose holder has died."""
-    from batches import lanes
+    """Wake lanes whose holder has died, and the next job in line."""
+    from batches import services
 
-    return lanes.watch()
+    return services.watch()
 
 
 def run_schedule() -> str:

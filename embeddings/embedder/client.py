@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import signal
 import socket
+import struct
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,6 +63,22 @@ class EmbedderClient:
     def __init__(self, device: int = 0, *, timeout: float = SILENCE_SECONDS) -> None:
         self._path = socket_path(device)
         self._timeout = timeout
+
+    def pid(self) -> int:
+        """Process id of the embedder that listens; 0 when none does, or when it lives in another container."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
+            peer.settimeout(self._timeout)
+            try:
+                peer.connect(str(self._path))
+                return int(struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0])
+            except OSError:
+                return 0
+
+    def kill(self, pid: int) -> None:
+        """End the embedder that hangs, if it is still this process; its supervisor starts another."""
+        if pid and self.pid() == pid:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def status(self) -> dict[str, Any]:
         """Process, device and state of each model."""
