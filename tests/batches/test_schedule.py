@@ -141,6 +141,57 @@ def test_late_job_waits_for_the_quiet_hours(settings: Any) -> None:
     assert run(at("22:00"))
 
 
+@pytest.fixture
+def working(settings: Any) -> BatchJob:
+    """A job of the schedule that runs until seven."""
+    settings.QUIET_HOURS = (time(22), time(7))
+    job = run(at("03:00"))
+    assert job
+    return job
+
+
+def looked(job: BatchJob, now: datetime) -> str:
+    """The job's status after the schedule has looked."""
+    schedule.run(now)
+    job.refresh_from_db()
+    return job.status
+
+
+def test_job_pauses_at_the_end_of_the_quiet_hours_and_goes_on_at_their_beginning(working: BatchJob) -> None:
+    assert looked(working, at("06:59")) == Status.INITIALIZED
+    assert looked(working, at("07:00")) == Status.PAUSING
+    services.set_paused(working)
+    assert looked(working, at("21:59")) == Status.PAUSED
+    assert working.message == schedule.OUTSIDE
+    assert looked(working, at("22:00")) == Status.INITIALIZED
+
+
+def test_humans_pause_lasts(working: BatchJob) -> None:
+    services.pause_job(working)
+    services.set_paused(working)
+    assert looked(working, at("04:00")) == looked(working, at("12:00")) == looked(working, at("23:00")) == Status.PAUSED
+
+
+def test_human_may_make_the_schedules_pause_last(working: BatchJob) -> None:
+    looked(working, at("07:00"))
+    services.set_paused(working)
+    services.pause_job(working)
+    assert looked(working, at("23:00")) == Status.PAUSED
+
+
+def test_job_of_somebody_else_works_by_day(settings: Any) -> None:
+    settings.QUIET_HOURS = (time(22), time(7))
+    job = services.start_job(["muq"], started_by="anna")
+    assert looked(job, at("12:00")) == Status.INITIALIZED
+
+
+def test_paused_job_goes_on_when_there_are_no_quiet_hours_any_more(working: BatchJob, settings: Any) -> None:
+    looked(working, at("07:00"))
+    services.set_paused(working)
+    settings.SCHEDULE, settings.QUIET_HOURS = "off", None
+    assert looked(working, at("12:00")) == Status.INITIALIZED
+
+
 class Navidrome:
     """A database whose scans the test makes up."""
 

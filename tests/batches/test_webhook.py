@@ -9,7 +9,7 @@ import json
 import logging
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
@@ -79,6 +79,26 @@ def test_announced_end_arrives_with_its_figures(receiver: Receiver) -> None:
     assert (path, headers["User-Agent"], headers["Content-Type"]) == (SECRET_PATH, "navembed", "application/json")
     assert (told["job_id"], told["status"], told["total_tracks"]) == (job.pk, "completed", 2)
     assert "X-Navembed-Signature" not in headers
+
+
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [
+        (services.set_completed, "completed"),
+        (lambda job: services.set_failed(job, "why"), "failed"),
+        (services.cancel_job, "cancelling"),
+    ],
+)
+def test_every_end_is_announced_once(settings: Any, end: Callable[[BatchJob], Any], status: str) -> None:
+    settings.WEBHOOK_URL = "http://localhost/"
+    job = services.start_job(["muq"])
+    for _ in range(2):
+        end(job)
+    if status == "cancelling":
+        assert queued() == []
+        services.set_cancelled(job)
+    [(body, tries)] = queued()
+    assert (json.loads(body)["status"], tries) == (job.status, 0)
 
 
 def test_nothing_is_announced_without_an_address(settings: Any) -> None:
