@@ -12,9 +12,12 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from io import StringIO
 from typing import Any
 
 import pytest
+from django.core.management import call_command
+from django.core.management.base import CommandError
 from django.db import transaction
 from django_q.models import OrmQ, Schedule
 
@@ -176,3 +179,11 @@ def test_receiver_that_never_answers_is_given_up(settings: Any, monkeypatch: pyt
         settings.WEBHOOK_URL = f"http://127.0.0.1:{silent.getsockname()[1]}/"
         assert webhook.deliver("{}", 2) == "failed: TimeoutError"
     assert not Schedule.objects.exists()
+
+
+def test_command_sends_a_test(receiver: Receiver) -> None:
+    call_command("send_test_webhook", stdout=StringIO())
+    assert json.loads(receiver.requests[0][2]) == {"event": "test"}
+    receiver.status = 404
+    with pytest.raises(CommandError, match="Not delivered: HTTP status 404"):
+        call_command("send_test_webhook")
