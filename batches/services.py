@@ -15,7 +15,7 @@ from django.db.models import Count, Exists, F, OuterRef, Sum
 from django.db.models.functions import Least
 from django.utils import timezone
 
-from batches import lanes
+from batches import lanes, webhook
 from batches.models import BatchJob, ModelProgress, TrackResult
 from embeddings.encoders.registry import MODEL_KEYS
 from embeddings.spaces import WRITABLE
@@ -123,9 +123,11 @@ def watch() -> int:
 def pause_job(job: BatchJob, reason: str = "") -> None:
     """Ask the job whose turn it is to pause; again, nothing happens. Raises JobConflict.
 
-    ``reason`` is shown as long as the pause lasts.
+    ``reason`` is shown as long as the pause lasts. A pause without one is a human's: it takes the place of another's.
     """
     _ask(job, BatchJob.EMBEDDING, Status.PAUSING, reason)
+    if not reason and job.message:
+        BatchJob.objects.filter(pk=job.pk, status__in=(Status.PAUSING, Status.PAUSED)).update(message="")
     if job.status not in (Status.PAUSING, Status.PAUSED):
         raise JobConflict(f"job {job.pk} is {job.status}; only a running job can pause", job)
 
@@ -259,6 +261,7 @@ def _finish(job: BatchJob, expected: Sequence[str], status: str, message: str = 
     with transaction.atomic():
         changed = _transition(job, expected, status, message=message, finished_at=timezone.now(), current_track="")
         if changed:
+            webhook.announce(job)
             promote_next()
     if changed:
         logger.info("job %d has ended: %s %s", job.pk, status, message)

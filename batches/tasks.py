@@ -10,6 +10,7 @@ from django_q.models import Schedule
 SCHEDULES = (
     ("watchdog", "batches.tasks.watch_lanes", 1),
     ("giving back", "batches.tasks.give_back", 1),
+    ("schedule", "batches.tasks.run_schedule", 1),
     ("housekeeping", "batches.tasks.keep_house", 24 * 60),
 )
 GIVE_BACK_SECONDS = 20.0
@@ -27,6 +28,20 @@ def watch_lanes() -> int:
     from batches import services
 
     return services.watch()
+
+
+def run_schedule() -> str:
+    """Start, pause or resume the job that runs by itself."""
+    from batches import schedule
+
+    return schedule.run()
+
+
+def send_webhook(body: str, tries: int) -> str:
+    """Tell another program of a job's end."""
+    from batches import webhook
+
+    return webhook.deliver(body, tries)
 
 
 def keep_house() -> int:

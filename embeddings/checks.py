@@ -80,6 +80,14 @@ def check_database(**_: Any) -> list[CheckMessage]:
     return [Error(f"DATABASE_URL names {engine}; it must be sqlite or postgres.", id="navembed.E005")]
 
 
+@register
+def check_schedule(**_: Any) -> list[CheckMessage]:
+    if settings.SCHEDULE != "scan" or settings.LIBRARY != "folder":
+        return []
+    message = "NAVEMBED_SCHEDULE is scan, but NAVEMBED_LIBRARY is folder: only Navidrome scans. Set a time instead."
+    return [Error(message, id="navembed.E006")]
+
+
 @register(deploy=True)
 def check_foreign_collections(**_: Any) -> list[CheckMessage]:
     """Name collections of somebody else's under our alias names; `check --deploy` asks Milvus."""

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, time
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 TRUE = {"1", "true", "yes", "on"}
 FALSE = {"0", "false", "no", "off", ""}
+LOCALTIME = Path("/etc/localtime")
 Parsed = TypeVar("Parsed")
+Schedule = Literal["off", "scan"] | time
+Hours = tuple[time, time] | None
 
 
 def read_env_file(path: Path) -> dict[str, str]:
@@ -22,6 +28,42 @@ def read_env_file(path: Path) -> dict[str, str]:
         if separator and not name.startswith("#"):
             values[name.strip()] = value.strip().strip("'\"")
     return values
+
+
+def schedule(text: str) -> Schedule:
+    """``off``, ``scan`` or ``HH:MM``. Raises ValueError."""
+    return "off" if text == "off" else "scan" if text == "scan" else _time_of_day(text)
+
+
+def hours(text: str) -> Hours:
+    """``HH:MM-HH:MM``, which may pass midnight; None when empty. Raises ValueError."""
+    if not text:
+        return None
+    begin, _, end = text.partition("-")
+    found = _time_of_day(begin.strip()), _time_of_day(end.strip())
+    if found[0] == found[1]:
+        raise ValueError(text)
+    return found
+
+
+def web_address(text: str) -> str:
+    """An address with http or https and a host, or nothing. Raises ValueError."""
+    parts = urlsplit(text)
+    if text and not (parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0):
+        raise ValueError(text)
+    return text
+
+
+def _time_of_day(text: str) -> time:
+    return datetime.strptime(text, "%H:%M").time()
+
+
+def _is_zone(name: str) -> bool:
+    try:
+        ZoneInfo(name)
+    except (ValueError, OSError, LookupError):  # not a name, a folder of zones, unknown
+        return False
+    return True
 
 
 @dataclass
@@ -105,6 +147,16 @@ class Environment:
                 continue
             folders[int(library)] = Path(folder.strip())
         return folders
+
+    def time_zone(self) -> str:
+        """The name in ``TZ``, else of the zone that /etc/localtime links to, else UTC."""
+        name = self.string("TZ")
+        if _is_zone(name):
+            return name
+        if name:
+            self._wrong("TZ", name, "the name of a time zone that this machine knows, like Europe/Berlin")
+        linked = LOCALTIME.resolve().as_posix().rpartition("/zoneinfo/")[2]
+        return linked if _is_zone(linked) else "UTC"
 
     def _wrong(self, name: str, value: str, wanted: str) -> None:
         self.problems.append(f"{name} is {value!r}; it must be {wanted}.")

@@ -15,6 +15,7 @@ import dj_database_url
 import django_stubs_ext
 
 from embeddings.encoders.registry import ENCODERS
+from navembed_site import environment
 from navembed_site.environment import Environment, read_env_file
 
 django_stubs_ext.monkeypatch()  # ModelAdmin[...] and ModelForm[...] are classes only to the type checker
@@ -67,6 +68,12 @@ MILVUS_LITE_SOCKET = NAVEMBED_HOME / "milvus.sock"
 MILVUS_URI = env.string("NAVIDROME_MILVUS_URI")
 MILVUS_TOKEN = env.string("NAVEMBED_MILVUS_TOKEN")
 KEEP_SPACES_DAYS = env.number("NAVEMBED_KEEP_SPACES_DAYS", 7, low=0, high=10**4)
+
+# Jobs that start by themselves, and telling of a job's end.
+SCHEDULE = env.parsed("NAVEMBED_SCHEDULE", "off", environment.schedule, "off, scan or a time of day like 03:00")
+QUIET_HOURS = env.parsed("NAVEMBED_QUIET_HOURS", "", environment.hours, "two times of day like 22:00-07:00")
+WEBHOOK_URL = env.parsed("NAVEMBED_WEBHOOK_URL", "", environment.web_address, "an address with http:// or https://")
+WEBHOOK_SECRET = env.string("NAVEMBED_WEBHOOK_SECRET")
 
 # HTTP.
 BIND = env.string("NAVEMBED_BIND", "127.0.0.1")
@@ -124,7 +131,7 @@ TEMPLATES = [
 LANGUAGE_CODE = "en"
 USE_I18N = False
 USE_TZ = True
-TIME_ZONE = "UTC"
+TIME_ZONE = env.time_zone()
 STATIC_URL = "/static/"
 WHITENOISE_USE_FINDERS = True  # no collectstatic step on a home server
 SESSION_COOKIE_HTTPONLY = True
@@ -196,3 +203,4 @@ LOGGING = {
 env.asked.add("NAVEMBED_HOME")
 UNKNOWN_VARIABLES = {name: get_close_matches(name, env.asked, 1) for name in env.unknown("NAVEMBED_")}
 KNOWN_VARIABLES = frozenset(env.asked)
+GIVEN_VARIABLES = {name: env.values[name] for name in sorted(KNOWN_VARIABLES) if env.values.get(name)}

@@ -12,7 +12,7 @@ VERSIONS = ("0.54", "0.55", "0.58", "0.63")
 
 TABLES = """
 CREATE TABLE library (id integer primary key autoincrement, name text not null unique, path text not null
-    unique, remote_path text null default '');
+    unique, remote_path text null default '', last_scan_at datetime not null default '0000-00-00 00:00:00');
 CREATE TABLE artist (id varchar(255) not null primary key, name varchar(255) default '' not null);
 CREATE TABLE user (id varchar(255) not null primary key, user_name varchar(255) default '' not null unique,
     name varchar(255) collate NOCASE default '' not null, password varchar(255) default '' not null,
@@ -28,6 +28,8 @@ CREATE TABLE media_file (id varchar(255) not null primary key, path varchar(255)
 """
 SINCE = {
     "0.55": """
+ALTER TABLE library ADD COLUMN last_scan_started_at datetime default '0000-00-00 00:00:00' not null;
+ALTER TABLE library ADD COLUMN full_scan_in_progress boolean default false not null;
 ALTER TABLE media_file ADD COLUMN folder_id varchar default '' not null;
 ALTER TABLE media_file ADD COLUMN pid varchar default '' not null;
 ALTER TABLE media_file ADD COLUMN missing boolean default false not null;

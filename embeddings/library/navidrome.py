@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from embeddings.errors import LibraryUnavailable
@@ -24,6 +25,9 @@ PAGE = """
 PRESENT = "AND +missing IS NOT 1"
 COUNT = "SELECT COUNT(*) FROM media_file"
 COUNT_PRESENT = "SELECT COUNT(*) FROM media_file WHERE missing IS NOT 1"
+
+SCANS = "SELECT last_scan_at, last_scan_started_at FROM library"
+SCANS_BEFORE_055 = "SELECT last_scan_at, NULL FROM library"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,18 @@ class NavidromeLibrary:
         with self._reading() as database:
             return {number: folder.name for number, folder in self._folders(database).items()}
 
+    def last_scan(self) -> datetime | None:
+        """Return when the last scan ended; None while one is in progress, and before the first.
+
+        Before 0.55 Navidrome notes at the end when the scan began, and nothing while it lasts. Raises
+        LibraryUnavailable.
+        """
+        with self._reading() as database:
+            rows = database.query(SCANS if _has_missing(database) else SCANS_BEFORE_055)
+        if any(_moment(started) for _, started in rows):
+            return None
+        return max((end for text, _ in rows if (end := _moment(text))), default=None)
+
     def _folders(self, database: ForeignDatabase) -> dict[int, LibraryFolder]:
         working_folder = str(self.database.absolute().parent)
         # Before 0.55 paths were stored as the scanner opened them: with a relative MusicFolder they begin
@@ -125,6 +141,15 @@ class NavidromeLibrary:
             raise LibraryUnavailable(message) from error
         finally:
             database.close()
+
+
+def _moment(text: str | None) -> datetime | None:
+    """Navidrome's text for a moment, UTC where it names no zone; years 0 and 1 mean never."""
+    try:
+        moment = datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    return None if moment.year == 1 else moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _has_missing(database: ForeignDatabase) -> bool:

@@ -165,3 +165,7 @@ def test_after_a_scan_its_tracks_are_counted(tmp_path: Path) -> None:
     for number in range(3):
         make_track(f"t{number}", playable=number > 0)
     assert FolderLibrary(tmp_path).count() == 2
+
+
+def test_folder_knows_no_scans(tmp_path: Path) -> None:
+    assert FolderLibrary(tmp_path).last_scan() is None

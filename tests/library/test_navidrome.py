@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -207,3 +208,45 @@ def test_a_database_with_a_broken_page_is_refused(tmp_path: Path) -> None:
     database.write_bytes(content)
     with pytest.raises(LibraryUnavailable, match="cannot be read"):
         tracks_of(NavidromeLibrary(database))
+
+
+SCANNED = "2024-05-06 07:08:09.1234567+02:00"
+SCANNED_AT = datetime(2024, 5, 6, 5, 8, 9, 123456, tzinfo=UTC)
+NEVER = "0001-01-01 00:00:00+00:00"
+
+
+def scanned(folder: Path, version: str = "0.58", **columns: str) -> NavidromeLibrary:
+    database = make_navidrome(folder / "navidrome.db", version=version, libraries={1: "/music", 2: "/more"})
+    assignments = ", ".join(f"{column} = ?" for column in columns)
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute(f"UPDATE library SET {assignments} WHERE id = 2", tuple(columns.values()))
+    return NavidromeLibrary(database)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_end_of_the_last_scan_is_the_newest_of_all_libraries(tmp_path: Path, version: str) -> None:
+    assert scanned(tmp_path, version, last_scan_at=SCANNED).last_scan() == SCANNED_AT
+
+
+def test_start_that_navidrome_has_reset_is_no_scan_in_progress(tmp_path: Path) -> None:
+    assert scanned(tmp_path, last_scan_at=SCANNED, last_scan_started_at=NEVER).last_scan() == SCANNED_AT
+
+
+def test_scan_in_progress_has_no_end(tmp_path: Path) -> None:
+    assert scanned(tmp_path, last_scan_at=SCANNED, last_scan_started_at=SCANNED).last_scan() is None
+
+
+def test_library_that_was_never_scanned_has_no_end(tmp_path: Path) -> None:
+    assert scanned(tmp_path, last_scan_at=NEVER).last_scan() is None
+
+
+def test_moment_without_a_zone_is_utc(tmp_path: Path) -> None:
+    found = scanned(tmp_path, last_scan_at="2024-05-06 05:08:09").last_scan()
+    assert found == SCANNED_AT.replace(microsecond=0)
+
+
+def test_scans_of_databases_made_by_navidrome_itself_are_understood(tmp_path: Path) -> None:
+    for genuine in sorted(GENUINE.glob("*.db")):
+        (tmp_path / genuine.name).write_bytes(genuine.read_bytes())
+        found = NavidromeLibrary(tmp_path / genuine.name).last_scan()
+        assert (found is not None) == genuine.name.startswith("v0.54"), genuine.name

@@ -91,3 +91,10 @@ def test_command_that_needs_the_library_stops_with_the_sentence(settings: Any) -
     settings.LIBRARY, settings.NAVIDROME_DB_PATH = "navidrome", None
     with pytest.raises(SystemCheckError, match="NAVIDROME_DB_PATH is not set"):
         checks.require_library()
+
+
+def test_schedule_by_scans_needs_navidrome(settings: Any) -> None:
+    settings.SCHEDULE, settings.LIBRARY = "scan", "folder"
+    assert "NAVEMBED_SCHEDULE is scan" in texts(checks.check_schedule())
+    settings.LIBRARY = "navidrome"
+    assert checks.check_schedule() == []

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import time
 from pathlib import Path
 
 import pytest
 
+from navembed_site import environment
 from navembed_site.environment import Environment, read_env_file
 
 
@@ -58,3 +60,59 @@ def test_names_that_nothing_asked_for_are_unknown() -> None:
     env = Environment({"NAVEMBED_A": "1", "NAVEMBED_B": "1", "OTHER": "1"})
     env.boolean("NAVEMBED_A")
     assert env.unknown("NAVEMBED_") == ["NAVEMBED_B"]
+
+
+@pytest.mark.parametrize(("text", "parsed"), [("off", "off"), ("scan", "scan"), ("3:05", time(3, 5))])
+def test_schedule(text: str, parsed: object) -> None:
+    assert environment.schedule(text) == parsed
+
+
+@pytest.mark.parametrize("text", ["nightly", "24:00", "03", "03:00:00"])
+def test_wrong_schedule(text: str) -> None:
+    with pytest.raises(ValueError, match=r"does not match|unconverted"):
+        environment.schedule(text)
+
+
+def test_hours_may_pass_midnight() -> None:
+    assert environment.hours("22:00 - 7:00") == (time(22), time(7))
+
+
+@pytest.mark.parametrize("text", ["22:00", "22:00-", "22:00-22:00", "22-7"])
+def test_wrong_hours(text: str) -> None:
+    env = Environment({"X": text})
+    assert env.parsed("X", "", environment.hours, "hours") is None
+    assert env.problems == ["X is not usable; it must be hours."]
+
+
+@pytest.mark.parametrize("text", ["", "http://localhost:1/x", "https://u:p@example.org"])
+def test_web_address(text: str) -> None:
+    assert environment.web_address(text) == text
+
+
+@pytest.mark.parametrize("text", ["ftp://example.org", "example.org", "http://", "http://h:x/", "file:///etc/passwd"])
+def test_wrong_web_address(text: str) -> None:
+    env = Environment({"X": text})
+    assert env.parsed("X", "", environment.web_address, "an address") == ""
+    assert env.problems == ["X is not usable; it must be an address."]
+
+
+def test_time_zone_is_the_one_asked_for() -> None:
+    assert Environment({"TZ": "Europe/Berlin"}).time_zone() == "Europe/Berlin"
+
+
+@pytest.mark.parametrize(
+    ("target", "zone"),
+    [("/usr/share/zoneinfo/Asia/Tokyo", "Asia/Tokyo"), ("/usr/share/zoneinfo/No/Where", "UTC"), ("/else", "UTC")],
+)
+def test_time_zone_is_the_machines(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, target: str, zone: str) -> None:
+    (tmp_path / "localtime").symlink_to(target)
+    monkeypatch.setattr(environment, "LOCALTIME", tmp_path / "localtime")
+    assert Environment({}).time_zone() == zone
+
+
+def test_wrong_time_zone_is_a_problem() -> None:
+    env = Environment({"TZ": "Mars"})
+    env.time_zone()
+    assert env.problems == [
+        "TZ is 'Mars'; it must be the name of a time zone that this machine knows, like Europe/Berlin."
+    ]

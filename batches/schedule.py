@@ -1,0 +1,93 @@
+"""Jobs that start by themselves: each day at a time, or when Navidrome has finished a scan.
+
+Nothing is stored for it. What is due is judged by the newest job that the schedule started, so it survives
+restarts, and a machine that was off catches up.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, time, timedelta
+from typing import Literal
+
+from django.conf import settings
+from django.utils import timezone
+
+from batches import services
+from batches.models import BatchJob
+from embeddings.encoders.registry import MODEL_KEYS
+from embeddings.encoders.weights import find_checkpoint, use_folders
+from embeddings.errors import LibraryUnavailable, WeightsMissing
+from embeddings.library import open_library
+
+logger = logging.getLogger(__name__)
+
+STARTED_BY = "schedule"
+OUTSIDE = "outside of the quiet hours"  # a pause with another reason, or none, is a human's
+Status = BatchJob.Status
+
+
+def run(now: datetime | None = None) -> str:
+    """Start, pause or resume the scheduled job as the settings say; call it each minute. Returns what it did."""
+    now = timezone.localtime(now)
+    may_work = settings.QUIET_HOURS is None or _is_within(settings.QUIET_HOURS, now.time())
+    try:
+        if services.open_job():
+            return _steer(may_work)
+        if may_work and _is_due(now) and (models := _models_here()):
+            return f"started job {services.start_job(models, started_by=STARTED_BY).pk}"
+    except services.JobConflict as conflict:
+        return f"somebody was faster: {conflict}"
+    except LibraryUnavailable as error:
+        logger.warning("the schedule cannot tell whether Navidrome has finished a scan: %s", error)
+    return "nothing to do"
+
+
+def _steer(may_work: bool) -> str:
+    """Pause what the schedule started at the end of the quiet hours, and resume it at their next beginning."""
+    for job in BatchJob.objects.filter(started_by=STARTED_BY, status__in=BatchJob.OPEN):
+        if may_work and job.status == Status.PAUSED and job.message == OUTSIDE:
+            services.resume_job(job)
+            return f"resumed job {job.pk}"
+        if not may_work and job.status in BatchJob.EMBEDDING:
+            services.pause_job(job, reason=OUTSIDE)
+            return f"paused job {job.pk}"
+    return "a job is unfinished"
+
+
+def _is_within(hours: tuple[time, time], now: time) -> bool:
+    begin, end = hours
+    return begin <= now < end if begin < end else now >= begin or now < end
+
+
+def _is_due(now: datetime) -> bool:
+    """Whether the schedule has not started a job since the last time that it should have."""
+    due = _last_due(settings.SCHEDULE, now)
+    newest = BatchJob.objects.filter(started_by=STARTED_BY).order_by("pk").last()
+    return due is not None and (newest is None or newest.created_at < due)
+
+
+def _last_due(schedule: Literal["off", "scan"] | time, now: datetime) -> datetime | None:
+    if schedule == "off":
+        return None
+    if schedule == "scan":
+        return open_library().last_scan()
+    today = datetime.combine(now.date(), schedule, now.tzinfo)
+    # In one time zone Python compares clocks, which repeat an hour in autumn.
+    return today if today.timestamp() <= now.timestamp() else today - timedelta(days=1)
+
+
+def _models_here() -> list[str]:
+    """The models whose weights are on this machine; a job would wait for the others and never end."""
+    use_folders(checkpoints=settings.CHECKPOINT_DIR, cache=settings.CACHE_DIR)
+    found = []
+    for key in MODEL_KEYS:
+        try:
+            find_checkpoint(settings.MODEL_SOURCES[key])
+        except WeightsMissing as error:
+            logger.info("the schedule leaves %s out: %s", key, error)
+        else:
+            found.append(key)
+    if not found:
+        logger.warning("the schedule cannot start a job: no model's weights are on this machine")
+    return found
