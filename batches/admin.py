@@ -8,7 +8,8 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
 from django.utils.html import format_html
 
 from batches import services
@@ -80,6 +81,14 @@ class BatchJobAdmin(ReadOnlyAdmin[BatchJob]):
 
     def get_inlines(self, request: HttpRequest, obj: BatchJob | None) -> Any:
         return self.inlines if obj else []
+
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
+        """A start that is refused is an answer, not an error."""
+        try:
+            return super().add_view(request, form_url, extra_context)
+        except services.JobConflict as error:
+            self.message_user(request, str(error), messages.ERROR)
+            return HttpResponseRedirect(reverse("admin:batches_batchjob_changelist"))
 
     def save_model(self, request: HttpRequest, obj: BatchJob, form: Any, change: bool) -> None:
         """Start the job, or put it in line; the service makes the row, and ``obj`` becomes it."""

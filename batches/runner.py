@@ -24,6 +24,7 @@ from embeddings.library import open_library
 from embeddings.models import EmbeddingSpace
 from embeddings.recognition import has_orphans
 from embeddings.work import FileHash, Step, TrackOutcome, TrackRequest
+from navembed_site import heartbeat
 from navembed_site.processes import stop_requested
 
 logger = logging.getLogger(__name__)
@@ -253,6 +254,7 @@ class _Turn:
 
     def _look(self, job: BatchJob) -> None:
         """Renew the lease; raise Interrupted when the job or the worker is to stop."""
+        heartbeat.beat()
         self.lease.renew()
         _require_wanted(job)
 
@@ -277,6 +279,7 @@ class _Turn:
     def _wait_for_database(self, error: DatabaseError) -> None:
         """The database is locked, full or away: no row can say so, the log does."""
         logger.warning("the database is away, trying again in %.0f s: %s", self.database_pause, error)
+        heartbeat.beat()
         close_old_connections()
         time.sleep(self.database_pause)
         self.database_pause = min(MAX_DATABASE_PAUSE_SECONDS, self.database_pause * 2)
@@ -296,6 +299,7 @@ class _Pulse:
 
     def beat(self) -> None:
         """Raises Interrupted when the job or the worker is to stop, LaneLost when the lane is not ours any more."""
+        heartbeat.beat()
         if self._clock() < self._look:
             return
         self._look = self._clock() + LOOK_SECONDS

@@ -17,6 +17,7 @@ from django.utils import timezone
 
 from batches import lanes, webhook
 from batches.models import BatchJob, ModelProgress, TrackResult
+from batches.preview import DiskFull, require_space
 from embeddings.encoders.registry import MODEL_KEYS
 from embeddings.spaces import WRITABLE
 
@@ -58,20 +59,23 @@ def start_job(
 ) -> BatchJob:
     """Commit a new job and wake the lanes; with ``queue`` it waits in line behind an unfinished one.
 
-    Raises UnknownModel; JobConflict while another job is unfinished and not ``queue``.
+    Raises UnknownModel; JobConflict when it would not fit on the disk, or beside an unfinished one without ``queue``.
     """
     unknown = [model for model in models or () if model not in MODEL_KEYS]
     if unknown:
         raise UnknownModel(f"unknown model {unknown[0]!r}; known are {', '.join(MODEL_KEYS)}")
     keys = [key for key in MODEL_KEYS if not models or key in models]
-    job = BatchJob(
-        model_keys=keys,
-        clear_existing=clear_existing,
-        limit=limit,
-        library_id=library_id,
-        path_prefix=path_prefix,
-        started_by=started_by,
-    )
+    extent: dict[str, Any] = {
+        "clear_existing": clear_existing,
+        "limit": limit,
+        "library_id": library_id,
+        "path_prefix": path_prefix,
+    }
+    try:
+        require_space(keys, **extent)
+    except DiskFull as error:
+        raise JobConflict(str(error)) from error
+    job = BatchJob(model_keys=keys, started_by=started_by, **extent)
     try:
         with transaction.atomic():
             if other := open_job():

@@ -18,14 +18,22 @@ from rest_framework.viewsets import ReadOnlyModelViewSet
 from batches import services
 from batches.api.permissions import LocalCaller, Operator
 from batches.models import BatchJob, ModelProgress
+from batches.preview import preview
 from batches.progress import snapshot
 from embeddings.encoders.registry import MODEL_KEYS
+from embeddings.errors import NavembedError
 
 
 class Conflict(APIException):
     """The job is not in a state that allows this."""
 
     status_code = status.HTTP_409_CONFLICT
+
+
+class Unavailable(APIException):
+    """Something that is needed for the answer is away."""
+
+    status_code = status.HTTP_503_SERVICE_UNAVAILABLE
 
 
 class ModelProgressSerializer(serializers.ModelSerializer[ModelProgress]):
@@ -82,8 +90,20 @@ class JobViewSet(ReadOnlyModelViewSet[BatchJob]):
 
     def create(self, request: Request) -> Response:
         wanted = _body(request)
-        job = services.start_job(wanted.pop("models"), **wanted, started_by=_name(request), queue=True)
+        try:
+            job = services.start_job(wanted.pop("models"), **wanted, started_by=_name(request), queue=True)
+        except services.JobConflict as error:
+            raise Conflict(str(error)) from error
         return Response(self.get_serializer(job).data, status.HTTP_201_CREATED)
+
+    @action(detail=False, methods=["post"], url_path="dry-run")
+    def dry_run(self, request: Request) -> Response:
+        """What a job with this body would do, and why."""
+        wanted = _body(request)
+        try:
+            return Response(preview(wanted.pop("models"), **wanted).as_dict())
+        except NavembedError as error:
+            raise Unavailable(str(error)) from error
 
     @action(detail=True, methods=["post"])
     def pause(self, request: Request, pk: str) -> Response:

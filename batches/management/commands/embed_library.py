@@ -57,13 +57,7 @@ class Command(BaseCommand):
     def _preview(self, options: dict[str, Any]) -> None:
         try:
             with needed_processes("embedder"):
-                found = preview(
-                    options["models"],
-                    clear_existing=options["clear_existing"],
-                    limit=options["limit"],
-                    library_id=options["library"],
-                    path_prefix=options["path_prefix"],
-                )
+                found = preview(options["models"], **_extent(options))
         except (NavembedError, ProcessStartError) as error:
             raise CommandError(str(error)) from error
         self.stdout.write(json.dumps(found.as_dict(), indent=2) if options["json"] else preview_text(found))
@@ -76,18 +70,22 @@ class Command(BaseCommand):
             if left.status in BatchJob.RESUMABLE:
                 services.resume_job(left)
             return left
-        job = services.start_job(
-            options["models"],
-            clear_existing=options["clear_existing"],
-            limit=options["limit"],
-            library_id=options["library"],
-            path_prefix=options["path_prefix"],
-            started_by="command",
-            queue=True,
-        )
+        try:
+            job = services.start_job(options["models"], **_extent(options), started_by="command", queue=True)
+        except services.JobConflict as error:
+            raise CommandError(str(error)) from error
         if job.status == BatchJob.Status.QUEUED:
             self.stderr.write(f"job {job.pk} waits in line behind another one")
         return job
+
+
+def _extent(options: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "clear_existing": options["clear_existing"],
+        "limit": options["limit"],
+        "library_id": options["library"],
+        "path_prefix": options["path_prefix"],
+    }
 
 
 def _end(job: BatchJob) -> str:
