@@ -7,11 +7,13 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from batches import chunks, runner
 from batches.lanes import Lease
 from batches.models import BatchJob, Lane
 from batches.runner import run_lane
@@ -115,3 +117,23 @@ def run_to_end(db: None) -> RunToEnd:
         return job
 
     return run
+
+
+@pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failure that may pass is tried again at once, and waiting is short."""
+    monkeypatch.setattr(chunks, "PAUSES", (timedelta(0), timedelta(0)))
+    monkeypatch.setattr(runner, "MAX_PAUSE_SECONDS", 1.0)
+    monkeypatch.setattr(runner, "EMBEDDER_PAUSE_SECONDS", 1.0)
+
+
+@pytest.fixture
+def four(music: Music) -> Music:
+    for number in range(4):
+        music.add(f"track{number}.flac")
+    return music
+
+
+@pytest.fixture
+def one_track_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunks, "CHUNK_SECONDS", 0.0)

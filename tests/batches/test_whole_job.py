@@ -2,44 +2,32 @@
 
 from __future__ import annotations
 
-import itertools
 import signal
-from collections.abc import Callable, Iterator, Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from batches import chunks, runner, services
-from batches.models import BatchJob, Lane, TrackResult
+from batches import runner, services
+from batches.models import BatchJob, Lane
 from batches.progress import snapshot
 from batches.runner import run_lane
 from batches.status import library_status
 from embeddings.demo.encode import write_audio
-from embeddings.embedder.client import EmbedderClient, Heartbeat
 from embeddings.encoders.registry import MODEL_KEYS, encoder_class
 from embeddings.indexing import vector_store
 from embeddings.models import Embedding, EmbeddingSpace
 from embeddings.vectors import from_bytes
-from embeddings.work import TrackRequest
 from tests.audio_files import tone
 from tests.batches.conftest import SUFFIXES, Music, RunToEnd
+from tests.batches.whole_jobs import at_event, computed, statuses
 from tests.instances import EmbedderProcess
 from tests.milvus import LiteServer
 
-pytestmark = pytest.mark.usefixtures("milvus", "embedder")
+pytestmark = pytest.mark.usefixtures("milvus", "embedder", "no_pauses")
 
 Status = BatchJob.Status
-
-
-@pytest.fixture(autouse=True)
-def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A failure that may pass is tried again at once, and waiting is short."""
-    monkeypatch.setattr(chunks, "PAUSES", (timedelta(0), timedelta(0)))
-    monkeypatch.setattr(runner, "MAX_PAUSE_SECONDS", 1.0)
-    monkeypatch.setattr(runner, "EMBEDDER_PAUSE_SECONDS", 1.0)
 
 
 @pytest.fixture
@@ -51,32 +39,6 @@ def mixed(music: Music) -> Music:
     music.add("hidden.flac", missing=True)
     music.add_row("absent.flac")
     return music
-
-
-@pytest.fixture
-def four(music: Music) -> Music:
-    for number in range(4):
-        music.add(f"track{number}.flac")
-    return music
-
-
-@pytest.fixture
-def one_track_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunks, "CHUNK_SECONDS", 0.0)
-
-
-def at_event(number: int, act: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let ``act`` happen when the embedder has told of its step or finished track of this number."""
-    embed, told = EmbedderClient.embed, itertools.count(1)
-
-    def acting(client: EmbedderClient, requests: Sequence[TrackRequest]) -> Iterator[object]:
-        for event in embed(client, requests):
-            if not isinstance(event, Heartbeat) and next(told) == number:
-                act()
-            yield event
-
-    monkeypatch.setattr(EmbedderClient, "embed", acting)
-    monkeypatch.setattr(runner, "LOOK_SECONDS", 0.0)
 
 
 def cancel() -> None:
@@ -96,14 +58,6 @@ def run_until_waiting(job: BatchJob, monkeypatch: pytest.MonkeyPatch) -> str:
 def end_turn(turn: runner._Turn, *_: object) -> None:
     """What a turn does here instead of sleeping."""
     turn.deadline = 0.0
-
-
-def statuses(job: BatchJob) -> dict[str, int]:
-    return {status: job.results.filter(status=status).count() for status in TrackResult.Status.values}
-
-
-def computed() -> dict[int, object]:
-    return dict(Embedding.objects.values_list("pk", "updated_at"))
 
 
 # What comes out
@@ -312,6 +266,6 @@ def test_weights_that_changed_since_the_plan_fail_the_job_and_mix_nothing(
 ) -> None:
     at_event(1, lambda: EmbeddingSpace.objects.update(fingerprint="of the weights before"), monkeypatch)
     job = run_to_end(services.start_job(["latent"]))
-    assert (job.status, Embedding.objects.count()) == (Status.FAILED, 1)
-    assert "weights or the recipe of latent have changed" in job.message
+    assert (job.status, Embedding.objects.count()) == (Status.FAILED, 0)
+    assert "not in use any more" in job.message
     assert statuses(job)["running"] == 0

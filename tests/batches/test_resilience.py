@@ -1,0 +1,165 @@
+"""What a lane does about an embedder that hangs or dies, a database that goes away, a human who wants to stop."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psutil
+import pytest
+from django.db import OperationalError, connection
+
+from batches import runner, services
+from batches.models import BatchJob
+from embeddings.embedder.client import EmbedderClient
+from embeddings.models import Embedding
+from tests.batches.conftest import Music, RunToEnd
+from tests.batches.whole_jobs import at_event, computed, statuses
+from tests.instances import EmbedderProcess
+
+pytestmark = pytest.mark.usefixtures("milvus", "embedder", "no_pauses")
+
+Status = BatchJob.Status
+
+
+def start() -> BatchJob:
+    return services.start_job(["latent"])
+
+
+def pause() -> None:
+    services.pause_job(BatchJob.objects.get())
+
+
+@pytest.mark.database
+def test_pause_in_the_middle_of_a_chunk_and_resume(
+    four: Music, run_to_end: RunToEnd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = start()
+    with monkeypatch.context() as patch:
+        at_event(3, pause, patch)
+        assert run_turn() == "idle"
+    job.refresh_from_db()
+    kept = computed()
+    assert (job.status, statuses(job)["running"], 0 < len(kept) < 4) == (Status.PAUSED, 0, True)
+    assert Embedding.objects.filter(index_state="indexed").count() == len(kept)
+    services.resume_job(job)
+    run_to_end(job)
+    assert (job.status, job.processed_tracks) == (Status.COMPLETED, 4)
+    assert kept.items() <= computed().items()
+
+
+def run_turn() -> str:
+    from batches.models import Lane
+
+    return runner.run_lane(0, Lane.objects.get().seq)
+
+
+def test_paused_job_needs_no_lane(four: Music) -> None:
+    job = start()
+    services.pause_job(job)
+    assert run_turn() == "idle"
+    job.refresh_from_db()
+    assert (job.status, services.watch()) == (Status.PAUSED, 0)
+
+
+def test_embedder_that_hangs_is_killed_and_the_chunk_is_halved(
+    four: Music, run_to_end: RunToEnd, embedder: EmbedderProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "HANG_SECONDS", 2.0)
+    monkeypatch.setattr(runner, "HANG_FACTOR", 0.0)
+    kill = EmbedderClient.kill
+
+    def kill_and_supervise(client: EmbedderClient, pid: int) -> None:
+        kill(client, pid)
+        embedder.kill()
+        monkeypatch.setattr(runner, "HANG_SECONDS", 120.0)
+        embedder.restart(wait=False)
+
+    monkeypatch.setattr(EmbedderClient, "kill", kill_and_supervise)
+    at_event(1, lambda: freeze_decoders(embedder), monkeypatch)
+    (four.root / "track3.flac").unlink()  # whatever is finished by then: one is left to be tried again
+    job = run_to_end(start())
+    assert (job.processed_tracks, job.failed_tracks) == (3, 1)
+    assert 1 in job.results.values_list("deaths", flat=True)
+
+
+def freeze_decoders(embedder: EmbedderProcess) -> None:
+    for child in psutil.Process(embedder.pid).children(recursive=True):
+        child.suspend()
+
+
+def test_death_without_a_successor_is_nobodys_fault(
+    four: Music, embedder: EmbedderProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "SUCCESSOR_SECONDS", 0.0)
+    monkeypatch.setattr(runner, "TURN_SECONDS", 0.0)
+    at_event(2, lambda: embedder.kill(signal.SIGKILL), monkeypatch)
+    job = start()
+    while job.status != Status.WAITING:
+        run_turn()
+        job.refresh_from_db()
+    assert set(job.results.values_list("deaths", "attempts", "chunk_limit", "status").exclude(status="succeeded")) == {
+        (0, 0, None, "pending")
+    }
+
+
+@pytest.fixture
+def failing_database() -> Any:
+    """Let the next statements that begin so fail, as often as asked."""
+    left: dict[str, int] = {}
+
+    def execute(run: Callable[..., Any], sql: str, *arguments: Any) -> Any:
+        for words, times in left.items():
+            if sql.startswith(words) and times > 0:
+                left[words] -= 1
+                raise OperationalError("database is locked")
+        return run(sql, *arguments)
+
+    with connection.execute_wrapper(execute):
+        yield left
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    "words", ['INSERT INTO "embeddings_embedding"', 'UPDATE "batches_lane"', 'UPDATE "batches_trackresult"']
+)
+def test_database_that_fails_for_a_while_costs_no_computing(
+    four: Music,
+    run_to_end: RunToEnd,
+    failing_database: dict[str, int],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(runner, "MAX_DATABASE_PAUSE_SECONDS", 0.1)
+    outcomes: list[str] = []
+    job = start()
+    failing_database[words] = 0
+    at_event(4, lambda: failing_database.update({words: 3}), monkeypatch)
+    commit = runner.chunks.commit
+
+    def counting(job: Any, lease: Any, chunk: Any, found: Any, *rest: Any) -> None:
+        commit(job, lease, chunk, found, *rest)
+        outcomes.extend(outcome.id for outcome in found)
+
+    monkeypatch.setattr(runner.chunks, "commit", counting)
+    run_to_end(job)
+    assert (job.status, job.processed_tracks, failing_database[words]) == (Status.COMPLETED, 4, 0)
+    assert sorted(outcomes) == ["track0", "track1", "track2", "track3"]
+
+
+def test_slow_description_of_weights_does_not_hold_up_a_cancel(four: Music, monkeypatch: pytest.MonkeyPatch) -> None:
+    describe, began = EmbedderClient.describe, time.monotonic()
+
+    def slow(client: EmbedderClient, model: str) -> Any:
+        services.cancel_job(BatchJob.objects.get())
+        time.sleep(30)
+        return describe(client, model)
+
+    monkeypatch.setattr(EmbedderClient, "describe", slow)
+    job = start()
+    run_turn()
+    job.refresh_from_db()
+    assert job.status == Status.CANCELLED
+    assert time.monotonic() - began < 25
