@@ -1,12 +1,14 @@
-# `make help` lists the targets. PYTHON names the interpreter, ARGS is passed on to serve and pytest.
+# `make help` lists the targets. PYTHON names the interpreter, ARGS is passed on to serve, pytest and chaos.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 PYTHON ?= python3
 ARGS ?=
+RUNS ?= 10
+SEED ?= 1
 LOCK := requirements/lock.txt
 BIN := .venv/bin
 
-.PHONY: help env install lock demo serve test soak fmt clean
+.PHONY: help env install lock demo serve test soak chaos fmt clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list.
@@ -51,6 +53,10 @@ test: env ## Style, types and all tests, those of the database also on PostgreSQ
 
 soak: env ## Tests that take longer than a few minutes.
 	$(BIN)/python -m pytest -m soak $(ARGS)
+
+chaos: env ## Jobs under faults: RUNS=100 SEED=1; figures also in var/chaos.json.
+	@mkdir -p var
+	$(BIN)/python -m tests.chaos --runs $(RUNS) --seed $(SEED) --json var/chaos.json $(ARGS)
 
 fmt: env ## Format the code and mend what can be mended.
 	$(BIN)/ruff format .

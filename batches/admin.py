@@ -61,7 +61,7 @@ class BatchJobAdmin(ReadOnlyAdmin[BatchJob]):
     list_display = ["__str__", "status", "progress", "tracks", "failed_tracks", "message", "created_at", "started_by"]
     list_filter = ["status", "created_at"]
     search_fields = ["id", "message", "started_by"]
-    actions = ["cancel", "resume", "retry_failed"]
+    actions = ["pause", "resume", "cancel", "retry_failed"]
     inlines = [ModelProgressInline]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[BatchJob]:
@@ -83,7 +83,7 @@ class BatchJobAdmin(ReadOnlyAdmin[BatchJob]):
         return self.inlines if obj else []
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
-        """A start that meets another job is an answer, not an error."""
+        """A start that is refused is an answer, not an error."""
         try:
             return super().add_view(request, form_url, extra_context)
         except services.JobConflict as error:
@@ -91,7 +91,7 @@ class BatchJobAdmin(ReadOnlyAdmin[BatchJob]):
             return HttpResponseRedirect(reverse("admin:batches_batchjob_changelist"))
 
     def save_model(self, request: HttpRequest, obj: BatchJob, form: Any, change: bool) -> None:
-        """Start the job; the service makes the row, and ``obj`` becomes it."""
+        """Start the job, or put it in line; the service makes the row, and ``obj`` becomes it."""
         wanted = form.cleaned_data
         job = services.start_job(
             wanted["model_keys"],
@@ -100,6 +100,7 @@ class BatchJobAdmin(ReadOnlyAdmin[BatchJob]):
             library_id=wanted["library_id"],
             path_prefix=wanted["path_prefix"],
             started_by=request.user.get_username(),
+            queue=True,
         )
         obj.pk = job.pk
         obj.refresh_from_db()
@@ -112,6 +113,10 @@ class BatchJobAdmin(ReadOnlyAdmin[BatchJob]):
     @admin.display(description="Tracks")
     def tracks(self, job: BatchJob) -> str:
         return f"{job.processed_tracks + job.failed_tracks} / {job.total_tracks}"
+
+    @admin.action(description="Pause", permissions=["add"])
+    def pause(self, request: HttpRequest, jobs: QuerySet[BatchJob]) -> None:
+        self._each(request, jobs, services.pause_job, "pausing")
 
     @admin.action(description="Cancel", permissions=["add"])
     def cancel(self, request: HttpRequest, jobs: QuerySet[BatchJob]) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from django.conf import settings
@@ -16,7 +16,10 @@ from django.utils import timezone
 from batches.lanes import Lease
 from batches.models import BatchJob, ModelProgress, TrackResult
 from embeddings.encoders.registry import encoder_class
+from embeddings.errors import FingerprintChanged
 from embeddings.models import Embedding, EmbeddingSpace, Track
+from embeddings.recognition import recognise
+from embeddings.spaces import lock_for_writing
 from embeddings.vectors import to_bytes
 from embeddings.work import Failure, TrackOutcome, TrackVector
 
@@ -52,8 +55,14 @@ class Chunk:
 
 
 def claim(job: BatchJob, lease: Lease) -> Chunk | None:
-    """Claim the next tracks, at most ``CHUNK_SECONDS`` of estimated work; None when nothing is ready."""
+    """Claim the next tracks, at most ``CHUNK_SECONDS`` of estimated work; None when nothing is ready.
+
+    Raises FingerprintChanged when a space of the job is not there any more.
+    """
     progress = {row.model: row for row in job.progress.select_related("space")}
+    spaces = {model: row.space for model, row in progress.items() if row.space}
+    if absent := progress.keys() - spaces:
+        raise FingerprintChanged(f"what the job was building with {', '.join(sorted(absent))} has been dropped")
     with transaction.atomic():
         lease.renew()
         ready = TrackResult.objects.filter(Q(not_before=None) | Q(not_before__lte=timezone.now()))
@@ -71,7 +80,6 @@ def claim(job: BatchJob, lease: Lease) -> Chunk | None:
     for claimed in tracks:
         for row in claimed.results.values():
             row.attempts += 1
-    spaces = {model: row.space for model, row in progress.items() if row.space}
     return Chunk(tracks, spaces) if tracks else None
 
 
@@ -127,20 +135,35 @@ def commit(
         finished = [row for outcome in outcomes for row in _settle_rows(by_id[outcome.id], outcome)]
         if _is_settled(finished):
             return
+        lock_for_writing(chunk.spaces[model] for model in {m for outcome in outcomes for m in outcome.vectors})
         _write_vectors(by_id, chunk.spaces, outcomes)
         _finish(job, finished, by_id, wall_seconds)
 
 
-def commit_recognised(job: BatchJob, lease: Lease, chunk: Chunk, recognised: dict[str, set[str]]) -> None:
-    """Within the transaction that took their vectors over, count tracks by model as done without work."""
+def settle_known(job: BatchJob, lease: Lease, chunk: Chunk, hashes: Mapping[str, str]) -> Chunk:
+    """Settle the tracks whose audio has a vector already, by their ``hashes``; returns what is left to embed."""
     by_id = {claimed.track.id: claimed for claimed in chunk.tracks}
-    rows = [row for row in chunk.rows if row.track_id in recognised.get(row.model, ())]
-    for row in rows:
-        row.status, row.recognised, row.lane, row.finished_at = Status.SUCCEEDED, True, None, timezone.now()
-        row.error_class = row.error_message = row.traceback = ""
-        del by_id[row.track_id].results[row.model]
-    _finish(job, rows, {claimed.track.id: claimed for claimed in chunk.tracks}, 0.0)
-    lease.renew()
+    known: list[TrackResult] = []
+    with transaction.atomic():
+        lease.renew()
+        lock_for_writing(chunk.spaces.values())
+        for model, space in chunk.spaces.items():
+            tracks = [claimed.track for claimed in chunk.tracks if model in claimed.results]
+            settled = recognise(space, {track: hashes.get(track.id, "") for track in tracks})
+            known += [by_id[track_id].results[model] for track_id in settled]
+        for row in known:
+            row.status, row.recognised, row.lane, row.finished_at = Status.SUCCEEDED, True, None, timezone.now()
+            row.error_class = row.error_message = row.traceback = ""
+        _finish(job, known, by_id, 0.0)
+    return _without(chunk, {row.pk for row in known})
+
+
+def _without(chunk: Chunk, settled: set[int]) -> Chunk:
+    tracks = []
+    for claimed in chunk.tracks:
+        if results := {model: row for model, row in claimed.results.items() if row.pk not in settled}:
+            tracks.append(replace(claimed, results=results))
+    return replace(chunk, tracks=tracks)
 
 
 def _finish(job: BatchJob, rows: list[TrackResult], by_id: dict[str, ClaimedTrack], wall_seconds: float) -> None:

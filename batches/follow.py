@@ -71,6 +71,6 @@ def _detail(job: BatchJob, now: Snapshot) -> str:
         parts.append(f"{now.speed:.1f} × real time")
     if job.is_open and now.seconds_left:
         parts.append(f"about {timedelta(seconds=round(now.seconds_left))} left")
-    if job.is_open and (job.message or job.current_track):
+    if job.message or job.current_track:
         parts.append(job.message or job.current_track)
     return ", ".join(parts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future, wait
 from functools import partial
 from typing import TypeVar
@@ -16,9 +16,10 @@ from batches.lanes import Lease
 from batches.models import BatchJob, ModelProgress, TrackResult
 from embeddings.embedder.client import EmbedderClient
 from embeddings.encoders.base import Description
-from embeddings.errors import NavembedError
+from embeddings.errors import FingerprintChanged
 from embeddings.library.sync import sync_tracks
 from embeddings.models import EmbeddingSpace
+from embeddings.recognition import take_over_moved
 from embeddings.spaces import fingerprint_of, live_space, space_for
 
 TRACKS_A_SLICE = 20_000  # with three models 60,000 rows
@@ -70,12 +71,6 @@ COUNT_TRACKS = (
 )
 
 
-class FingerprintChanged(NavembedError):
-    """The job would mix vectors of different fingerprints."""
-
-    permanent = True
-
-
 def plan(job: BatchJob, lease: Lease, look: Callable[[], None]) -> None:
     """Write the rows of ``job``, or what has changed since they were written.
 
@@ -85,6 +80,8 @@ def plan(job: BatchJob, lease: Lease, look: Callable[[], None]) -> None:
     spaces = _spaces(job, lease, look)
     if not job.planned_until:
         sync_tracks(fence=look)
+        if not job.is_restricted:
+            _take_over_moved(job, spaces, look)
     while _plan_slice(job, spaces, look):
         pass
     with transaction.atomic():
@@ -146,6 +143,15 @@ def _spaces(job: BatchJob, lease: Lease, look: Callable[[], None]) -> dict[str, 
     return spaces
 
 
+def _take_over_moved(job: BatchJob, spaces: dict[str, EmbeddingSpace], look: Callable[[], None]) -> None:
+    """Files that only have a new id keep their vectors; they then count as up to date."""
+    for model, space in spaces.items():
+        if count := take_over_moved(space, look):
+            progress = ModelProgress.objects.get(job=job, model=model)
+            progress.skipped["new id"] = progress.skipped.get("new id", 0) + count
+            progress.save(update_fields=["skipped"])
+
+
 def patiently(call: Callable[[], T], look: Callable[[], None]) -> T:
     """Return what a slow ``call``, which uses no database, returns; ``look`` about once a second."""
     future: Future[T] = Future()
@@ -165,24 +171,13 @@ def patiently(call: Callable[[], T], look: Callable[[], None]) -> T:
 def _space(job: BatchJob, model: str, description: Description) -> EmbeddingSpace:
     live = live_space(model)
     if not job.is_restricted or not live:
-        return space_for(model, description)
+        return space_for(model, description, anew=job.clear_existing)
     if live.fingerprint != fingerprint_of(description):
         raise FingerprintChanged(
             f"the weights or the recipe of {model} have changed: a job over a part of the library "
             "would mix vectors that cannot be compared. Start one over the whole library."
         )
     return live
-
-
-def require_same_weights(spaces: Mapping[str, EmbeddingSpace], models: Iterable[str], client: EmbedderClient) -> None:
-    """Raise FingerprintChanged unless the embedder still makes the vectors that the job's spaces hold."""
-    for model in models:
-        space = spaces.get(model)
-        is_kept = space and space.status == EmbeddingSpace.Status.KEPT
-        if not space or is_kept or space.fingerprint != fingerprint_of(client.describe(model)):
-            raise FingerprintChanged(
-                f"the weights or the recipe of {model} have changed since this job was planned; start a new one"
-            )
 
 
 def _plan_slice(job: BatchJob, spaces: dict[str, EmbeddingSpace], look: Callable[[], None]) -> bool:

@@ -7,23 +7,24 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from django.db import Error as DatabaseError
 from django.db import close_old_connections
 
-from batches import chunks, services
+from batches import chunks, completion, services
 from batches.lanes import LaneLost, Lease, take
-from batches.models import BatchJob
-from batches.planner import plan, require_same_weights
+from batches.models import BatchJob, TrackResult
+from batches.planner import plan
 from embeddings.embedder.client import EmbedderClient, End, Heartbeat
 from embeddings.errors import AudioFileMissing, EmbedderDied, EmbedderUnavailable, LibraryUnavailable, NavembedError
-from embeddings.indexing import ensure_live_aliases, index_pending
 from embeddings.library import open_library
-from embeddings.spaces import make_live
-from embeddings.work import Step, TrackOutcome, TrackRequest
+from embeddings.models import EmbeddingSpace
+from embeddings.recognition import has_orphans
+from embeddings.work import FileHash, Step, TrackOutcome, TrackRequest
+from navembed_site import heartbeat
 from navembed_site.processes import stop_requested
 
 logger = logging.getLogger(__name__)
@@ -70,6 +71,7 @@ class _Turn:
         self.deadline = time.monotonic() + TURN_SECONDS
         self.pause = self.database_pause = 1.0
         self.begun = False
+        self.orphans: dict[int, bool] = {}  # whether a space holds vectors of tracks that are gone
         self.behind = True  # Milvus may lack something that an earlier turn has committed
 
     def run(self) -> bool:
@@ -83,6 +85,7 @@ class _Turn:
                 self.database_pause = 1.0
             except DatabaseError as error:
                 self._wait_for_database(error)
+                self.begun = False  # what was claimed goes back in line
                 continue
             if time.monotonic() >= self.deadline:
                 break
@@ -114,14 +117,13 @@ class _Turn:
         elif not job.planned:
             plan(job, self.lease, lambda: self._look(job))
         elif self.behind:
-            self._index(job)
-            _point_aliases()
+            self._catch_up(job)
         elif chunk := chunks.claim(job, self.lease):
             self._run_chunk(job, chunk)
         elif chunks.is_left(job):
             self._sleep(1.0, job)  # a track waits for its next attempt, or another lane has the last ones
         else:
-            self._complete(job)
+            completion.complete(job, lambda: self._look(job))
 
     def _come_to_rest(self, job: BatchJob) -> None:
         """Pause or cancel, once no lane has a chunk in hand."""
@@ -133,14 +135,12 @@ class _Turn:
         else:
             services.set_cancelled(job)
 
-    def _complete(self, job: BatchJob) -> None:
-        """Everything has been tried: what was built beside becomes what search uses."""
-        self._index(job)  # what other lanes have committed, too
-        for progress in job.progress.select_related("space"):
-            if progress.space:
-                make_live(progress.space)
-        _point_aliases()
-        services.set_completed(job)
+    def _catch_up(self, job: BatchJob) -> None:
+        """Bring Milvus up to what is committed, before more is computed; the first time, compare everything."""
+        completion.index(job, lambda: self._look(job))
+        completion.reconcile_with_milvus(job, "start", lambda: self._look(job))
+        completion.point_aliases()
+        self.behind = False
 
     def _run_chunk(self, job: BatchJob, chunk: chunks.Chunk) -> None:
         """Embed a chunk, commit what became of it, and send it to Milvus."""
@@ -150,6 +150,7 @@ class _Turn:
         seconds, kills = 0.0, out_of_memory_kills()
         pid = self.client.pid()
         try:
+            chunk = self._settle_known(job, chunk)
             seconds = self._embed(job, chunk, outcomes)
         except (Interrupted, NavembedError) as error:
             problem = error
@@ -161,19 +162,46 @@ class _Turn:
         if isinstance(problem, EmbedderDied):
             self._await_successor(job, chunk, pid, problem, out_of_memory_kills() > kills)
         self._surely(lambda: chunks.release(chunk, self.lease))
-        if problem:
+        if isinstance(problem, NavembedError):
             raise problem
-        self._index(job)
+        completion.index(job, self.lease.renew)  # also of a job that stops: it is little, and search should have it
+        self.behind = False
+
+    def _settle_known(self, job: BatchJob, chunk: chunks.Chunk) -> chunks.Chunk:
+        """Settle what only has other tags or another id, by the hash of its audio; returns the rest."""
+        asked = {c.track.path: c.track.id for c in chunk.tracks if self._may_be_known(c, chunk.spaces)}
+        if not asked:
+            return chunk
+        hashes: dict[str, str] = {}
+        pulse = _Pulse(job, self.lease)
+        for event in self.client.hash(list(asked)):
+            if isinstance(event, FileHash):
+                hashes[asked[event.path]] = event.audio_hash
+            pulse.beat()
+        return chunks.settle_known(job, self.lease, chunk, hashes)
+
+    def _may_be_known(self, claimed: chunks.ClaimedTrack, spaces: Mapping[str, EmbeddingSpace]) -> bool:
+        """Whether reading the file may save decoding it: to hash all new files would read each twice."""
+        for model, row in claimed.results.items():
+            space = spaces[model]
+            if row.reason == TrackResult.Reason.CHANGED:
+                return True
+            if row.reason != TrackResult.Reason.ANEW and space.pk not in self.orphans:
+                self.orphans[space.pk] = has_orphans(space)
+            if self.orphans.get(space.pk):
+                return True
+        return False
 
     def _embed(self, job: BatchJob, chunk: chunks.Chunk, outcomes: list[TrackOutcome]) -> float:
         """Collect the outcomes of a chunk; returns the seconds of work, without those of loading models."""
         began = time.monotonic()
-        require_same_weights(chunk.spaces, {row.model for row in chunk.rows}, self.client)
         names = {claimed.track.id: str(claimed.track) for claimed in chunk.tracks}
         pulse = _Pulse(job, self.lease)
         # A device that is slow is not one that hangs: what is allowed grows with the work and the measured rate.
         most = HANG_SECONDS + HANG_FACTOR * sum(claimed.estimated_seconds for claimed in chunk.tracks)
-        for event in self.client.embed([_request(claimed, chunk) for claimed in chunk.tracks]):
+        requests = [_request(claimed, chunk) for claimed in chunk.tracks]
+        fingerprints = {model: space.fingerprint for model, space in chunk.spaces.items()}
+        for event in self.client.embed(requests, fingerprints) if requests else ():
             match event:
                 case TrackOutcome():
                     outcomes.append(event)
@@ -213,13 +241,6 @@ class _Turn:
                 return bool(self.client.status())
         return now not in (0, pid)
 
-    def _index(self, job: BatchJob) -> None:
-        """Send to Milvus what it does not have yet."""
-        for progress in job.progress.select_related("space"):
-            if progress.space:
-                index_pending(progress.space, progress=lambda _: self._look(job))
-        self.behind = False
-
     def _wait_or_fail(self, job: BatchJob, error: NavembedError) -> None:
         if error.permanent:
             services.set_failed(job, str(error))
@@ -233,6 +254,7 @@ class _Turn:
 
     def _look(self, job: BatchJob) -> None:
         """Renew the lease; raise Interrupted when the job or the worker is to stop."""
+        heartbeat.beat()
         self.lease.renew()
         _require_wanted(job)
 
@@ -257,6 +279,7 @@ class _Turn:
     def _wait_for_database(self, error: DatabaseError) -> None:
         """The database is locked, full or away: no row can say so, the log does."""
         logger.warning("the database is away, trying again in %.0f s: %s", self.database_pause, error)
+        heartbeat.beat()
         close_old_connections()
         time.sleep(self.database_pause)
         self.database_pause = min(MAX_DATABASE_PAUSE_SECONDS, self.database_pause * 2)
@@ -276,6 +299,7 @@ class _Pulse:
 
     def beat(self) -> None:
         """Raises Interrupted when the job or the worker is to stop, LaneLost when the lane is not ours any more."""
+        heartbeat.beat()
         if self._clock() < self._look:
             return
         self._look = self._clock() + LOOK_SECONDS
@@ -309,12 +333,6 @@ def out_of_memory_kills() -> int:
         fields = dict(line.split() for line in Path("/proc/vmstat").read_text().splitlines())
         return int(fields.get("oom_kill", 0))
     return 0
-
-
-def _point_aliases() -> None:
-    """Let the aliases in Milvus name what search uses."""
-    for name in ensure_live_aliases():
-        logger.warning("Milvus has a collection %s that is not ours; see `manage.py adopt_milvus`", name)
 
 
 def _request(claimed: chunks.ClaimedTrack, chunk: chunks.Chunk) -> TrackRequest:

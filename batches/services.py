@@ -17,12 +17,12 @@ from django.utils import timezone
 
 from batches import lanes, webhook
 from batches.models import BatchJob, ModelProgress, TrackResult
+from batches.preview import DiskFull, require_space
 from embeddings.encoders.registry import MODEL_KEYS
-from embeddings.models import EmbeddingSpace
+from embeddings.spaces import WRITABLE
 
 logger = logging.getLogger(__name__)
 Status = BatchJob.Status
-_WRITABLE = (EmbeddingSpace.Status.LIVE, EmbeddingSpace.Status.BUILDING)
 
 
 class JobConflict(Exception):
@@ -59,20 +59,23 @@ def start_job(
 ) -> BatchJob:
     """Commit a new job and wake the lanes; with ``queue`` it waits in line behind an unfinished one.
 
-    Raises UnknownModel; JobConflict while another job is unfinished and not ``queue``.
+    Raises UnknownModel; JobConflict when it would not fit on the disk, or beside an unfinished one without ``queue``.
     """
     unknown = [model for model in models or () if model not in MODEL_KEYS]
     if unknown:
         raise UnknownModel(f"unknown model {unknown[0]!r}; known are {', '.join(MODEL_KEYS)}")
     keys = [key for key in MODEL_KEYS if not models or key in models]
-    job = BatchJob(
-        model_keys=keys,
-        clear_existing=clear_existing,
-        limit=limit,
-        library_id=library_id,
-        path_prefix=path_prefix,
-        started_by=started_by,
-    )
+    extent: dict[str, Any] = {
+        "clear_existing": clear_existing,
+        "limit": limit,
+        "library_id": library_id,
+        "path_prefix": path_prefix,
+    }
+    try:
+        require_space(keys, **extent)
+    except DiskFull as error:
+        raise JobConflict(str(error)) from error
+    job = BatchJob(model_keys=keys, started_by=started_by, **extent)
     try:
         with transaction.atomic():
             if other := open_job():
@@ -202,7 +205,7 @@ def retry_failed(job: BatchJob) -> int:
 
 def _require_its_spaces(job: BatchJob) -> None:
     """What a job has built may have been dropped since: then its results say what is not there any more."""
-    if job.planned and job.progress.filter(total__gt=0).exclude(space__status__in=_WRITABLE).exists():
+    if job.planned and job.progress.filter(total__gt=0).exclude(space__status__in=WRITABLE).exists():
         raise JobConflict(f"what job {job.pk} was building is not there any more; start a new one", job)
 
 

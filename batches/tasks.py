@@ -9,9 +9,11 @@ from django_q.models import Schedule
 
 SCHEDULES = (
     ("watchdog", "batches.tasks.watch_lanes", 1),
+    ("giving back", "batches.tasks.give_back", 1),
     ("schedule", "batches.tasks.run_schedule", 1),
     ("housekeeping", "batches.tasks.keep_house", 24 * 60),
 )
+GIVE_BACK_SECONDS = 20.0
 
 
 def run_lane(device: int, seq: int) -> str:
@@ -44,9 +46,16 @@ def send_webhook(body: str, tries: int) -> str:
 
 def keep_house() -> int:
     """Delete what is kept for a time only."""
-    from batches.housekeeping import delete_old_results
+    from batches.housekeeping import delete_gone_tracks, delete_old_results
 
-    return delete_old_results()
+    return delete_old_results() + delete_gone_tracks()
+
+
+def give_back() -> int:
+    """Go on giving back the disk of spaces that are not kept any longer."""
+    from batches.housekeeping import give_back
+
+    return give_back(GIVE_BACK_SECONDS)
 
 
 def ensure_schedules() -> None:

@@ -64,6 +64,25 @@ class WeightsUnusable(NavembedError):
     stage = "encode"
 
 
+class FingerprintChanged(NavembedError):
+    """Vectors of different weights or recipes would be mixed, or compared."""
+
+    permanent = True
+    stage = "encode"
+
+
+class NoSuchSpace(NavembedError):
+    """The model has no space in the state that is asked for."""
+
+    permanent = True
+
+
+class SwitchRefused(NavembedError):
+    """A build must not become what search uses."""
+
+    permanent = True
+
+
 class EmbedderUnavailable(NavembedError):
     """The embedder does not answer: not started, or it died."""
 

@@ -1,6 +1,8 @@
 """From the database to the search index. The database holds the truth; the index follows.
 
-An embedding is ``pending`` until Milvus has acknowledged and flushed it; sending it twice does no harm.
+An embedding is ``pending`` until Milvus has acknowledged and flushed it; sending it twice does no harm. What is
+pending is marked as indexed only if its ``updated_at`` is still what it was when it was read: whoever takes a row out
+of Milvus gives its embedding a new one, so that nobody who has just sent it marks it as indexed.
 """
 
 from __future__ import annotations
@@ -8,9 +10,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from django.db.models import QuerySet
+from django.utils import timezone
 
 from embeddings.encoders.registry import ENCODERS, encoder_class
 from embeddings.errors import IndexRefused
@@ -38,15 +43,22 @@ class PendingRow(NamedTuple):
 
 
 class Verification(NamedTuple):
-    """What a comparison of database and index found; ``missing`` and ``surplus`` hold ids of tracks."""
+    """What a comparison of database and index found, in numbers of tracks."""
 
     in_database: int
     """Embeddings marked as indexed."""
     in_index: int
-    missing: list[str]
+    missing: int
     """Marked as indexed, but Milvus does not have them."""
-    surplus: list[str]
+    surplus: int
     """In Milvus without an embedding."""
+
+
+class Reconciliation(NamedTuple):
+    """How many tracks Milvus lacked, and how many it had too many; both are mended."""
+
+    missing: int
+    surplus: int
 
 
 def vector_store() -> VectorStore:
@@ -62,6 +74,8 @@ def index_pending(space: EmbeddingSpace, *, batch: int = 200, progress: Callable
     Call it outside transactions, from any number of processes. ``progress`` gets the rows sent so far. At
     most ``batch`` embeddings are in memory. Raises IndexUnavailable; what was sent until then stays sent.
     """
+    if not EmbeddingSpace.objects.filter(pk=space.pk).exclude(status=EmbeddingSpace.Status.DROPPING).exists():
+        return 0  # its collection would come back and stay for ever
     store = vector_store()
     if not store.exists(space.collection):
         mark_all_pending(space)  # first, so that an interrupted start leaves nothing out
@@ -78,32 +92,89 @@ def index_pending(space: EmbeddingSpace, *, batch: int = 200, progress: Callable
 def rebuild_index(space: EmbeddingSpace, progress: Callable[[int], None] | None = None) -> int:
     """Make the space's collection anew from the database, without a device. Returns rows sent.
 
-    Meanwhile search in this space finds only what has been sent again. If it is interrupted, the rest is
-    pending, and ``index_pending`` goes on.
+    Meanwhile search in this space finds only what has been sent again. If it is interrupted, ``index_pending``
+    goes on.
     """
-    mark_all_pending(space)
     vector_store().drop(space.collection)
     sent = index_pending(space, progress=progress)
     ensure_live_aliases()
     return sent
 
 
-def mark_all_pending(space: EmbeddingSpace) -> None:
-    """Mark every indexed embedding of the space as pending, in short transactions."""
-    last = 0
-    indexed = space.embeddings.filter(index_state=INDEXED).order_by("pk")
-    while pks := list(indexed.filter(pk__gt=last).values_list("pk", flat=True)[:IDS_PER_STEP]):
-        indexed.filter(pk__in=pks).order_by().update(index_state=PENDING)
-        last = pks[-1]
+def mark_all_pending(space: EmbeddingSpace) -> int:
+    """Mark every embedding of the space as pending, in short transactions. Returns how many were indexed."""
+    last = indexed = 0
+    rows = space.embeddings.exclude(index_state=DELETING).order_by("pk")
+    while found := dict(rows.filter(pk__gt=last).values_list("pk", "index_state")[:IDS_PER_STEP]):
+        send_again(space.embeddings.filter(pk__in=found))
+        indexed += list(found.values()).count(INDEXED)
+        last = max(found)
+    return indexed
 
 
 def verify(space: EmbeddingSpace) -> Verification:
-    """Compare the ids in the database with those in Milvus itself. Raises IndexUnavailable."""
-    states = dict(space.embeddings.values_list("track_id", "index_state").iterator())
-    expected = {track_id for track_id, state in states.items() if state == INDEXED}
+    """Compare the ids in the database with those in Milvus itself, and change nothing. Raises IndexUnavailable."""
     store = vector_store()
-    found = set(store.ids(space.collection)) if store.exists(space.collection) else set()
-    return Verification(len(expected), len(found), sorted(expected - found), sorted(found - states.keys()))
+    in_database = in_index = missing = surplus = 0
+    for ids, unknown in _ids_in_index(store, space):
+        in_index += len(ids)
+        surplus += len(unknown)
+    for rows, lacking in _indexed_rows(store, space):
+        in_database += len(rows)
+        missing += len(lacking)
+    return Verification(in_database, in_index, missing, surplus)
+
+
+def reconcile(space: EmbeddingSpace, *, progress: Callable[[int], None] | None = None) -> Reconciliation:
+    """Compare the database with Milvus itself, both ways, and mend what differs; others may write meanwhile.
+
+    What Milvus has without an embedding is deleted there; what it lacks becomes pending (``index_pending`` sends
+    it). ``progress`` gets the ids compared so far; a page of them is in memory. Raises IndexUnavailable.
+    """
+    store = vector_store()
+    compared = missing = surplus = 0
+    for ids, unknown in _ids_in_index(store, space):
+        if unknown:
+            store.delete(space.collection, unknown)
+            # Embedded meanwhile, perhaps sent already, and now deleted.
+            send_again(space.embeddings.filter(track_id__in=unknown))
+        surplus += len(unknown)
+        compared += len(ids)
+        if progress:
+            progress(compared)
+    if surplus:
+        store.flush(space.collection)
+    for rows, lacking in _indexed_rows(store, space):
+        missing += send_again(space.embeddings.filter(pk__in=lacking, index_state=INDEXED))
+        compared += len(rows)
+        if progress:
+            progress(compared)
+    return Reconciliation(missing, surplus)
+
+
+def _ids_in_index(store: VectorStore, space: EmbeddingSpace) -> Iterator[tuple[list[str], list[str]]]:
+    """Yield pages of the ids that Milvus holds, and those of them that have no embedding."""
+    ids = iter(store.ids(space.collection) if store.exists(space.collection) else ())
+    while page := list(islice(ids, IDS_PER_STEP)):
+        known = set(space.embeddings.filter(track_id__in=page).values_list("track_id", flat=True))
+        yield page, [track_id for track_id in page if track_id not in known]
+
+
+def _indexed_rows(store: VectorStore, space: EmbeddingSpace) -> Iterator[tuple[list[int], list[int]]]:
+    """Yield pages of the keys of indexed embeddings, and those of them that Milvus does not hold."""
+    exists = store.exists(space.collection)
+    last = 0
+    rows = space.embeddings.filter(index_state=INDEXED).order_by("pk").values_list("pk", "track_id")
+    while page := dict(rows.filter(pk__gt=last)[:IDS_PER_STEP]):
+        held = store.held(space.collection, list(page.values())) if exists else set()
+        yield list(page), [pk for pk, track_id in page.items() if track_id not in held]
+        last = max(page)
+
+
+def send_again(embeddings: QuerySet[Embedding]) -> int:
+    """Mark embeddings as pending, also for those who have just sent them; returns how many."""
+    rows = embeddings.exclude(index_state=DELETING)
+    return rows.update(index_state=PENDING, updated_at=timezone.now())
 
 
 def ensure_live_aliases() -> list[str]:
@@ -129,7 +200,7 @@ def _remove_deleting(store: VectorStore, space: EmbeddingSpace) -> None:
         store.flush(space.collection)
         deleting.filter(pk__in=rows).delete()
         # Embedded again meanwhile: Milvus may have had it already, and has lost it now.
-        space.embeddings.filter(pk__in=rows).update(index_state=PENDING)
+        send_again(space.embeddings.filter(pk__in=rows))
 
 
 def _pending(space: EmbeddingSpace, batch: int) -> Iterator[list[PendingRow]]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
+from django.conf import settings
 from django.db import models
 from django.db.models import Q
 
@@ -22,7 +25,11 @@ class Track(models.Model):
     scan = models.IntegerField(help_text="Number of the scan that saw the track last.")
 
     class Meta:
-        indexes = [models.Index(fields=["playable", "id"], name="track_playable")]
+        indexes = [
+            models.Index(fields=["playable", "id"], name="track_playable"),
+            # Finds the file that a new id is for; not by path, which PostgreSQL's indexes may not hold.
+            models.Index(fields=["size"], condition=Q(playable=False), name="track_gone"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.artist} - {self.title}" if self.artist else self.title
@@ -31,13 +38,16 @@ class Track(models.Model):
 class EmbeddingSpace(models.Model):
     """Vectors that may be compared with each other: one model, one fingerprint, one collection.
 
-    building → live → kept. A model has at most one live space; search uses its physical collection.
+    building → live ⇄ kept; building, kept and an empty live one → dropping, and then they are gone. A model has
+    at most one live, one building and one kept space; search uses the live one's physical collection. Only
+    ``embeddings.spaces`` changes the status.
     """
 
     class Status(models.TextChoices):
         BUILDING = "building"  # filled beside the live one; search does not see it
         LIVE = "live"  # what search uses
         KEPT = "kept"  # was live; kept for a way back
+        DROPPING = "dropping"  # its disk is given back, step by step; nobody uses it any more
 
     model = models.CharField(max_length=32)
     dimension = models.PositiveIntegerField()
@@ -45,6 +55,7 @@ class EmbeddingSpace(models.Model):
     recipe = models.JSONField(help_text="What decides a vector's value: weights, rates, window, hop, versions.")
     status = models.CharField(max_length=16, choices=Status)
     created_at = models.DateTimeField(auto_now_add=True)
+    kept_at = models.DateTimeField(null=True, help_text="When another one became live in its place.")
 
     class Meta:
         constraints = [
@@ -52,6 +63,7 @@ class EmbeddingSpace(models.Model):
             models.UniqueConstraint(
                 fields=["model"], condition=Q(status="building"), name="one_building_space_per_model"
             ),
+            models.UniqueConstraint(fields=["model"], condition=Q(status="kept"), name="one_kept_space_per_model"),
         ]
 
     def __str__(self) -> str:
@@ -61,6 +73,13 @@ class EmbeddingSpace(models.Model):
     def collection(self) -> str:
         """Name of the physical collection in Milvus."""
         return f"navembed_{self.model}_{self.pk}_{self.fingerprint[:8]}"
+
+    @property
+    def kept_until(self) -> datetime | None:
+        """When its disk is given back; None unless it is kept."""
+        if self.status != self.Status.KEPT or not self.kept_at:
+            return None
+        return self.kept_at + timedelta(days=settings.KEEP_SPACES_DAYS)
 
 
 class Embedding(models.Model):

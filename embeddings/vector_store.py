@@ -199,6 +199,20 @@ class VectorStore:
         counted = self._read_loaded("query", name, output_fields=["count(*)"], consistency_level="Strong")
         return int(counted[0]["count(*)"])
 
+    def held(self, name: str, ids: Sequence[str]) -> set[str]:
+        """Return which of these ids have a row."""
+        found: set[str] = set()
+        for start in range(0, len(ids), IDS_PER_CALL):
+            rows = self._read_loaded(
+                "query",
+                name,
+                filter=f"track_id in {_among(ids[start : start + IDS_PER_CALL])}",
+                output_fields=["track_id"],
+                consistency_level="Strong",
+            )
+            found.update(row["track_id"] for row in rows)
+        return found
+
     def ids(self, name: str) -> Iterator[str]:
         """Iterate over the ids of all rows, with one page of them in memory."""
         pages = self._read_loaded(

@@ -54,6 +54,15 @@ class TrackOutcome:
 
 
 @dataclass(frozen=True)
+class FileHash:
+    """What a file's audio is known by, or why that cannot be said."""
+
+    path: str
+    audio_hash: str = ""
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True)
 class Step:
     """One device batch is done."""
 

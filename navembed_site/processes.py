@@ -28,11 +28,13 @@ from types import TracebackType
 from django.conf import settings
 
 from embeddings.errors import NavembedError
+from navembed_site import heartbeat
 
 logger = logging.getLogger(__name__)
 
 PR_SET_PDEATHSIG = 1
 LOG_BYTES = 10 * 2**20
+beat = heartbeat.beat  # for tasks, beside stop_requested
 READY_SECONDS = 180.0  # importing torch from a cold, slow disk takes a minute
 
 _stopping: Event | None = None
@@ -182,7 +184,17 @@ def die_with_parent() -> None:
 
 def tie_forks_to_parent() -> None:
     """Let every process forked from now on, and their forks, die with its parent."""
-    os.register_at_fork(after_in_child=die_with_parent)
+    parent = [0]
+
+    def remember() -> None:
+        parent[0] = os.getpid()
+
+    def tie() -> None:
+        die_with_parent()
+        if os.getppid() != parent[0]:
+            os._exit(1)  # it died before the kernel knew
+
+    os.register_at_fork(before=remember, after_in_child=tie)
 
 
 def announce_stops() -> Event:

@@ -67,6 +67,7 @@ MILVUS_LITE_FOLDER = NAVEMBED_HOME / "milvus.db"
 MILVUS_LITE_SOCKET = NAVEMBED_HOME / "milvus.sock"
 MILVUS_URI = env.string("NAVIDROME_MILVUS_URI")
 MILVUS_TOKEN = env.string("NAVEMBED_MILVUS_TOKEN")
+KEEP_SPACES_DAYS = env.number("NAVEMBED_KEEP_SPACES_DAYS", 7, low=0, high=10**4)
 
 # Jobs that start by themselves, and telling of a job's end.
 SCHEDULE = env.parsed("NAVEMBED_SCHEDULE", "off", environment.schedule, "off, scan or a time of day like 03:00")

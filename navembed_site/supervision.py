@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import sys
 import time
 import xmlrpc.client
@@ -14,6 +13,7 @@ from typing import Any
 
 from django.conf import settings
 
+from navembed_site import sockets
 from navembed_site.processes import LOG_BYTES, Program, accepts
 
 LOG_BACKUPS = 5
@@ -106,6 +106,7 @@ def configuration(programs: list[Program]) -> str:
             "pidfile": run / "supervisord.pid",
             "childlogdir": log,
             "umask": "077",
+            "minfds": sockets.KEPT_FROM,
         },
     }
     if os.geteuid() == 0:
@@ -157,15 +158,3 @@ def _control() -> Any:
 
     transport = SupervisorTransport(None, None, serverurl=f"unix://{control_socket()}")
     return xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport).supervisor
-
-
-def port_is_free(address: str, port: int) -> bool:
-    """Whether a server may listen on ``address``:``port`` now."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((address, port))
-        except OSError:
-            return False
-    return True

@@ -27,3 +27,11 @@ class LocalCaller(BasePermission):
         origin = request.headers.get("Origin")
         own = origin is None or urlsplit(origin).netloc == request.get_host()
         return local and own and not forwarded
+
+
+class Operator(BasePermission):
+    """Somebody who is logged in to the console and may start jobs there."""
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        user = request.user
+        return bool(user and user.is_active and user.is_staff and user.has_perm("batches.add_batchjob"))

@@ -61,11 +61,8 @@ class BatchViewSet(ViewSet):
         return Response(self._last_known)
 
     def cancel(self, request: Request) -> Response:
-        job = services.open_job()
         try:
-            if job is None:
-                raise services.JobConflict("no job is running")
-            services.cancel_job(job)
+            job = services.cancel_all()
         except services.JobConflict as error:
             return Response({"error": str(error)}, status.HTTP_404_NOT_FOUND)
         return Response({"status": "cancelling", "job_id": job.pk})

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,11 +75,14 @@ class DecodePool:
                 decoder.send({"do": "next"})
             yield AudioSummary(**answer["summary"])
 
-    def audio_hash(self, path: str) -> str:
-        """As ``embeddings.audio.decode.audio_hash``, in a decoder; raises as ``decode`` does."""
+    def audio_hash(self, path: str, *, unwanted: Callable[[], bool] = lambda: False) -> str:
+        """As ``embeddings.audio.decode.audio_hash``, in a decoder; raises as ``decode`` does.
+
+        ``unwanted`` is asked about twice a second; when it says so, a passing AudioError is raised.
+        """
         with self._decoder() as decoder:
             decoder.send({"do": "hash", "path": str(Path(path).absolute())})
-            return str(decoder.result(self._hang_seconds)["hash"])
+            return str(decoder.result(self._hang_seconds, unwanted)["hash"])
 
     @property
     def pids(self) -> list[int]:
@@ -180,10 +183,11 @@ class _Decoder:
         except BrokenPipeError:
             raise self._death() from None
 
-    def result(self, hang_seconds: float) -> dict[str, Any]:
+    def result(self, hang_seconds: float, unwanted: Callable[[], bool] = lambda: False) -> dict[str, Any]:
         """The next answer that is no sign of life. Raises what the child reports."""
         while "alive" in (answer := self._receive(hang_seconds)):
-            pass
+            if unwanted():
+                raise AudioError("nobody waits for this file any more", permanent=False)
         self._busy = "block" in answer
         if "error" in answer:
             error: type[AudioError] = getattr(errors, answer["error"])

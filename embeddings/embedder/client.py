@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import struct
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from django.conf import settings
 from embeddings.embedder.protocol import error_from_json, read_frame, read_outcome, request_to_json
 from embeddings.encoders.base import Description
 from embeddings.errors import EmbedderDied, EmbedderUnavailable
-from embeddings.work import Step, TrackOutcome, TrackRequest
+from embeddings.work import Failure, FileHash, Step, TrackOutcome, TrackRequest
 
 BROKEN = (OSError, ValueError, KeyError, TypeError, http.client.HTTPException)
 """What reading an answer raises when it is cut off, late, or no answer of an embedder."""
@@ -94,16 +94,21 @@ class EmbedderClient:
         return bool(self._json("POST", f"/models/{model}/unload")["unloaded"])
 
     def embed(
-        self, requests: Sequence[TrackRequest], *, now: bool = False
+        self, requests: Sequence[TrackRequest], fingerprints: Mapping[str, str] | None = None, *, now: bool = False
     ) -> Generator[TrackOutcome | Step | Heartbeat | End]:
         """Embed tracks; yields what happens as it happens. Closing the iterator stops the work.
 
+        ``fingerprints``, by model, are those of the spaces that the vectors are for.
         ``now``: somebody waits for it; its batches go before a job's next one.
-        Raises WeightsMissing, WeightsUnusable; EmbedderDied when it dies or freezes on the way.
+        Raises FingerprintChanged, instead of a vector, when the embedder's differ; WeightsMissing, WeightsUnusable;
+        EmbedderDied when it dies or freezes on the way.
         """
-        tracks = [request_to_json(request) for request in requests]
+        body = {
+            "tracks": [request_to_json(request) for request in requests],
+            "fingerprints": dict(fingerprints or {}),
+        }
         try:
-            with self._answer("POST", "/embed/now" if now else "/embed", {"tracks": tracks}, self._timeout) as answer:
+            with self._answer("POST", "/embed/now" if now else "/embed", body, self._timeout) as answer:
                 while frame := read_frame(answer):
                     header, arrays = frame
                     match header.pop("event"):
@@ -121,6 +126,30 @@ class EmbedderClient:
         except BROKEN as error:
             raise EmbedderDied(f"the embedder stopped answering: {error or type(error).__name__}") from error
         raise EmbedderDied("the embedder died while it was working")
+
+    def hash(self, paths: Sequence[str]) -> Generator[FileHash | Heartbeat]:
+        """Hash the files' audio streams, several at a time; yields answers as they come, in no order.
+
+        No model is loaded and nothing is decoded; a missing or damaged file is an answer. Closing the iterator
+        stops the work. Raises EmbedderDied when it dies or freezes on the way.
+        """
+        try:
+            with self._answer("POST", "/hash", {"paths": list(paths)}, self._timeout) as answer:
+                while frame := read_frame(answer):
+                    header, _ = frame
+                    match header.pop("event"):
+                        case "hash":
+                            failure = header.pop("failure")
+                            yield FileHash(**header, failure=Failure(**failure) if failure else None)
+                        case "heartbeat":
+                            yield Heartbeat(**header)
+                        case "end":
+                            return
+                        case _:
+                            raise error_from_json(header)
+        except BROKEN as error:
+            raise EmbedderDied(f"the embedder stopped answering: {error or type(error).__name__}") from error
+        raise EmbedderDied("the embedder died while it was hashing")
 
     def _json(self, method: str, path: str, timeout: float | None = None) -> dict[str, Any]:
         try:

@@ -10,7 +10,7 @@ import socketserver
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import closing, suppress
 from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from embeddings.audio.pool import DecodePool
+from embeddings.embedder.hashing import hash_files
 from embeddings.embedder.protocol import (
     HEARTBEAT_SECONDS,
     error_to_json,
@@ -26,10 +27,12 @@ from embeddings.embedder.protocol import (
     write_outcome,
 )
 from embeddings.embedder.turns import Turns
-from embeddings.errors import EmbedderDied, EmbedderUnavailable, NavembedError
+from embeddings.encoders.base import Description
+from embeddings.errors import EmbedderDied, EmbedderUnavailable, FingerprintChanged, NavembedError
 from embeddings.model_manager import ModelManager
 from embeddings.pipeline import Pipeline
 from embeddings.rows import forget_old_checkpoints
+from embeddings.spaces import fingerprint_of
 from embeddings.work import Step, TrackOutcome, TrackRequest
 
 logger = logging.getLogger(__name__)
@@ -81,8 +84,29 @@ class Embedder:
     def closing(self) -> bool:
         return self._closing.is_set()
 
+    @property
+    def decoders(self) -> DecodePool:
+        """Those of jobs."""
+        return self._pools[0]
+
     def status(self) -> dict[str, Any]:
         return {"pid": os.getpid(), "models": self.manager.report(), "busy": self.jobs.lock.locked()}
+
+    def require(self, fingerprints: Mapping[str, str]) -> None:
+        """Raise FingerprintChanged unless the weights that lie there now make vectors of these fingerprints."""
+        for key, expected in fingerprints.items():
+            encoder = self.manager.encoder(key)
+            _require(key, encoder.describe(), expected)
+            loaded = encoder.loaded and encoder.loaded_as
+            if loaded and fingerprint_of(loaded) != expected and not self.manager.unload(key):
+                raise EmbedderUnavailable(f"{key} is in use with weights that have been replaced")
+
+    def require_loaded(self, keys: Iterable[str], fingerprints: Mapping[str, str]) -> None:
+        """Raise FingerprintChanged unless the weights that these models were loaded with are of the fingerprints."""
+        for key in keys:
+            loaded = self.manager.encoder(key).loaded_as
+            if loaded and key in fingerprints:
+                _require(key, loaded, fingerprints[key])
 
     def close(self) -> None:
         """Let the batches under way end if they are short, tell their callers, and release everything."""
@@ -97,6 +121,13 @@ class Embedder:
     def _unload_idle(self) -> None:
         while not self._closing.wait(IDLE_CHECK_SECONDS):
             self.manager.unload_idle()
+
+
+def _require(model: str, found: Description, expected: str) -> None:
+    if fingerprint_of(found) != expected:
+        raise FingerprintChanged(
+            f"the weights or the recipe of {model} have changed since this job was planned; start a new one"
+        )
 
 
 class _CallerGone(Exception):
@@ -156,6 +187,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self._embed(self.server.embedder.jobs)
             case ["embed", "now"]:
                 self._embed(self.server.embedder.interactive)
+            case ["hash"]:
+                self._hash()
             case ["models", key, "unload"] if key in manager.keys:
                 self._guard(lambda: {"unloaded": manager.unload(key)})
             case _:
@@ -182,9 +215,41 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
+    def _hash(self) -> None:
+        """Beside a chunk, with what decoders it leaves: no model and no turn on the device is needed."""
+        try:
+            paths = [os.fspath(path) for path in json.loads(self._read_body())["paths"]]
+        except (KeyError, TypeError, ValueError) as error:
+            self.send_error(400, f"not a list of paths: {type(error).__name__}: {error}")
+            return
+        self.send_response(200)
+        self.send_header("Content-Type", "application/octet-stream")
+        self.end_headers()
+        began = time.monotonic()
+        stream = _Stream(self.wfile.write, lambda: time.monotonic() - began)
+        try:
+            self._stream_hashes(stream, paths)
+        except _CallerGone:
+            logger.info("the caller that wanted %d files hashed has gone; the work stops", len(paths))
+        finally:
+            stream.close()
+
+    def _stream_hashes(self, stream: _Stream, paths: list[str]) -> None:
+        embedder = self.server.embedder
+        with closing(hash_files(embedder.decoders, paths, lambda: embedder.closing or stream.broken)) as answers:
+            for answer in answers:
+                if embedder.closing:
+                    break  # it may be a failure that the end of the decoders causes
+                write_frame(stream, {"event": "hash", **asdict(answer)})
+        if embedder.closing:
+            closed = EmbedderUnavailable("the embedder is shutting down")
+            write_frame(stream, {"event": "error", **error_to_json(closed)})
+        else:
+            write_frame(stream, {"event": "end", "load_seconds": 0.0})
+
     def _embed(self, line: Line) -> None:
         try:
-            requests = self._read_requests()
+            requests, fingerprints = self._read_requests()
         except (KeyError, TypeError, ValueError) as error:
             self.send_error(400, f"not a list of tracks: {type(error).__name__}: {error}")
             return
@@ -194,35 +259,46 @@ class _Handler(BaseHTTPRequestHandler):
         stream = _Stream(self.wfile.write, lambda: line.idle_seconds)
         try:
             with line.lock:
-                self._stream_events(stream, line, requests)
+                self._stream_events(stream, line, requests, fingerprints)
         except _CallerGone:
             logger.info("the caller of a chunk of %d tracks has gone; its work stops", len(requests))
         finally:
             stream.close()
 
-    def _read_requests(self) -> list[TrackRequest]:
+    def _read_body(self) -> bytes:
         length = int(self.headers.get("Content-Length", 0))
         if length > MAX_REQUEST_BYTES:
             left = length
             while left > 0 and (data := self.rfile.read(min(left, 2**20))):
                 left -= len(data)  # who is still sending would not see the answer
             raise ValueError(f"{length} bytes, more than {MAX_REQUEST_BYTES}")
+        return self.rfile.read(max(0, length))
+
+    def _read_requests(self) -> tuple[list[TrackRequest], dict[str, str]]:
         known = self.server.embedder.manager.keys
-        requests = [request_from_json(track) for track in json.loads(self.rfile.read(max(0, length)))["tracks"]]
+        body = json.loads(self._read_body())
+        requests = [request_from_json(track) for track in body["tracks"]]
+        fingerprints = dict(body["fingerprints"])
+        if not known.issuperset(fingerprints):
+            raise ValueError(f"fingerprints of {list(fingerprints)}; there are {sorted(known)}")
         for request in requests:
             if not request.models or not known.issuperset(request.models):
                 raise ValueError(f"{request.id} with models {list(request.models)}; there are {sorted(known)}")
-        return requests
+        return requests, fingerprints
 
-    def _stream_events(self, stream: _Stream, line: Line, requests: list[TrackRequest]) -> None:
+    def _stream_events(
+        self, stream: _Stream, line: Line, requests: list[TrackRequest], fingerprints: dict[str, str]
+    ) -> None:
         embedder = self.server.embedder
         loading = embedder.manager.seconds_spent_loading
         try:
+            embedder.require(fingerprints)
             with closing(line.embed(requests, lambda: embedder.closing or stream.broken)) as events:
                 for event in events:
                     if embedder.closing:
                         break  # it may be a failure that the end of the decoders causes
                     if isinstance(event, TrackOutcome):
+                        embedder.require_loaded(event.vectors, fingerprints)
                         write_outcome(stream, event)
                     else:
                         write_frame(stream, {"event": "step", **asdict(event)})

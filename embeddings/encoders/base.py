@@ -105,6 +105,8 @@ class Encoder(ABC):
         self.source = source
         self.device = device
         self._network: Any = None
+        self.loaded_as: Description | None = None
+        """What the files were when it was loaded last; they may have been replaced since."""
 
     @abstractmethod
     def describe(self) -> Description:
@@ -145,6 +147,7 @@ class Encoder(ABC):
     def load(self) -> None:
         """Load once; the model manager holds the lock."""
         if self._network is None:
+            self.loaded_as = self.describe()  # first: of files that change meanwhile it is the old name, and refused
             self._network = self._load()
 
     def unload(self) -> None:

@@ -38,6 +38,10 @@ class Library(Protocol):
         """Yield the playable tracks in non-empty pages, ordered by id (by Unicode code points)."""
         ...
 
+    def count(self) -> int:
+        """Return about how many tracks ``pages`` yields, in a second even where there are a million."""
+        ...
+
     def roots(self) -> list[Path]:
         """Return the folders the tracks lie in, absolute on this machine."""
         ...

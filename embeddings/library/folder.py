@@ -53,6 +53,12 @@ class FolderLibrary:
             if page := [track for track in tracks if track]:
                 yield page
 
+    def count(self) -> int:
+        """Return how many tracks the last scan found; before the first one, how many files there are."""
+        from embeddings.models import Track
+
+        return Track.objects.filter(playable=True).count() or sum(1 for _ in self._walk())
+
     def roots(self) -> list[Path]:
         """Return the folder itself."""
         return [self.root]

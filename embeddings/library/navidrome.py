@@ -23,6 +23,8 @@ PAGE = """
 """
 # The unary plus keeps SQLite from using the index on `missing` and sorting the whole table for each page.
 PRESENT = "AND +missing IS NOT 1"
+COUNT = "SELECT COUNT(*) FROM media_file"
+COUNT_PRESENT = "SELECT COUNT(*) FROM media_file WHERE missing IS NOT 1"
 
 SCANS = "SELECT last_scan_at, last_scan_started_at FROM library"
 SCANS_BEFORE_055 = "SELECT last_scan_at, NULL FROM library"
@@ -83,6 +85,12 @@ class NavidromeLibrary:
                 last = rows[-1][0]
                 if page := [track for row in rows if (track := _track(row, folders))]:
                     yield page
+
+    def count(self) -> int:
+        """Return how many tracks are not missing, also those outside their library. Raises LibraryUnavailable."""
+        with self._reading() as database:
+            ((count,),) = database.query(COUNT_PRESENT if _has_missing(database) else COUNT)
+            return int(count)
 
     def roots(self) -> list[Path]:
         """Return the libraries' folders on this machine, ordered by library id. Raises LibraryUnavailable."""

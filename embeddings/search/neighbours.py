@@ -10,7 +10,7 @@ from django.db.models import QuerySet
 from numpy.typing import NDArray
 
 from embeddings.encoders.registry import encoder_class
-from embeddings.errors import IndexRefused
+from embeddings.errors import FingerprintChanged, IndexRefused
 from embeddings.indexing import vector_store
 from embeddings.models import Embedding, EmbeddingSpace
 from embeddings.projection import is_projected, search_vectors
@@ -37,17 +37,32 @@ class NotEmbeddedError(LookupError):
 
 
 def nearest(
-    model: str, vector: NDArray[np.float32], *, limit: int = 10, exclude: Iterable[str] = ()
+    model: str,
+    vector: NDArray[np.float32],
+    *,
+    limit: int = 10,
+    exclude: Iterable[str] = (),
+    fingerprint: str | None = None,
 ) -> list[Neighbour]:
     """Return the ``limit`` tracks whose embeddings are nearest to ``vector`` [dimension], best first.
 
     ``vector`` may have any length; scores are exact cosines. Where the search vector is a projection, at most
-    200 tracks can be found. Raises NoLiveSpaceError, IndexRefused (wrong dimension, zero or not finite),
-    IndexUnavailable.
+    200 tracks can be found. ``fingerprint`` says by which weights and recipe ``vector`` was made, where the caller
+    knows. Raises NoLiveSpaceError, FingerprintChanged when search uses other ones, IndexRefused (wrong dimension,
+    zero or not finite), IndexUnavailable.
     """
     space = _space(model)
+    if fingerprint is not None and fingerprint != space.fingerprint:
+        raise FingerprintChanged(f"search uses {model} vectors of other weights or another recipe than this one's")
+    return nearest_in(space, vector, limit=limit, exclude=exclude)
+
+
+def nearest_in(
+    space: EmbeddingSpace, vector: NDArray[np.float32], *, limit: int = 10, exclude: Iterable[str] = ()
+) -> list[Neighbour]:
+    """Return the nearest tracks in this space, live or not; ``vector`` is one of its own. Raises as ``nearest``."""
     unit = _unit(vector, space.dimension)
-    encoder = encoder_class(model)
+    encoder = encoder_class(space.model)
     approximate = is_projected(encoder, space.dimension)
     wanted = min(max(CANDIDATES, 2 * limit), MOST_CANDIDATES) if approximate else limit
     (query,) = search_vectors(encoder, unit[None])
@@ -59,16 +74,21 @@ def nearest(
 
 def nearest_to_track(model: str, track_id: str, limit: int = 10) -> list[Neighbour]:
     """Return the tracks nearest to an embedded one. Raises NotEmbeddedError and as ``nearest``."""
-    return nearest(model, embedding_of(model, track_id), limit=limit, exclude=[track_id])
+    space = _space(model)  # once: the live space may change between the two
+    return nearest_in(space, embedding_in(space, track_id), limit=limit, exclude=[track_id])
 
 
 def embedding_of(model: str, track_id: str) -> NDArray[np.float32]:
     """Return a track's live embedding, float32 [dimension]. Raises NotEmbeddedError, NoLiveSpaceError."""
-    space = _space(model)
+    return embedding_in(_space(model), track_id)
+
+
+def embedding_in(space: EmbeddingSpace, track_id: str) -> NDArray[np.float32]:
+    """Return a track's embedding in this space, float32 [dimension]. Raises NotEmbeddedError."""
     row = _kept(space).filter(track_id=track_id).values_list("vector", flat=True).first()
     if row is None:
-        raise NotEmbeddedError(f"track {track_id} has no {model} embedding")
-    return from_bytes(row, encoder_class(model).stored_dtype, space.dimension)
+        raise NotEmbeddedError(f"track {track_id} has no {space.model} embedding")
+    return from_bytes(row, encoder_class(space.model).stored_dtype, space.dimension)
 
 
 def _space(model: str) -> EmbeddingSpace:

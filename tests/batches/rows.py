@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from batches import lanes, services
 from batches.lanes import Lease
-from batches.models import BatchJob, Lane, ModelProgress, TrackResult
+from batches.models import ENDED, BatchJob, Lane, ModelProgress, TrackResult
 from embeddings.audio.summary import AudioSummary
 from embeddings.encoders.registry import encoder_class
 from embeddings.models import Embedding, EmbeddingSpace, Track
@@ -68,9 +68,10 @@ def make_job(tracks: Sequence[Track], models: Sequence[str] = ("muq",), **option
     return job
 
 
-def end_job(job: BatchJob, status: str) -> BatchJob:
-    """Let the job have ended so."""
-    BatchJob.objects.filter(pk=job.pk).update(status=status, finished_at=timezone.now())
+def set_status(job: BatchJob, status: str) -> BatchJob:
+    """Let the job be in this status."""
+    ended = timezone.now() if status in ENDED else None
+    BatchJob.objects.filter(pk=job.pk).update(status=status, finished_at=ended)
     job.refresh_from_db()
     return job
 

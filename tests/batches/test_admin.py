@@ -15,7 +15,7 @@ from batches import services
 from batches.models import BatchJob, TrackResult
 from embeddings.encoders.registry import MODEL_KEYS
 from embeddings.models import Embedding, EmbeddingSpace, Track
-from tests.batches.rows import end_job, make_embedding, make_job, make_track
+from tests.batches.rows import make_embedding, make_job, make_track, set_status
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 
@@ -36,7 +36,7 @@ def fill(jobs: int) -> None:
         job.results.filter(track=tracks[1]).update(status="failed", error_class="AudioError", error_message="damaged")
         job.progress.update(failed=1)
         BatchJob.objects.filter(pk=job.pk).update(failed_tracks=1)
-        end_job(job, "completed_with_errors")
+        set_status(job, "completed_with_errors")
 
 
 def queries(client: Client, path: str) -> list[str]:
@@ -52,7 +52,7 @@ def test_a_list_takes_as_many_queries_for_many_rows_as_for_few(admin_client: Cli
     fill(1)
     few = queries(admin_client, address(model))
     more = [make_track(f"x{number}") for number in range(3)]
-    end_job(make_job(more, MODEL_KEYS), "completed")
+    set_status(make_job(more, MODEL_KEYS), "completed")
     for space in EmbeddingSpace.objects.all():
         make_embedding(space, more[0])
     assert len(queries(admin_client, address(model))) <= len(few) <= 12
@@ -127,11 +127,10 @@ def test_wrong_form_starts_nothing(admin_client: Client, wrong: dict[str, Any]) 
     assert not BatchJob.objects.exists()
 
 
-def test_start_beside_a_running_job_says_so(admin_client: Client) -> None:
-    job = services.start_job()
-    reply = admin_client.post(address(BatchJob, "add"), {"model_keys": ["muq"]}, follow=True)
-    assert messages(reply) == [f"job {job.pk} is already running; cancel it or wait until it has ended"]
-    assert BatchJob.objects.count() == 1
+def test_start_beside_a_running_job_waits_in_line(admin_client: Client) -> None:
+    services.start_job()
+    admin_client.post(address(BatchJob, "add"), {"model_keys": ["muq"]}, follow=True)
+    assert list(BatchJob.objects.values_list("status", flat=True)) == ["queued", "initialized"]
 
 
 # Actions
@@ -153,8 +152,15 @@ def test_cancel(admin_client: Client) -> None:
     assert job.status == "cancelling"
 
 
+def test_pause(admin_client: Client) -> None:
+    job = services.start_job(["muq"])
+    assert act(admin_client, "pause", job) == [f"Job {job.pk} (muq): pausing."]
+    job.refresh_from_db()
+    assert job.status == "pausing"
+
+
 def test_resume(admin_client: Client) -> None:
-    job = end_job(services.start_job(), "cancelled")
+    job = set_status(services.start_job(), "cancelled")
     act(admin_client, "resume", job)
     job.refresh_from_db()
     assert job.status == "initialized"
@@ -167,8 +173,8 @@ def test_retry_failed(admin_client: Client) -> None:
 
 
 def test_action_that_comes_too_late_says_so(admin_client: Client) -> None:
-    job = end_job(services.start_job(), "completed")
-    for action in ("cancel", "resume", "retry_failed"):
+    job = set_status(services.start_job(), "completed")
+    for action in ("pause", "cancel", "resume", "retry_failed"):
         assert f"job {job.pk} is completed" in act(admin_client, action, job)[0]
 
 

@@ -14,7 +14,7 @@ from batches import services
 from batches.api.views import BatchViewSet
 from batches.models import BatchJob
 from embeddings.encoders.registry import MODEL_KEYS
-from tests.batches.rows import end_job, make_job, make_tracks
+from tests.batches.rows import make_job, make_tracks, set_status
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 
@@ -67,7 +67,7 @@ def test_unknown_fields_are_ignored(go: GoServer) -> None:
 @pytest.mark.parametrize("status", BatchJob.OPEN)
 def test_start_while_a_job_is_unfinished_names_it(go: GoServer, status: str) -> None:
     job = services.start_job()
-    BatchJob.objects.update(status=status)
+    set_status(job, status)
     reply = go.start({"models": ["muq"]})
     assert (reply.status_code, reply.json()["job_id"]) == (400, job.pk)
     assert f"job {job.pk} is already running" in reply.json()["error"]
@@ -130,34 +130,34 @@ def test_nothing_measured_yet_is_null(go: GoServer) -> None:
 )  # fmt: skip
 def test_states_read_as_the_panel_knows_them(go: GoServer, state: str, status: str) -> None:
     services.start_job()
-    BatchJob.objects.update(status=state)
+    set_status(BatchJob.objects.get(), state)
     reply = go.progress().json()
     assert (reply["state"], reply["status"]) == (state, status)
 
 
 def test_unfinished_job_is_shown_before_a_newer_one(go: GoServer) -> None:
-    first = end_job(services.start_job(), "cancelled")
-    end_job(services.start_job(), "completed")
+    first = set_status(services.start_job(), "cancelled")
+    set_status(services.start_job(), "completed")
     services.resume_job(first)
     assert go.progress().json()["job_id"] == first.pk
 
 
 def test_newest_job_is_shown_when_all_have_ended(go: GoServer) -> None:
-    end_job(services.start_job(), "cancelled")
-    newest = end_job(services.start_job(), "completed")
+    set_status(services.start_job(), "cancelled")
+    newest = set_status(services.start_job(), "completed")
     assert go.progress().json()["job_id"] == newest.pk
 
 
 def test_failed_tracks_do_not_keep_the_percentage_from_100(go: GoServer) -> None:
     job = make_job(make_tracks(2))
     job.progress.update(succeeded=1, failed=1)
-    end_job(job, "completed_with_errors")
+    set_status(job, "completed_with_errors")
     assert go.progress().json()["progress_percent"] == 100.0
 
 
 @pytest.mark.parametrize(("planned", "percent"), [(True, 100.0), (False, 0.0)])
 def test_job_without_tracks_is_done_once_it_is_planned(go: GoServer, planned: bool, percent: float) -> None:
-    end_job(services.start_job(), "completed" if planned else "cancelled")
+    set_status(services.start_job(), "completed" if planned else "cancelled")
     BatchJob.objects.update(planned=planned)
     assert go.progress().json()["progress_percent"] == percent
 
@@ -193,7 +193,7 @@ def test_cancel_without_a_job(go: GoServer) -> None:
 
 @pytest.mark.parametrize("status", ["completed", "completed_with_errors", "cancelled", "failed"])
 def test_cancel_after_the_end(go: GoServer, status: str) -> None:
-    end_job(services.start_job(), status)
+    set_status(services.start_job(), status)
     assert go.cancel().status_code == 404
 
 

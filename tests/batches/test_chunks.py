@@ -55,7 +55,11 @@ def be_ready(job: BatchJob) -> None:
 def attempt(job: BatchJob, lease: Lease, *outcomes: TrackOutcome, died: bool = False) -> None:
     """Claim a chunk and commit it with these outcomes."""
     be_ready(job)
-    chunks.commit(job, lease, claim(job, lease), outcomes, 1.0, died=died)
+    chunk = claim(job, lease)
+    chunks.commit(job, lease, chunk, outcomes, 1.0)
+    if died:
+        chunks.blame(job, lease, chunk, "killed the embedder")
+    chunks.release(chunk, lease)
     job.refresh_from_db()
 
 
@@ -216,10 +220,29 @@ def test_success_after_a_passing_failure_forgets_the_error(lease: Lease) -> None
     assert (row.status, row.error_class, row.error_message, row.attempts) == ("succeeded", "", "", 2)
 
 
-def test_tracks_that_were_there_when_the_embedder_died_go_alone(lease: Lease) -> None:
-    job = make_job(make_tracks(3))
+def test_chunk_in_which_the_embedder_died_is_halved(lease: Lease) -> None:
+    job = make_job(make_tracks(5))
     attempt(job, lease, died=True)
-    assert [ids(claim(job, lease)) for _ in range(3)] == [["t000"], ["t001"], ["t002"]]
+    assert [ids(claim(job, lease)) for _ in range(3)] == [["t000", "t001"], ["t002", "t003"], ["t004"]]
+
+
+def test_suspects_go_apart_from_the_others(lease: Lease, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = make_job(make_tracks(5))
+    monkeypatch.setattr(chunks, "MAX_ROWS", 3)
+    attempt(job, lease, died=True)
+    monkeypatch.undo()
+    attempt(job, lease)
+    job.results.filter(track__in=["t000", "t001"]).update(chunk_limit=8)
+    assert ids(claim(job, lease)) == ["t000", "t001"]
+
+
+def test_commit_whose_answer_was_lost_may_be_repeated(lease: Lease) -> None:
+    [track] = make_tracks(1)
+    job = make_job([track])
+    chunk = claim(job, lease)
+    for _ in range(2):
+        chunks.commit(job, lease, chunk, [success(track)], 1.0)
+    assert (progress_of(job).succeeded, BatchJob.objects.get().processed_tracks) == (1, 1)
 
 
 def test_what_came_before_the_embedder_died_counts(lease: Lease) -> None:
@@ -230,16 +253,31 @@ def test_what_came_before_the_embedder_died_counts(lease: Lease) -> None:
     assert job.processed_tracks == 1
 
 
-def test_track_that_took_the_embedder_down_three_times_is_failed_and_the_others_are_not(lease: Lease) -> None:
-    guilty, other = make_tracks(2)
-    job = make_job([guilty, other])
+def test_track_that_takes_the_embedder_down_each_time_is_isolated_and_failed_and_the_others_succeed(
+    lease: Lease,
+) -> None:
+    tracks = make_tracks(8)
+    job = make_job(tracks)
+    deaths = 0
+    while chunks.is_left(job):
+        chunk = claim(job, lease)
+        if "t005" in ids(chunk):
+            deaths += 1
+            chunks.blame(job, lease, chunk, "killed the embedder: out of memory")
+        else:
+            chunks.commit(job, lease, chunk, [success(claimed.track) for claimed in chunk.tracks], 1.0)
+    job.refresh_from_db()
+    row = job.results.get(track="t005")
+    assert (row.status, row.error_message) == ("failed", "killed the embedder: out of memory (4 times)")
+    assert (job.processed_tracks, job.failed_tracks, deaths) == (7, 1, 4)
+
+
+def test_track_that_was_alone_is_failed_the_third_time(lease: Lease) -> None:
+    job = make_job(make_tracks(1))
     for _ in range(3):
+        assert job.results.get().status == "pending"
         attempt(job, lease, died=True)
-    attempt(job, lease, success(other))
-    row = job.results.get(track=guilty)
-    assert (row.status, row.error_class) == ("failed", "EmbedderDied")
-    assert "3 times" in row.error_message
-    assert (job.processed_tracks, job.failed_tracks) == (1, 1)
+    assert job.results.get().status == "failed"
 
 
 # Counting

@@ -18,7 +18,7 @@ from batches.models import BatchJob, TrackResult
 from batches.progress import contract_progress, snapshot
 from batches.status import library_status
 from embeddings.models import Track
-from tests.batches.rows import end_job, make_embedding, make_job, make_space, make_track, make_tracks
+from tests.batches.rows import make_embedding, make_job, make_space, make_track, make_tracks, set_status
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 
@@ -75,7 +75,7 @@ def test_embedded_failed_and_missing_add_up_to_playable() -> None:
         make_embedding(space, track, index_state="indexed" if track.id != "t000" else "pending")
     job = make_job(tracks[3:])
     job.results.filter(track=tracks[3]).update(status="failed")
-    end_job(job, "cancelled")
+    set_status(job, "cancelled")
     assert muq_figures() == {"embedded": 3, "missing": 2, "failed": 1, "orphaned": 0, "indexed": 2}
 
 
@@ -102,7 +102,7 @@ def test_track_that_failed_in_two_jobs_is_one_failed_track() -> None:
     for _ in range(2):
         job = make_job([track])
         job.results.update(status="failed")
-        end_job(job, "completed_with_errors")
+        set_status(job, "completed_with_errors")
     assert muq_figures()["failed"] == 1
 
 
@@ -119,7 +119,7 @@ def test_status_before_anything_has_happened() -> None:
 
 
 def test_status_names_the_newest_job() -> None:
-    end_job(services.start_job(), "failed")
+    set_status(services.start_job(), "failed")
     newest = services.start_job()
     last = library_status()["last_job"]
     assert (last["id"], last["status"]) == (newest.pk, "initialized")
@@ -137,7 +137,7 @@ def ended() -> BatchJob:
     job = make_job(make_tracks(2))
     job.progress.update(succeeded=1, failed=1)
     BatchJob.objects.update(processed_tracks=1, failed_tracks=1)
-    return end_job(job, "completed_with_errors")
+    return set_status(job, "completed_with_errors")
 
 
 def test_plain_lines_where_there_is_no_terminal() -> None:
@@ -156,7 +156,7 @@ def test_a_bar_on_a_terminal() -> None:
 def test_a_terminal_shows_which_model_hears_which_track(monkeypatch: pytest.MonkeyPatch) -> None:
     job = make_job(make_tracks(1))
     BatchJob.objects.update(current_track="[muq] A - B")
-    monkeypatch.setattr(follow_module.time, "sleep", lambda _: end_job(job, "completed"))
+    monkeypatch.setattr(follow_module.time, "sleep", lambda _: set_status(job, "completed"))
     monkeypatch.setenv("COLUMNS", "200")
     out = Terminal()
     follow(job, out)
@@ -181,7 +181,7 @@ def results_of_a_job_that_ended(days_ago: int) -> BatchJob:
     job = make_job([make_track(f"{days_ago}-{name}") for name in "abc"])
     job.results.update(status="succeeded")
     job.results.filter(track=f"{days_ago}-a").update(status="failed")
-    end_job(job, "completed_with_errors")
+    set_status(job, "completed_with_errors")
     BatchJob.objects.filter(pk=job.pk).update(finished_at=timezone.now() - timedelta(days=days_ago))
     return job
 
@@ -211,4 +211,4 @@ def test_restart_leaves_the_time_of_a_schedule_alone() -> None:
 
 def test_scheduled_tasks_exist() -> None:
     assert tasks.watch_lanes() == 0
-    assert {name for name, _, _ in tasks.SCHEDULES} == {"watchdog", "housekeeping"}
+    assert {name for name, _, _ in tasks.SCHEDULES} == {"watchdog", "giving back", "housekeeping"}

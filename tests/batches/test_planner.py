@@ -10,14 +10,14 @@ import pytest
 from batches import planner, services
 from batches.lanes import LaneLost, Lease
 from batches.models import BatchJob, Lane
-from batches.planner import FingerprintChanged
+from batches.runner import Interrupted
 from embeddings.embedder.client import EmbedderClient
-from embeddings.errors import LibraryUnavailable, WeightsMissing
+from embeddings.errors import FingerprintChanged, LibraryUnavailable, WeightsMissing
 from embeddings.library.sync import sync_tracks
-from embeddings.models import EmbeddingSpace, Track
+from embeddings.models import Embedding, EmbeddingSpace, Track
 from embeddings.spaces import make_live, space_for
 from tests.batches.conftest import Music
-from tests.batches.rows import end_job, make_embedding, make_space, make_track, progress_of
+from tests.batches.rows import make_embedding, make_space, make_track, progress_of, set_status, take_lane
 from tests.instances import EmbedderProcess
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
@@ -34,7 +34,7 @@ def plan(music: Music, lease: Lease) -> Plan:
         for progress in job.progress.all():
             progress.space = EmbeddingSpace.objects.filter(model=progress.model).last() or make_space(progress.model)
             progress.save()
-        planner.plan(job, lease)
+        planner.plan(job, lease, lease.renew)
         return job
 
     return plan
@@ -71,11 +71,111 @@ def test_changed_files_need_work(music: Music, plan: Plan, change: dict[str, Any
     assert wanted(plan()) == ["b"]
 
 
-def test_clear_existing_needs_everything(music: Music, plan: Plan) -> None:
+def test_clear_existing_of_a_part_needs_all_of_it_again(music: Music, plan: Plan) -> None:
     make_embedding(make_space(), library(music, "a", "b")["a"])
-    job = plan(clear_existing=True)
+    job = plan(clear_existing=True, library_id=1)
     assert wanted(job) == ["a", "b"]
     assert progress_of(job).skipped == {}
+    assert set(job.results.values_list("reason", flat=True)) == {"anew"}
+
+
+def test_rows_say_why_their_track_needs_work(music: Music, plan: Plan) -> None:
+    tracks = library(music, "a", "b", "c", "d")
+    space = make_space()
+    make_embedding(space, tracks["a"])
+    make_embedding(space, tracks["b"], mtime="old")
+    former = set_status(services.start_job(["muq"]), "completed_with_errors")
+    former.results.create(track=tracks["c"], model="muq", status="failed")
+    job = plan()
+    assert dict(job.results.values_list("track", "reason")) == {"b": "changed", "c": "failed before", "d": "new"}
+
+
+def test_file_with_a_new_id_keeps_its_vector(music: Music, plan: Plan) -> None:
+    track = library(music, "a")["a"]
+    make_embedding(make_space(), track)
+    music.remove("a")
+    music.add_row("a.flac", id="z", updated_at=track.mtime)
+    job = plan()
+    assert (wanted(job), progress_of(job).skipped) == ([], {"new id": 1, "up to date": 1})
+    assert Embedding.objects.filter(track_id="z", index_state="pending").exists()
+
+
+# Planned again at the end of a build
+
+
+@pytest.fixture
+def built(music: Music, plan: Plan) -> BatchJob:
+    """A job over three tracks whose first one succeeded, second failed and third is to come."""
+    tracks = library(music, "a", "b", "c")
+    job = plan()
+    space = progress_of(job).space
+    assert space
+    make_embedding(space, tracks["a"])
+    for track, status in (("a", "succeeded"), ("b", "failed")):
+        job.results.filter(track=track).update(status=status, attempts=1)
+    planner.recount(job)
+    job.refresh_from_db()
+    return job
+
+
+def again(job: BatchJob) -> BatchJob:
+    assert planner.plan_again(job)
+    job.refresh_from_db()
+    plan_on(job)
+    return job
+
+
+def test_recount_sets_the_counters_to_what_the_rows_say(built: BatchJob) -> None:
+    assert (built.total_tracks, built.processed_tracks, built.failed_tracks) == (3, 1, 1)
+    progress = progress_of(built)
+    counted = (progress.total, progress.succeeded, progress.failed)
+    seconds = sum(Track.objects.values_list("duration", flat=True))
+    assert (*counted, progress.audio_seconds_total) == (3, 1, 1, seconds)
+    assert progress.audio_seconds_done == pytest.approx(seconds * 2 / 3)
+
+
+def test_what_changed_or_came_meanwhile_is_done_again_and_what_failed_is_not(music: Music, built: BatchJob) -> None:
+    built.results.filter(track="c").update(status="failed")
+    music.change("a", updated_at="2031-01-01")
+    music.add("new.flac")
+    again(built)
+    rows = dict(built.results.values_list("track", "status"))
+    assert rows == {"a": "pending", "b": "failed", "c": "failed", "new": "pending"}
+    assert (built.total_tracks, built.processed_tracks, built.failed_tracks) == (4, 0, 2)
+
+
+def test_plan_that_finds_nothing_more_is_the_last(built: BatchJob) -> None:
+    built.results.filter(track="c").update(status="failed")
+    again(built)
+    assert not planner.plan_again(built)
+
+
+def test_library_that_changes_all_the_time_is_not_planned_for_ever(music: Music, built: BatchJob) -> None:
+    plans = 1
+    while planner.plan_again(built):
+        music.add(f"new{plans}.flac")
+        built.refresh_from_db()
+        plan_on(built)
+        plans += 1
+    assert plans == planner.LAST_PLAN
+
+
+def test_cancel_ends_a_plan_between_two_slices(music: Music, plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planner, "TRACKS_A_SLICE", 2)
+    library(music, *"abcde")
+    job = services.start_job(["muq"])
+    job.progress.update(space=make_space())
+    lease, looks = take_lane(), iter(range(3))
+
+    def look() -> None:
+        lease.renew()
+        if next(looks, None) is None:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        planner.plan(job, lease, look)
+    job.refresh_from_db()
+    assert (job.planned, wanted(job)) == (False, ["a", "b"])
 
 
 def test_vectors_of_another_space_do_not_count(music: Music, plan: Plan) -> None:
@@ -169,7 +269,7 @@ def test_planner_goes_on_after_an_interruption_between_two_slices(
     job = BatchJob.objects.get()
     assert (job.planned, wanted(job)) == (False, ["a", "c", "d"])
     monkeypatch.undo()
-    planner.plan(job, Lease(Lane.objects.get().pk, 0, Lane.objects.get().seq))
+    plan_on(job)
     assert wanted(job) == ["a", "c", "d", "e"]
     progress = progress_of(job)
     assert (job.total_tracks, progress.total, progress.skipped) == (4, 4, {"up to date": 1})
@@ -188,18 +288,10 @@ def lost_after(slices: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planner, "_count", counting)
 
 
-def test_cancel_ends_planning_after_a_slice(music: Music, plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planner, "TRACKS_A_SLICE", 1)
-    library(music, "a", "b")
-    count = planner._count
-
-    def cancelled(job: BatchJob, *arguments: Any) -> None:
-        count(job, *arguments)
-        services.cancel_job(BatchJob.objects.get())
-
-    monkeypatch.setattr(planner, "_count", cancelled)
-    job = plan()
-    assert (job.planned, wanted(job)) == (False, ["a"])
+def plan_on(job: BatchJob) -> None:
+    """Go on with a plan."""
+    lease = Lease(Lane.objects.get().pk, 0, Lane.objects.get().seq)
+    planner.plan(job, lease, lease.renew)
 
 
 def test_resumed_plan_does_not_scan_again(music: Music, plan: Plan) -> None:
@@ -207,7 +299,7 @@ def test_resumed_plan_does_not_scan_again(music: Music, plan: Plan) -> None:
     job = plan()
     BatchJob.objects.update(planned=False)
     scan = Track.objects.get().scan
-    planner.plan(BatchJob.objects.get(pk=job.pk), Lease(Lane.objects.get().pk, 0, Lane.objects.get().seq))
+    plan_on(BatchJob.objects.get(pk=job.pk))
     assert Track.objects.get().scan == scan
 
 
@@ -237,7 +329,7 @@ def test_library_that_cannot_be_read_leaves_tracks_alone(music: Music, plan: Pla
 def test_first_space_of_a_model_is_live_at_once(music: Music, lease: Lease, embedder: EmbedderProcess) -> None:
     library(music, "a")
     job = services.start_job(["muq"])
-    planner.plan(job, lease)
+    planner.plan(job, lease, lease.renew)
     space = progress_of(job).space
     assert space
     assert (space.status, space.dimension) == ("live", 1536)
@@ -247,7 +339,7 @@ def test_other_weights_are_built_beside_what_is_live(music: Music, lease: Lease,
     live = make_space(fingerprint="other weights")
     make_embedding(live, library(music, "a")["a"])
     job = services.start_job(["muq"])
-    planner.plan(job, lease)
+    planner.plan(job, lease, lease.renew)
     space = progress_of(job).space
     assert space
     assert (space.status, wanted(job)) == ("building", ["a"])
@@ -260,7 +352,7 @@ def test_restricted_job_is_refused_when_the_weights_have_changed(
     make_space(fingerprint="other weights")
     leftover = make_space(fingerprint="third weights", status="building")
     with pytest.raises(FingerprintChanged, match="over the whole library"):
-        planner.plan(services.start_job(["muq"], **restriction), lease)
+        planner.plan(services.start_job(["muq"], **restriction), lease, lease.renew)
     assert set(EmbeddingSpace.objects.values_list("status", flat=True)) == {"live", "building"}
     assert EmbeddingSpace.objects.filter(pk=leftover.pk).exists()
 
@@ -269,29 +361,30 @@ def test_restricted_job_works_in_the_live_space(music: Music, lease: Lease, embe
     library(music, "a", "b")
     live = space_for("muq", EmbedderClient().describe("muq"))
     job = services.start_job(["muq"], limit=1)
-    planner.plan(job, lease)
+    planner.plan(job, lease, lease.renew)
     assert (progress_of(job).space, wanted(job)) == (live, ["a"])
 
 
 def test_leftover_build_of_other_weights_is_dropped_though_a_cancelled_job_knows_it(
     music: Music, lease: Lease, embedder: EmbedderProcess
 ) -> None:
-    make_space(fingerprint="old")
+    make_embedding(make_space(fingerprint="old"), library(music, "a")["a"])
     leftover = make_space(fingerprint="older", status="building")
     former = services.start_job(["muq"])
     former.progress.update(space=leftover)
-    end_job(former, "cancelled")
-    planner.plan(services.start_job(["muq"]), lease)
-    assert not EmbeddingSpace.objects.filter(pk=leftover.pk).exists()
-    assert progress_of(former).space is None
+    set_status(former, "cancelled")
+    planner.plan(services.start_job(["muq"]), lease, lease.renew)
+    assert progress_of(former).space == leftover
+    assert [space.status for space in EmbeddingSpace.objects.order_by("pk")] == ["live", "dropping", "building"]
 
 
 def test_build_goes_on_in_the_next_job(music: Music, lease: Lease, embedder: EmbedderProcess) -> None:
-    make_space(fingerprint="old")
+    tracks = library(music, "a", "b")
+    make_embedding(make_space(fingerprint="old"), tracks["a"])
     building = space_for("muq", EmbedderClient().describe("muq"))
-    make_embedding(building, library(music, "a", "b")["a"])
+    make_embedding(building, tracks["a"])
     job = services.start_job(["muq"])
-    planner.plan(job, lease)
+    planner.plan(job, lease, lease.renew)
     assert (progress_of(job).space, wanted(job)) == (building, ["b"])
 
 
@@ -301,7 +394,7 @@ def test_missing_weights_are_named_before_the_library_is_read(
     music.add_row("a.flac")
     embedder.restart(NAVEMBED_MERT=str(tmp_path / "nowhere"))
     with pytest.raises(WeightsMissing, match="nowhere"):
-        planner.plan(services.start_job(), lease)
+        planner.plan(services.start_job(), lease, lease.renew)
     assert not Track.objects.exists()
 
 
@@ -310,12 +403,12 @@ def test_missing_weights_are_named_before_the_library_is_read(
 
 def test_made_live_replaces_what_was_live() -> None:
     old, new = make_space(fingerprint="old"), make_space(fingerprint="new", status="building")
-    assert make_live(new)
-    assert not make_live(new)
+    assert make_live([new]) == [new]
+    assert make_live([new]) == []
     assert dict(EmbeddingSpace.objects.values_list("pk", "status")) == {old.pk: "kept", new.pk: "live"}
 
 
 def test_kept_space_is_not_made_live() -> None:
     live, kept = make_space(fingerprint="new"), make_space(fingerprint="old", status="kept")
-    assert not make_live(kept)
+    assert make_live([kept]) == []
     assert dict(EmbeddingSpace.objects.values_list("pk", "status")) == {live.pk: "live", kept.pk: "kept"}

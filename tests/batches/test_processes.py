@@ -90,10 +90,11 @@ def test_interrupted_command_stops_what_it_started_and_says_how_to_go_on(machine
 
 
 @pytest.mark.django_db
-def test_embed_library_beside_a_running_job_names_it(music: Music, checkpoints: dict[str, Path]) -> None:
-    job = services.start_job()
-    with processes.hold("worker"), pytest.raises(CommandError, match=f"job {job.pk} is already running"):
-        call_command("embed_library")
+def test_embed_library_beside_a_running_job_waits_in_line(music: Music) -> None:
+    services.start_job()
+    with processes.hold("worker"):
+        call_command("embed_library", "--no-wait")
+    assert list(BatchJob.objects.values_list("status", flat=True)) == ["queued", "initialized"]
 
 
 @pytest.mark.parametrize("wrong", [["--limit", "0"], ["--models", "vggish"]])

@@ -15,7 +15,8 @@ from batches.lanes import Lease
 from batches.models import BatchJob, Lane
 from batches.services import JobConflict, UnknownModel
 from embeddings.encoders.registry import MODEL_KEYS
-from tests.batches.rows import end_job, failure, make_job, make_track, make_tracks, progress_of, success
+from embeddings.models import EmbeddingSpace
+from tests.batches.rows import failure, make_job, make_track, make_tracks, progress_of, set_status, success
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 
@@ -24,10 +25,7 @@ FINISHED = (Status.COMPLETED, Status.COMPLETED_WITH_ERRORS, Status.CANCELLED, St
 
 
 def in_status(status: str) -> BatchJob:
-    job = make_job(make_tracks(1))
-    BatchJob.objects.filter(pk=job.pk).update(status=status)
-    job.refresh_from_db()
-    return job
+    return set_status(make_job(make_tracks(1)), status)
 
 
 def test_start_commits_an_initialized_job_with_a_row_per_model_and_a_message() -> None:
@@ -110,7 +108,8 @@ def test_open_job_can_be_cancelled_and_cancelled_again(status: str) -> None:
     job = in_status(status)
     services.cancel_job(job)
     services.cancel_job(job)
-    assert job.status == Status.CANCELLING
+    in_hand = status not in (Status.QUEUED, Status.PAUSED)
+    assert job.status == (Status.CANCELLING if in_hand else Status.CANCELLED)
 
 
 def test_cancel_wakes_a_sleeping_lane_once() -> None:
@@ -121,7 +120,7 @@ def test_cancel_wakes_a_sleeping_lane_once() -> None:
     assert OrmQ.objects.count() == 1
 
 
-@pytest.mark.parametrize("status", FINISHED)
+@pytest.mark.parametrize("status", {*FINISHED} - {Status.CANCELLED})
 def test_finished_job_cannot_be_cancelled(status: str) -> None:
     with pytest.raises(JobConflict, match=status):
         services.cancel_job(in_status(status))
@@ -136,30 +135,101 @@ def test_resumed_job_goes_on_where_it_was(status: str) -> None:
     assert OrmQ.objects.count() == 1
 
 
-@pytest.mark.parametrize("status", [*BatchJob.OPEN, Status.COMPLETED, Status.COMPLETED_WITH_ERRORS])
+@pytest.mark.parametrize("status", [*BatchJob.EMBEDDING, Status.QUEUED])
+def test_resuming_a_job_that_goes_on_changes_nothing(status: str) -> None:
+    job = in_status(status)
+    services.resume_job(job)
+    assert job.status == status
+
+
+@pytest.mark.parametrize("status", [Status.CANCELLING, Status.COMPLETED, Status.COMPLETED_WITH_ERRORS])
 def test_other_jobs_cannot_be_resumed(status: str) -> None:
     with pytest.raises(JobConflict, match=status):
         services.resume_job(in_status(status))
 
 
-def test_resume_names_the_job_that_is_running_instead() -> None:
-    job = end_job(make_job(make_tracks(1)), Status.CANCELLED)
-    other = services.start_job()
-    with pytest.raises(JobConflict) as conflict:
+def test_resumed_job_waits_in_line_behind_another() -> None:
+    job = set_status(make_job(make_tracks(1)), Status.CANCELLED)
+    services.start_job()
+    services.resume_job(job)
+    assert (job.status, job.finished_at) == (Status.QUEUED, None)
+
+
+def test_job_whose_build_was_dropped_cannot_be_resumed() -> None:
+    job = in_status(Status.CANCELLED)
+    EmbeddingSpace.objects.all().delete()
+    with pytest.raises(JobConflict, match="not there any more"):
         services.resume_job(job)
-    assert conflict.value.job == other
+
+
+@pytest.mark.parametrize("status", BatchJob.EMBEDDING)
+def test_pause_is_asked_for_once_and_resumed_at_any_moment(status: str) -> None:
+    job = in_status(status)
+    services.pause_job(job, "outside quiet hours")
+    services.pause_job(job)
+    assert (job.status, job.message) == (Status.PAUSING, "outside quiet hours")
+    services.set_paused(job)
+    services.pause_job(job)
+    assert (job.status, job.message) == (Status.PAUSED, "outside quiet hours")
+    services.resume_job(job)
+    assert (job.status, job.message) == (Status.INITIALIZED, "")
+
+
+@pytest.mark.parametrize("status", [*FINISHED, Status.QUEUED, Status.CANCELLING])
+def test_only_a_running_job_can_pause(status: str) -> None:
+    with pytest.raises(JobConflict, match=status):
+        services.pause_job(in_status(status))
+
+
+def test_start_in_line_waits_until_the_other_has_ended() -> None:
+    first, second, third = (services.start_job(["muq"], queue=True) for _ in range(3))
+    assert [job.status for job in (first, second, third)] == [Status.INITIALIZED, Status.QUEUED, Status.QUEUED]
+    services.set_completed(first)
+    second.refresh_from_db()
+    third.refresh_from_db()
+    assert (second.status, third.status) == (Status.INITIALIZED, Status.QUEUED)
+
+
+def test_paused_job_keeps_its_turn() -> None:
+    first, second = services.start_job(["muq"]), services.start_job(["muq"], queue=True)
+    services.pause_job(first)
+    services.set_paused(first)
+    services.watch()
+    second.refresh_from_db()
+    assert second.status == Status.QUEUED
+
+
+def test_watchdog_gives_the_turn_to_a_job_that_was_forgotten_in_line() -> None:
+    job = in_status(Status.QUEUED)
+    services.watch()
+    job.refresh_from_db()
+    assert job.status == Status.INITIALIZED
+
+
+def test_cancel_of_all_leaves_nobody_to_follow() -> None:
+    jobs = [services.start_job(["muq"], queue=True) for _ in range(3)]
+    assert services.cancel_all() == jobs[0]
+    assert sorted(BatchJob.objects.values_list("status", flat=True)) == ["cancelled", "cancelled", "cancelling"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_starts_in_line_at_the_same_moment_one_has_the_turn() -> None:
+    at_once(lambda: services.start_job(["muq"], queue=True), 4)
+    statuses = sorted(BatchJob.objects.values_list("status", flat=True))
+    assert statuses == [Status.INITIALIZED, Status.QUEUED, Status.QUEUED, Status.QUEUED]
 
 
 @pytest.mark.parametrize(
     ("change", "allowed", "end"),
     [
         (services.set_running, {Status.INITIALIZED, Status.WAITING}, Status.RUNNING),
-        (lambda job: services.set_waiting(job, "x"), {*BatchJob.OPEN} - {Status.CANCELLING}, Status.WAITING),
+        (lambda job: services.set_waiting(job, "x"), {*BatchJob.EMBEDDING}, Status.WAITING),
+        (services.set_paused, {Status.PAUSING}, Status.PAUSED),
         (services.set_cancelled, {Status.CANCELLING}, Status.CANCELLED),
-        (services.set_completed, {*BatchJob.OPEN}, Status.COMPLETED),
-        (lambda job: services.set_failed(job, "x"), {*BatchJob.OPEN}, Status.FAILED),
+        (services.set_completed, {*BatchJob.AT_WORK}, Status.COMPLETED),
+        (lambda job: services.set_failed(job, "x"), {*BatchJob.AT_WORK}, Status.FAILED),
     ],
-    ids=["running", "waiting", "cancelled", "completed", "failed"],
+    ids=["running", "waiting", "paused", "cancelled", "completed", "failed"],
 )
 @pytest.mark.parametrize("status", Status)
 def test_lane_changes_a_job_only_from_expected_statuses(
@@ -177,7 +247,7 @@ def finished(lease: Lease, models: tuple[str, ...], *outcomes: Any) -> BatchJob:
     assert chunk
     tracks = {claimed.track.id: claimed.track for claimed in chunk.tracks}
     chunks.commit(job, lease, chunk, [make(tracks[name], *keys) for make, name, *keys in outcomes], 1.0)
-    return end_job(job, Status.CANCELLED if chunks.is_left(job) else Status.COMPLETED_WITH_ERRORS)
+    return set_status(job, Status.CANCELLED if chunks.is_left(job) else Status.COMPLETED_WITH_ERRORS)
 
 
 def test_retry_puts_failed_results_back_and_takes_them_out_of_the_counters(lease: Lease) -> None:

@@ -14,6 +14,7 @@ from embeddings.demo.encode import write_audio
 from embeddings.errors import LibraryUnavailable
 from embeddings.library import LibraryTrack
 from embeddings.library.folder import FolderLibrary
+from tests.batches.rows import make_track
 
 TAGGED = (".mp3", ".flac", ".m4a", ".alac.m4a", ".ogg", ".opus", ".aiff", ".wma", ".wv")
 
@@ -151,6 +152,19 @@ with tempfile.TemporaryDirectory() as name:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "['open']"
     assert "shut is left out: Permission denied" in done.stderr
+
+
+@pytest.mark.django_db
+def test_before_the_first_scan_files_are_counted(tmp_path: Path) -> None:
+    touch(tmp_path, "a.mp3", "b/c.flac", "cover.jpg")
+    assert FolderLibrary(tmp_path).count() == 2
+
+
+@pytest.mark.django_db
+def test_after_a_scan_its_tracks_are_counted(tmp_path: Path) -> None:
+    for number in range(3):
+        make_track(f"t{number}", playable=number > 0)
+    assert FolderLibrary(tmp_path).count() == 2
 
 
 def test_folder_knows_no_scans(tmp_path: Path) -> None:

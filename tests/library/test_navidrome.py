@@ -32,6 +32,16 @@ def navidrome_with(folder: Path, *tracks: Mapping[str, Any], **options: Any) -> 
 
 
 @pytest.mark.parametrize("version", VERSIONS)
+def test_tracks_are_counted_without_being_read(tmp_path: Path, version: str) -> None:
+    rows = [
+        {"id": name, "path": f"/music/{name}"} | ({} if version == "0.54" else {"missing": name == "c"})
+        for name in "abc"
+    ]
+    library = NavidromeLibrary(navidrome_with(tmp_path, *rows, version=version))
+    assert library.count() == (3 if version == "0.54" else 2)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
 def test_every_schema_version_yields_its_tracks(tmp_path: Path, version: str) -> None:
     path = "/music/artist/a.mp3" if version == "0.54" else "artist/a.mp3"
     database = navidrome_with(tmp_path, {"id": "a", "path": path}, version=version)

@@ -21,6 +21,13 @@ with needed_processes("milvus_lite"):
     print("ready", flush=True)
     time.sleep(60)
 """
+ORPHAN = """
+import os, time
+from navembed_site.processes import tie_forks_to_parent
+os.register_at_fork(after_in_child=lambda: time.sleep(1))
+tie_forks_to_parent()
+os._exit(0) if os.fork() else time.sleep(60)
+"""
 
 
 def test_process_runs_inside_the_block_is_shared_and_gone_after_it() -> None:
@@ -48,6 +55,12 @@ def test_children_die_with_a_killed_command(instance: Instance, eventually: Even
     assert len(instance.pids()) == 2
     command.kill()
     eventually(lambda: instance.pids() == set())
+
+
+def test_fork_whose_parent_dies_at_once_ends_too(instance: Instance, eventually: Eventually) -> None:
+    assert instance.start(code=ORPHAN).wait(60) == 0
+    assert len(instance.pids()) == 1
+    eventually(lambda: instance.pids() == set(), 30)
 
 
 def test_process_that_ends_at_its_start_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:

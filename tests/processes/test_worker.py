@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sqlite3
+import time
 from collections.abc import Callable
 
 import pytest
@@ -58,3 +59,40 @@ def test_termination_ends_the_cluster_cleanly(cluster: Instance) -> None:
     main.terminate()
     assert main.wait(30) == 0
     assert cluster.pids() == set()
+
+
+# Heartbeat
+
+
+@pytest.fixture
+def watched(instance: Instance, eventually: Eventually) -> Instance:
+    """As above, with a short patience: a message each second, and the end after four without an answer."""
+    instance.start("worker", "--light", "--beat-seconds", "4")
+    eventually(lambda: len(instance.pids()) == 5)
+    time.sleep(2)
+    return instance
+
+
+@pytest.mark.parametrize("child", [0, 1], ids=["worker", "monitor"])
+def test_cluster_with_a_stopped_child_ends(watched: Instance, eventually: Eventually, child: int) -> None:
+    [main] = watched.started
+    [sentinel] = children(main.pid)
+    os.kill(sorted(children(sentinel))[child], signal.SIGSTOP)
+    assert main.wait(60) == 1
+    eventually(lambda: watched.pids() == set())
+
+
+def test_cluster_with_a_stopped_guard_ends(watched: Instance, eventually: Eventually) -> None:
+    [main] = watched.started
+    os.kill(children(main.pid)[0], signal.SIGSTOP)
+    assert main.wait(60) == 1
+    eventually(lambda: watched.pids() == set())
+
+
+def test_idle_cluster_lives_and_its_messages_do_not_pile_up(watched: Instance) -> None:
+    time.sleep(5)
+    with contextlib.closing(sqlite3.connect(watched.home / "navembed.sqlite3")) as database:
+        [messages] = database.execute("SELECT COUNT(*) FROM django_q_ormq").fetchone()
+        [saved] = database.execute("SELECT COUNT(*) FROM django_q_task").fetchone()
+    assert (watched.started[0].poll(), saved) == (None, 0)
+    assert messages <= 1

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from batches import demo
 from embeddings.demo.library import make_demo_library
-from navembed_site import supervision
+from navembed_site import sockets, supervision
 
 USER = "demo"
 
@@ -75,8 +75,7 @@ def _manage(*arguments: str) -> None:
 def _write_env(database: Path, checkpoints: Path) -> int:
     """Write the instance's settings; returns its port, another one where the usual one is taken."""
     port, text_port = (
-        next(p for p in range(usual, usual + 2000, 10) if supervision.port_is_free(settings.BIND, p))
-        for usual in (9002, 9003)
+        next(p for p in range(usual, usual + 2000, 10) if sockets.is_free(settings.BIND, p)) for usual in (9002, 9003)
     )
     values = {
         "NAVIDROME_DB_PATH": database,

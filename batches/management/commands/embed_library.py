@@ -11,9 +11,12 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from batches import services
 from batches.follow import follow
 from batches.models import BatchJob
+from batches.preview import preview
+from batches.preview_text import preview_text
 from batches.progress import contract_progress
 from embeddings.checks import require_library
 from embeddings.encoders.registry import MODEL_KEYS
+from embeddings.errors import NavembedError
 from navembed_site.processes import ProcessStartError, is_held, needed_processes
 
 
@@ -27,10 +30,14 @@ class Command(BaseCommand):
         parser.add_argument("--library", type=int, help="Only the Navidrome library with this id.")
         parser.add_argument("--path-prefix", default="", help="Only files whose absolute path begins so.")
         parser.add_argument("--no-wait", action="store_true", help="Start the job and return.")
-        parser.add_argument("--json", action="store_true", help="Print the job's end as JSON.")
+        parser.add_argument("--dry-run", action="store_true", help="Only say what would be done, and why.")
+        parser.add_argument("--json", action="store_true", help="Print the job's end, or the dry run, as JSON.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         require_library()
+        if options["dry_run"]:
+            self._preview(options)
+            return
         job = self._start(options)
         if options["no_wait"]:
             self.stdout.write(f"job {job.pk} is started; it runs while `serve` does")
@@ -47,22 +54,38 @@ class Command(BaseCommand):
         if job.status != BatchJob.Status.COMPLETED:
             raise CommandError(_end(job))
 
-    def _start(self, options: dict[str, Any]) -> BatchJob:
-        """Start a job; one that was left unfinished, with nobody working on it now, goes on instead."""
+    def _preview(self, options: dict[str, Any]) -> None:
         try:
-            return services.start_job(
-                options["models"],
-                clear_existing=options["clear_existing"],
-                limit=options["limit"],
-                library_id=options["library"],
-                path_prefix=options["path_prefix"],
-                started_by="command",
-            )
+            with needed_processes("embedder"):
+                found = preview(options["models"], **_extent(options))
+        except (NavembedError, ProcessStartError) as error:
+            raise CommandError(str(error)) from error
+        self.stdout.write(json.dumps(found.as_dict(), indent=2) if options["json"] else preview_text(found))
+
+    def _start(self, options: dict[str, Any]) -> BatchJob:
+        """Start a job, in line if need be; one left unfinished, with nobody working on it now, goes on instead."""
+        left = services.open_job()
+        if left and not is_held("worker"):
+            self.stderr.write(f"job {left.pk} was left unfinished and goes on")
+            if left.status in BatchJob.RESUMABLE:
+                services.resume_job(left)
+            return left
+        try:
+            job = services.start_job(options["models"], **_extent(options), started_by="command", queue=True)
         except services.JobConflict as error:
-            if error.job is None or is_held("worker"):
-                raise CommandError(str(error)) from error
-            self.stderr.write(f"job {error.job.pk} was left unfinished and goes on")
-            return error.job
+            raise CommandError(str(error)) from error
+        if job.status == BatchJob.Status.QUEUED:
+            self.stderr.write(f"job {job.pk} waits in line behind another one")
+        return job
+
+
+def _extent(options: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "clear_existing": options["clear_existing"],
+        "limit": options["limit"],
+        "library_id": options["library"],
+        "path_prefix": options["path_prefix"],
+    }
 
 
 def _end(job: BatchJob) -> str:

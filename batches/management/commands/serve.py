@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import http.client
 import os
+import socket
 import subprocess
 from argparse import BooleanOptionalAction
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,11 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connections
 
 from embeddings.checks import require_library
-from navembed_site import setup, supervision
-from navembed_site.processes import Program, programs, wait_for
+from navembed_site import setup, sockets, supervision
+from navembed_site.processes import Program, is_held, programs, wait_for
 
 ANSWER_SECONDS = 60
+ENDING_SECONDS = 10  # for processes of a `serve` that was killed a moment ago
 
 
 class Command(BaseCommand):
@@ -44,7 +47,9 @@ class Command(BaseCommand):
         chosen = _choose(only, without or [])
         require_library()
         _make_folders()
-        _refuse_conflicts(chosen)
+        if supervision.is_running():
+            raise CommandError(f"serve runs already for {settings.NAVEMBED_HOME}; `manage.py stop` stops it.")
+        chosen = [_listening(program) for program in chosen]
         if migrate:
             call_command("migrate", interactive=False, verbosity=0)
         self._announce(chosen)
@@ -72,7 +77,9 @@ class Command(BaseCommand):
         self.stdout.flush()
 
     def _detach(self, chosen: list[Program]) -> None:
-        started = subprocess.run(supervision.command(foreground=False), capture_output=True, text=True, check=False)
+        started = subprocess.run(
+            supervision.command(foreground=False), capture_output=True, text=True, check=False, close_fds=False
+        )
         if started.returncode:
             raise CommandError(f"supervisor did not start: {started.stdout}{started.stderr}".strip())
         if "web" in {program.name for program in chosen} and not wait_for(_answers, ANSWER_SECONDS):
@@ -103,21 +110,32 @@ def _make_folders() -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
-def _refuse_conflicts(chosen: list[Program]) -> None:
-    """Raise CommandError for what would make processes start and fail over and over."""
-    if supervision.is_running():
-        raise CommandError(f"serve runs already for {settings.NAVEMBED_HOME}; `manage.py stop` stops it.")
+def _listening(program: Program) -> Program:
+    """Return ``program`` with a listening socket, if it is one that answers HTTP. Raises CommandError."""
     ports = {
         "web": ("NAVIDROME_RECOMMENDER_PORT", settings.PORT),
         "text": ("TEXT_EMBEDDING_PORT", settings.TEXT_PORT),
     }
-    names = {program.name for program in chosen}
-    for name, (variable, port) in ports.items():
-        if name in names and not supervision.port_is_free(settings.BIND, port):
-            raise CommandError(
-                f"Another program listens on {settings.BIND}:{port}, or this address is not ours; "
-                f"set {variable} (or NAVEMBED_BIND) to a free one."
-            )
+    if program.name not in ports:
+        return program
+    variable, port = ports[program.name]
+    try:
+        listener = _listen(port)
+    except OSError as error:
+        raise CommandError(
+            f"Another program listens on {settings.BIND}:{port}, or this address is not ours; "
+            f"set {variable} (or NAVEMBED_BIND) to a free one."
+        ) from error
+    with listener:
+        return replace(program, arguments=(*program.arguments, "--socket", str(sockets.keep(listener))))
+
+
+def _listen(port: int) -> socket.socket:
+    try:
+        return sockets.listen(settings.BIND, port)
+    except OSError:
+        wait_for(lambda: not any(is_held(name) for name in programs()), ENDING_SECONDS)
+        return sockets.listen(settings.BIND, port)
 
 
 def _address(port: int) -> str:

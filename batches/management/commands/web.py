@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 from granian import Granian
+from granian._granian import SocketHolder
 from granian.constants import Interfaces
 
-from navembed_site import processes
+from navembed_site import processes, sockets
+
+
+class Server(Granian):  # type: ignore[misc, valid-type]
+    """granian on a socket that is there already: connections wait in it while no server runs."""
+
+    def __init__(self, listener: socket.socket, **options: Any) -> None:
+        host, port = listener.getsockname()[:2]
+        super().__init__(address=host, port=port, **options)
+        self._sso = listener
+
+    def _init_shared_socket(self) -> None:
+        """What granian does by itself with unix sockets."""
+        self._sso.set_inheritable(True)
+        self._shd = SocketHolder(self._sso.fileno(), False, sockets.BACKLOG)  # type: ignore[call-arg]
 
 
 class Command(BaseCommand):
@@ -17,15 +33,15 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--port", type=int, default=settings.PORT)
+        parser.add_argument("--socket", type=int, dest="descriptor", help="Number of a socket that listens already.")
 
-    def handle(self, *, port: int, **options: Any) -> None:
+    def handle(self, *, port: int, descriptor: int | None, **options: Any) -> None:
         processes.die_with_parent()
         processes.hold("text" if port == settings.TEXT_PORT else "web")
         processes.tie_forks_to_parent()
-        Granian(
-            "navembed_site.wsgi:application",
-            address=settings.BIND,
-            port=port,
+        Server(
+            sockets.listen(settings.BIND, port) if descriptor is None else socket.socket(fileno=descriptor),
+            target="navembed_site.wsgi:application",
             interface=Interfaces.WSGI,
             workers=1,
             blocking_threads=8,

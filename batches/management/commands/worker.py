@@ -10,10 +10,11 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
+from django.db import connections
 from django_q import cluster
 from django_q.conf import Conf
 
-from navembed_site import processes
+from navembed_site import heartbeat, processes
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +25,11 @@ class Sentinel(cluster.Sentinel):  # type: ignore[misc]
     A child that dies while it holds the queue's lock leaves the others waiting for ever, and nothing tells
     whether it held it. So the whole cluster ends and whoever started it starts it again.
     """
+
+    def status(self) -> str:
+        """Called in each round of the guard."""
+        heartbeat.beat(heartbeat.Sign.GUARD)
+        return str(super().status())
 
     def reincarnate(self, process: BaseProcess) -> None:
         if process.exitcode is None or process.exitcode >= 0:
@@ -36,14 +42,26 @@ class Sentinel(cluster.Sentinel):  # type: ignore[misc]
 
 
 class Cluster(cluster.Cluster):  # type: ignore[misc]
-    """Django-Q's cluster, which tells a running task that it should come to its end."""
+    """Django-Q's cluster, which tells a running task that it should come to its end, and is watched."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str, beat_seconds: float) -> None:
         super().__init__()
+        heartbeat.announce()
         self.stopping = processes.announce_stops()
+        self._queue, self._beat_seconds = name, beat_seconds
+        self._watch: heartbeat.Watch | None = None
+
+    def start(self) -> int:
+        connections.close_all()  # a forked child would end our session with PostgreSQL
+        pid = int(super().start())
+        self._watch = heartbeat.Watch(self._queue, self.sentinel, self._beat_seconds)
+        self._watch.start()
+        return pid
 
     def stop(self) -> bool:
         self.stopping.set()
+        if self._watch:
+            self._watch.stop()
         return bool(super().stop())
 
 
@@ -52,8 +70,14 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--light", action="store_true", help="Run schedules, watchdog and housekeeping.")
+        parser.add_argument(
+            "--beat-seconds",
+            type=float,
+            default=heartbeat.BEAT_SECONDS,
+            help="End the cluster when it has shown no sign of life for so long (default: %(default)s).",
+        )
 
-    def handle(self, *, light: bool, **options: Any) -> None:
+    def handle(self, *, light: bool, beat_seconds: float, **options: Any) -> None:
         cluster_name = "light" if light else "jobs"
         if cluster_name != Conf.CLUSTER_NAME:
             _become_cluster(cluster_name)
@@ -61,7 +85,8 @@ class Command(BaseCommand):
         processes.hold("light" if light else "worker")
         processes.tie_forks_to_parent()
         _prepare(light)
-        sys.exit(_run())
+        heartbeat.forget(cluster_name)
+        sys.exit(_run(cluster_name, beat_seconds))
 
 
 def _become_cluster(name: str) -> None:
@@ -79,10 +104,10 @@ def _prepare(light: bool) -> None:
         lanes.recover()
 
 
-def _run() -> int:
+def _run(name: str, beat_seconds: float) -> int:
     """Run the cluster until a signal stops it; return the exit status, 1 when it broke."""
     cluster.Sentinel = Sentinel  # what Cluster.start() runs
-    running = Cluster()
+    running = Cluster(name, beat_seconds)
     running.start()
     while running.sentinel.is_alive():
         time.sleep(0.2)

@@ -13,6 +13,7 @@ from embeddings.encoders.registry import MODEL_KEYS
 from embeddings.errors import NavembedError
 from embeddings.indexing import rebuild_index
 from embeddings.models import EmbeddingSpace
+from embeddings.spaces import WRITABLE
 from navembed_site.processes import needed_processes
 
 
@@ -23,7 +24,7 @@ class Command(BaseCommand):
         parser.add_argument("--model", choices=MODEL_KEYS, help="only this model (default: all)")
 
     def handle(self, *args: Any, model: str | None, **options: Any) -> None:
-        spaces = EmbeddingSpace.objects.exclude(status=EmbeddingSpace.Status.KEPT).order_by("model", "pk")
+        spaces = EmbeddingSpace.objects.filter(status__in=WRITABLE).order_by("model", "pk")
         if model:
             spaces = spaces.filter(model=model)
         if not spaces:

@@ -1,0 +1,111 @@
+"""The end of a job: what was built is checked and becomes what search uses, what is gone leaves, Milvus agrees.
+
+Everything here may be interrupted anywhere and begun again. ``look`` is called about once a second; it renews the
+lease and stops the work by raising.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from django.db.models import QuerySet
+
+from batches import services
+from batches.models import BatchJob, ModelProgress, TrackResult
+from batches.planner import plan_again
+from embeddings.errors import SwitchRefused
+from embeddings.indexing import ensure_live_aliases, index_pending, reconcile
+from embeddings.models import EmbeddingSpace
+from embeddings.pruning import prune
+from embeddings.spaces import make_live
+from embeddings.switch import examine, keep_old_vectors
+
+logger = logging.getLogger(__name__)
+
+Look = Callable[[], None]
+
+
+def complete(job: BatchJob, look: Look) -> None:
+    """End a job of which every track has been tried; one that builds may get more to do instead.
+
+    Raises SwitchRefused when a build must not be used, IndexUnavailable.
+    """
+    builds = [space for _, space in _spaces(job) if space.status == EmbeddingSpace.Status.BUILDING]
+    if builds and plan_again(job):
+        return
+    for build in builds:
+        keep_old_vectors(build, _given_up(job, build.model))
+    notes = [] if job.is_restricted else list(_prune(job, look))
+    index(job, look)
+    reconcile_with_milvus(job, "end", look)
+    notes += _switch(job, builds, look)
+    point_aliases()
+    services.set_completed(job, " ".join(notes))
+
+
+def index(job: BatchJob, look: Look) -> None:
+    """Send to Milvus what it does not have yet."""
+    for _, space in _spaces(job):
+        index_pending(space, progress=lambda _: look())
+
+
+def reconcile_with_milvus(job: BatchJob, moment: str, look: Look) -> None:
+    """Compare the job's spaces with Milvus, mend what differs and write it down, once for each ``moment``."""
+    for progress, space in _spaces(job):
+        if moment in progress.reconciled:
+            continue
+        found = reconcile(space, progress=lambda _: look())
+        if any(found):
+            logger.warning("job %d: %s differed from Milvus and was mended: %s", job.pk, space, found)
+            index_pending(space, progress=lambda _: look())
+        progress.reconciled[moment] = found._asdict()
+        ModelProgress.objects.filter(pk=progress.pk).update(reconciled=progress.reconciled)
+
+
+def point_aliases() -> None:
+    """Let the aliases in Milvus name what search uses."""
+    for name in ensure_live_aliases():
+        logger.warning("Milvus has a collection %s that is not ours; see `manage.py adopt_milvus`", name)
+
+
+def _switch(job: BatchJob, builds: Iterable[EmbeddingSpace], look: Look) -> Iterator[str]:
+    """Let search use the builds that pass, all from the same moment on; yields what people should know."""
+    good, problems = [], []
+    for build in builds:
+        found = examine(build, _given_up(job, build.model), beat=look)
+        if found.passed:
+            good.append(build)
+            if found.overlap is not None:
+                yield f"{build.model}: {found.overlap:.0%} of the neighbours are those of the former vectors."
+        elif found.needs_yes:
+            yield (
+                f"{build.model}: search goes on with the former vectors: {'; '.join(found.problems)}. "
+                f"`manage.py spaces --make-live {build.model}` uses the new ones nevertheless."
+            )
+        else:
+            problems.append(f"the new {build.model} vectors cannot be used: {'; '.join(found.problems)}")
+    make_live(good)
+    if problems:
+        point_aliases()
+        raise SwitchRefused("; ".join(problems))
+
+
+def _prune(job: BatchJob, look: Look) -> Iterator[str]:
+    for progress, space in _spaces(job):
+        found = prune(space, look)
+        if found.held:
+            yield found.held
+        elif found.pruned:
+            progress.skipped["pruned"] = progress.skipped.get("pruned", 0) + found.pruned
+            ModelProgress.objects.filter(pk=progress.pk).update(skipped=progress.skipped)
+
+
+def _given_up(job: BatchJob, model: str) -> QuerySet[TrackResult, Any]:
+    failed = TrackResult.objects.filter(job=job, model=model, status=TrackResult.Status.FAILED)
+    return failed.values_list("track_id", flat=True)
+
+
+def _spaces(job: BatchJob) -> list[tuple[ModelProgress, EmbeddingSpace]]:
+    return [(progress, progress.space) for progress in job.progress.select_related("space") if progress.space]

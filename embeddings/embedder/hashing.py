@@ -1,0 +1,33 @@
+"""What files are known by: several at a time, each in a decoder, without decoding."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+
+from embeddings.audio.pool import DecodePool
+from embeddings.errors import AudioError
+from embeddings.work import FileHash, failure_of
+
+
+def hash_files(pool: DecodePool, paths: Sequence[str], unwanted: Callable[[], bool]) -> Generator[FileHash]:
+    """Yield one answer for each path as it comes, in no order; a file that cannot be read is an answer.
+
+    Occupies as many decoders as are free. Closing the generator, or ``unwanted()``, stops the work.
+    """
+    closed = threading.Event()
+
+    def answer(path: str) -> FileHash:
+        try:
+            return FileHash(path, pool.audio_hash(path, unwanted=lambda: closed.is_set() or unwanted()))
+        except AudioError as error:
+            return FileHash(path, failure=failure_of(error))
+
+    threads = ThreadPoolExecutor(pool.processes, thread_name_prefix="hash")
+    try:
+        for done in as_completed([threads.submit(answer, path) for path in paths]):
+            yield done.result()
+    finally:
+        closed.set()
+        threads.shutdown(cancel_futures=True)

@@ -1,0 +1,39 @@
+"""Listening sockets that outlive the web server: `serve` makes them, supervisor keeps them, `web` serves on them.
+
+Supervisor closes every descriptor below its ``minfds`` in itself and in its children, and leaves those above alone.
+Its own way, ``[fcgi-program]``, does not serve: it closes the socket when the last process that uses it has ended,
+it knows no IPv6, and it takes the place of the standard input by which our programs notice that supervisor died.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import socket
+
+KEPT_FROM = 128  # supervisor's `minfds`; well below any system's limit of open files
+BACKLOG = 1024
+
+
+def listen(address: str, port: int) -> socket.socket:
+    """Return a socket that listens on ``address``:``port``; "::" means IPv4 too. Raises OSError."""
+    ipv6 = ":" in address
+    return socket.create_server(
+        (address, port),
+        family=socket.AF_INET6 if ipv6 else socket.AF_INET,
+        backlog=BACKLOG,
+        dualstack_ipv6=ipv6 and socket.has_dualstack_ipv6(),
+    )
+
+
+def keep(listener: socket.socket) -> int:
+    """Return a second descriptor of ``listener`` that every program supervisor starts inherits."""
+    return fcntl.fcntl(listener, fcntl.F_DUPFD, KEPT_FROM)
+
+
+def is_free(address: str, port: int) -> bool:
+    """Whether a server may listen on ``address``:``port`` now."""
+    try:
+        listen(address, port).close()
+    except OSError:
+        return False
+    return True

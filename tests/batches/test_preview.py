@@ -1,0 +1,203 @@
+"""The dry run: what a job would do, and whether it fits."""
+
+from __future__ import annotations
+
+import json
+from io import StringIO
+from typing import Any, NamedTuple
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from batches import preview as module
+from batches.models import BatchJob, ModelProgress, TrackResult
+from batches.preview import DiskFull, Preview, preview, require_space
+from embeddings.embedder.client import EmbedderClient
+from embeddings.errors import EmbedderUnavailable
+from embeddings.library.sync import sync_tracks
+from embeddings.models import Embedding, EmbeddingSpace, Track
+from embeddings.spaces import space_for
+from tests.batches.conftest import Music
+from tests.batches.rows import make_embedding, make_job, make_space
+from tests.instances import EmbedderProcess
+
+pytestmark = [pytest.mark.django_db, pytest.mark.database]
+
+
+def library(music: Music, *names: str) -> dict[str, Track]:
+    for name in names:
+        music.add_row(f"{name}.flac")
+    sync_tracks()
+    return Track.objects.in_bulk()
+
+
+@pytest.fixture
+def space(embedder: EmbedderProcess) -> EmbeddingSpace:
+    """The live space of the weights that the embedder has."""
+    return space_for("muq", EmbedderClient().describe("muq"))
+
+
+def counts(found: Preview) -> dict[str, int]:
+    return {reason: number for reason, number in found.models[0].tracks.items() if number}
+
+
+def test_every_track_is_counted_with_its_reason(music: Music, space: EmbeddingSpace) -> None:
+    tracks = library(music, "new", "changed", "failed", "kept")
+    for name in ("changed", "kept"):
+        make_embedding(space, tracks[name])
+    music.change("changed", size=7)
+    make_job([tracks["failed"]]).results.update(status=TrackResult.Status.FAILED)
+    found = preview(["muq"])
+    assert counts(found) == {"new": 1, "changed": 1, "failed before": 1, "up to date": 1}
+    assert (found.tracks, found.models[0].audio_seconds, found.models[0].vectors) == (4, 6.0, 2)
+
+
+def test_nothing_is_written(music: Music, space: EmbeddingSpace) -> None:
+    music.add_row("a.flac")
+    preview()
+    rows = (Track.objects.count(), BatchJob.objects.count(), EmbeddingSpace.objects.count())
+    assert rows == (0, 0, 1)
+
+
+def test_clear_existing_makes_everything_anew(music: Music, space: EmbeddingSpace) -> None:
+    make_embedding(space, library(music, "a", "b")["a"])
+    found = preview(["muq"], clear_existing=True)
+    assert (counts(found), found.models[0].vectors, found.models[0].gone) == ({"anew": 2}, 2, 0)
+
+
+def test_embeddings_of_gone_tracks_are_counted(music: Music, space: EmbeddingSpace) -> None:
+    for track in library(music, "a", "b").values():
+        make_embedding(space, track)
+    music.remove("b")
+    assert (preview(["muq"]).models[0].gone, preview(["muq"], limit=5).models[0].gone) == (1, 0)
+
+
+def test_a_vector_that_is_leaving_is_none(music: Music, space: EmbeddingSpace) -> None:
+    make_embedding(space, library(music, "a")["a"], index_state=Embedding.IndexState.DELETING)
+    assert counts(preview(["muq"])) == {"new": 1}
+
+
+def test_other_weights_leave_nothing_to_use(music: Music, embedder: EmbedderProcess) -> None:
+    make_embedding(make_space("muq", "other"), library(music, "a")["a"])
+    found = preview(["muq"])
+    assert (found.models[0].fingerprint_changed, counts(found)) == (True, {"new": 1})
+
+
+def test_a_part_of_the_library(music: Music, space: EmbeddingSpace) -> None:
+    library(music, "a", "b", "c")
+    assert preview(["muq"], path_prefix=str(music.root / "b")).tracks == 1
+    assert preview(["muq"], library_id=2).tracks == 0
+    assert preview(["muq"], limit=2).tracks == 2
+
+
+def test_a_limit_counts_only_tracks_that_need_work(music: Music, space: EmbeddingSpace) -> None:
+    make_embedding(space, library(music, "a", "b", "c")["a"])
+    assert counts(preview(["muq"], limit=1)) == {"new": 1, "up to date": 1}
+
+
+def test_time_follows_from_the_rate_measured_last(music: Music, space: EmbeddingSpace) -> None:
+    job = make_job(list(library(music, "a", "b").values()))
+    ModelProgress.objects.filter(job=job).update(rate=8.0)
+    assert preview(["muq"]).work_seconds == pytest.approx(0.5)
+
+
+def test_without_a_measured_rate_the_time_is_unknown(music: Music, space: EmbeddingSpace) -> None:
+    library(music, "a")
+    assert preview(["muq"]).work_seconds is None
+    make_embedding(space, Track.objects.get())
+    assert preview(["muq"]).work_seconds == 0
+
+
+def test_without_an_embedder_nothing_can_be_said(music: Music, embedder: EmbedderProcess) -> None:
+    embedder.kill()
+    with pytest.raises(EmbedderUnavailable):
+        preview(["muq"])
+
+
+def test_the_command_prints_a_table(music: Music, space: EmbeddingSpace) -> None:
+    library(music, "a", "b")
+    out = StringIO()
+    call_command("embed_library", "--dry-run", "--models", "muq", stdout=out)
+    assert "2 tracks" in out.getvalue()
+    assert "not measured yet" in out.getvalue()
+
+
+def test_the_command_prints_json(music: Music, space: EmbeddingSpace) -> None:
+    library(music, "a", "b")
+    out = StringIO()
+    call_command("embed_library", "--dry-run", "--json", stdout=out)
+    found = json.loads(out.getvalue())
+    assert [model["tracks"]["new"] for model in found["models"].values()] == [2, 2, 2]
+
+
+# Room on the disk
+
+
+class Usage(NamedTuple):
+    free: int
+
+
+@pytest.fixture
+def free(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Say how many bytes are free: a disk that is full would need its owner's rights."""
+
+    def free(number: int) -> None:
+        monkeypatch.setattr(module.shutil, "disk_usage", lambda _: Usage(number))
+
+    return free
+
+
+def test_a_job_that_does_not_fit_is_refused_with_the_figures(music: Music, free: Any) -> None:
+    library(music, *(f"t{number}" for number in range(20)))
+    free(300_000)
+    with pytest.raises(DiskFull, match=r"about \d\.\d MB in /.*, where 0\.3 MB are free"):
+        require_space(["mert"])
+    require_space(["latent"])
+
+
+def test_what_is_there_already_needs_no_room(music: Music, free: Any) -> None:
+    make_embedding(make_space(), library(music, "a")["a"])
+    free(0)
+    require_space(["muq"])
+    with pytest.raises(DiskFull):
+        require_space(["muq"], clear_existing=True)
+
+
+def test_a_limit_bounds_what_is_needed(music: Music, free: Any) -> None:
+    library(music, *(f"t{number}" for number in range(20)))
+    free(300_000)
+    with pytest.raises(DiskFull):
+        require_space(["mert"])
+    require_space(["mert"], limit=1)
+
+
+def test_a_library_that_is_away_refuses_nothing(music: Music, free: Any) -> None:
+    free(0)
+    music.database.unlink()
+    require_space()
+
+
+def test_servers_elsewhere_need_nothing_here(music: Music, free: Any, settings: Any) -> None:
+    library(music, "a")
+    free(0)
+    settings.MILVUS_URI = "http://milvus:19530"
+    if module.connection.vendor == "sqlite":
+        with pytest.raises(DiskFull):
+            require_space(["muq"])
+    else:
+        require_space(["muq"])
+
+
+# Pruning by hand
+
+
+def test_pruning_by_hand_needs_a_yes_when_most_are_gone(music: Music) -> None:
+    space = make_space()
+    make_embedding(space, library(music, "a")["a"])
+    Track.objects.update(playable=False)
+    out = StringIO()
+    call_command("prune", "--dry-run", stdout=out)
+    assert "1 embeddings of tracks that are gone" in out.getvalue()
+    with pytest.raises(CommandError, match="1 of 1 muq embeddings"):
+        call_command("prune")
+    assert not space.embeddings.filter(index_state="deleting")

@@ -1,0 +1,260 @@
+"""What strikes a running job. Each fault does its harm, and may return how to undo it and after how long."""
+
+from __future__ import annotations
+
+import errno
+import random
+import signal
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.chaos.instance import Machine, wait_until
+from tests.chaos.library import SPARES, Library
+from tests.chaos.watcher import Watcher
+
+FINISHED = ("completed", "completed_with_errors", "failed")
+ORPHAN_SECONDS = 20.0
+
+
+class Missed(Exception):
+    """There was nothing to strike at this moment."""
+
+
+@dataclass
+class Scene:
+    """What a fault may touch."""
+
+    machine: Machine
+    library: Library
+    watcher: Watcher
+    job: int
+    undo_all: Callable[[], None]
+    is_small_disk: bool
+    spares_used: int = 0
+
+    def spare(self) -> int:
+        """Return the number of a file that no track plays yet."""
+        if self.spares_used == SPARES:
+            raise Missed("no spare file is left")
+        self.spares_used += 1
+        return self.library.corpus.used + self.spares_used - 1
+
+
+@dataclass(frozen=True)
+class Undo:
+    seconds: float
+    action: Callable[[], object]
+
+
+Fault = Callable[[Scene, random.Random], Undo | None]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """``weight``: how often it is drawn. ``costs``: what it takes from the allowance of a run."""
+
+    strike: Fault
+    weight: float
+    costs: tuple[str, ...] = ()
+
+
+ALLOWANCE = {
+    "embedder": 2,  # a track that was alone at three deaths of the embedder is failed, and rightly so
+    "decoder": 2,  # a track is tried three times
+    "slow": 1,  # faults that outlast a time-out take a minute
+    "reboot": 2,
+    "disk": 1,
+}
+
+
+# Kills
+
+
+def _kill(role: str, *, part: bool | None = None) -> Fault:
+    """kill -9 of the role's main process, of any other of its processes (``part``), or of any (None)."""
+
+    def strike(scene: Scene, rng: random.Random) -> None:
+        tree = scene.machine.tree(role)
+        choice = tree if part is None else tree[1:] if part else tree[:1]
+        if not choice or not scene.machine.signal(rng.choice(choice).pid, signal.SIGKILL):
+            raise Missed(f"no {role} runs")
+
+    return strike
+
+
+def kill_busy_worker(scene: Scene, rng: random.Random) -> None:
+    """The child that has worked most is the one that runs the lane."""
+    children = scene.machine.tree("worker")[1:]
+    if not children:
+        raise Missed("no worker runs")
+    scene.machine.signal(max(children, key=lambda child: child.ticks).pid, signal.SIGKILL)
+
+
+def reboot(scene: Scene, rng: random.Random) -> None:
+    scene.undo_all()
+    with scene.watcher.outage():
+        scene.machine.kill_all()
+        scene.machine.serve()
+
+
+def kill_supervisor(scene: Scene, rng: random.Random) -> None:
+    """All others must follow it by themselves; then somebody starts them again."""
+    scene.undo_all()
+    with scene.watcher.outage():
+        _kill("supervisor")(scene, rng)
+        if not wait_until(lambda: not scene.machine.pids(), ORPHAN_SECONDS):
+            raise RuntimeError(f"orphans after the supervisor's death: {sorted(scene.machine.pids())}")
+        scene.machine.serve()
+
+
+# What does not answer
+
+
+def _freeze(role: str, low: float, high: float) -> Fault:
+    def strike(scene: Scene, rng: random.Random) -> Undo:
+        frozen = [process.pid for process in scene.machine.tree(role)]
+        if not frozen:
+            raise Missed(f"no {role} runs")
+        for pid in frozen:
+            scene.machine.signal(pid, signal.SIGSTOP)
+        return Undo(rng.uniform(low, high), lambda: [scene.machine.signal(pid, signal.SIGCONT) for pid in frozen])
+
+    return strike
+
+
+def _lock_database(low: float, high: float) -> Fault:
+    def strike(scene: Scene, rng: random.Random) -> Undo:
+        other = sqlite3.connect(scene.machine.database, timeout=30, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        return Undo(rng.uniform(low, high), other.close)
+
+    return strike
+
+
+def fill_disk(scene: Scene, rng: random.Random) -> Undo:
+    if not scene.is_small_disk:
+        raise Missed("no small disk could be mounted")
+    ballast = scene.machine.home / "ballast"
+    with ballast.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(2**16))
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+    return Undo(rng.uniform(3, 10), ballast.unlink)
+
+
+# Music
+
+
+def hide_file(scene: Scene, rng: random.Random) -> Undo:
+    library, track = scene.library, _any_track(scene, rng)
+    path = library.path(track)
+    hidden = path.with_name(f"{path.name}.hidden")
+    library.touched.add(track)
+    path.rename(hidden)
+    library.hidden += 1
+
+    def bring_back() -> None:
+        hidden.rename(path)
+        library.hidden -= 1
+
+    return Undo(rng.uniform(2, 12), bring_back)
+
+
+def move_music_away(scene: Scene, rng: random.Random) -> Undo:
+    library = scene.library
+    if library.is_away or library.hidden:
+        raise Missed("some of the music is away already")
+    library.music.rename(library.away)
+    leave_mount_point = rng.random() < 0.5
+    if leave_mount_point:
+        library.music.mkdir()
+
+    def bring_back() -> None:
+        if leave_mount_point:
+            library.music.rmdir()
+        library.away.rename(library.music)
+
+    return Undo(rng.uniform(3, 8), bring_back)
+
+
+def replace_file(scene: Scene, rng: random.Random) -> None:
+    scene.library.replace(_any_track(scene, rng), scene.spare())
+
+
+def remove_track(scene: Scene, rng: random.Random) -> None:
+    scene.library.remove(_any_track(scene, rng))
+
+
+def add_track(scene: Scene, rng: random.Random) -> None:
+    _require_music(scene)
+    track = f"new{scene.spares_used:03}"
+    scene.library.add(track, scene.spare())
+    scene.library.touched.add(track)
+
+
+def _any_track(scene: Scene, rng: random.Random) -> str:
+    """A track that nothing has happened to yet."""
+    _require_music(scene)
+    return rng.choice(sorted(set(scene.library.truth) - scene.library.touched))
+
+
+def _require_music(scene: Scene) -> None:
+    if scene.library.is_away:
+        raise Missed("the music is away")
+
+
+# Somebody at the console
+
+
+def cancel_and_resume(scene: Scene, rng: random.Random) -> Undo:
+    return _hold_up(scene, rng, "cancel", "cancelled")
+
+
+def pause_and_resume(scene: Scene, rng: random.Random) -> Undo:
+    return _hold_up(scene, rng, "pause", "paused")
+
+
+def _hold_up(scene: Scene, rng: random.Random, action: str, state: str) -> Undo:
+    if refused := scene.machine.control(action, scene.job):
+        raise Missed(refused)
+
+    def resume() -> None:
+        wait_until(lambda: scene.machine.status_of(scene.job) in {state, *FINISHED}, 60)
+        if scene.machine.status_of(scene.job) == state and (refused := scene.machine.control("resume", scene.job)):
+            raise RuntimeError(f"resume was refused: {refused}")
+
+    return Undo(rng.uniform(0, 6), resume)
+
+
+KINDS: dict[str, Kind] = {
+    "kill worker": Kind(_kill("worker", part=False), 2),
+    "kill busy child of worker": Kind(kill_busy_worker, 2),
+    "kill any child of worker": Kind(_kill("worker", part=True), 2),
+    "kill light worker": Kind(_kill("light"), 1),
+    "kill embedder": Kind(_kill("embedder"), 3, ("embedder",)),
+    "kill decoder": Kind(_kill("decoder"), 1, ("decoder",)),
+    "kill Milvus": Kind(_kill("milvus_lite"), 3),
+    "kill web": Kind(_kill("web"), 2),
+    "kill supervisor": Kind(kill_supervisor, 1, ("reboot",)),
+    "reboot": Kind(reboot, 2, ("reboot",)),
+    "freeze worker": Kind(_freeze("worker", 3, 10), 1),
+    "freeze embedder": Kind(_freeze("embedder", 3, 10), 1),
+    "freeze Milvus": Kind(_freeze("milvus_lite", 3, 10), 2),
+    "freeze embedder for long": Kind(_freeze("embedder", 33, 40), 0.3, ("slow", "embedder")),
+    "freeze worker for long": Kind(_freeze("worker", 50, 60), 0.3, ("slow",)),
+    "freeze Milvus for long": Kind(_freeze("milvus_lite", 62, 70), 0.3, ("slow",)),
+    "lock database": Kind(_lock_database(2, 8), 2),
+    "lock database for long": Kind(_lock_database(33, 40), 0.3, ("slow",)),
+    "fill disk": Kind(fill_disk, 1.5, ("disk",)),
+    "hide file": Kind(hide_file, 1),
+    "move music away": Kind(move_music_away, 1),
+    "replace file": Kind(replace_file, 1),
+    "remove track": Kind(remove_track, 1),
+    "add track": Kind(add_track, 1),
+    "cancel and resume": Kind(cancel_and_resume, 1.5),
+    # "pause and resume": Kind(pause_and_resume, 1.5),
+}

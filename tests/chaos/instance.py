@@ -1,0 +1,163 @@
+"""The instance of a run: its processes as the kernel shows them, its HTTP, its database as plain SQL."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.processes.conftest import MANAGE, Instance, _free_ports
+
+SERVE_SECONDS = 180.0
+OPEN = ("initialized", "running", "waiting", "cancelling", "queued", "pausing", "paused")
+
+LOG = """
+CREATE TABLE chaos_log (id INTEGER PRIMARY KEY, at REAL, space INTEGER, track TEXT, audio TEXT);
+CREATE TRIGGER chaos_insert AFTER INSERT ON embeddings_embedding BEGIN
+    INSERT INTO chaos_log (at, space, track, audio)
+    VALUES (julianday('now'), NEW.space_id, NEW.track_id, NEW.audio_hash); END;
+CREATE TRIGGER chaos_update AFTER UPDATE OF vector ON embeddings_embedding BEGIN
+    INSERT INTO chaos_log (at, space, track, audio)
+    VALUES (julianday('now'), NEW.space_id, NEW.track_id, NEW.audio_hash); END;
+"""
+"""Every write of a vector, in the transaction that makes it: what was computed again shows here."""
+
+
+@dataclass(frozen=True)
+class Process:
+    pid: int
+    parent: int
+    role: str
+    """``worker``, ``light``, ``embedder``, ``decoder``, ``milvus_lite``, ``web``, ``supervisor`` or another command."""
+    ticks: int
+    """CPU time so far."""
+
+
+class Machine(Instance):
+    """An instance that is killed, frozen and looked into."""
+
+    def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=60)) as connection:
+            return connection.execute(query, values).fetchall()
+
+    @property
+    def database(self) -> Path:
+        return self.home / "navembed.sqlite3"
+
+    def serve(self) -> None:
+        """Start everything and wait until it answers. Raises RuntimeError when it does not."""
+        ended = subprocess.run(
+            [*MANAGE, "serve", "--detach"],
+            env=os.environ | self.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=SERVE_SECONDS,
+            check=False,
+        )
+        if ended.returncode:
+            raise RuntimeError(f"serve: {ended.stdout}{ended.stderr}")
+
+    def kill_all(self) -> int:
+        """As a power cut does, without the disk: nobody gets a chance. Returns how many processes."""
+        killed = 0
+        while pids := self.pids():
+            supervisors = {p.pid for p in self.tree("supervisor")}
+            for pid in [*supervisors, *(pids - supervisors)]:
+                killed += self.signal(pid, signal.SIGKILL)
+            time.sleep(0.02)
+        return killed
+
+    def signal(self, pid: int, number: signal.Signals) -> bool:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+            return True
+        return False
+
+    def tree(self, role: str) -> list[Process]:
+        """The processes of a role, its main one first."""
+        found = [p for p in map(_process, self.pids()) if p and p.role == role]
+        pids = {process.pid for process in found}
+        return sorted(found, key=lambda process: (process.parent in pids, process.pid))
+
+    def call(self, path: str, body: dict[str, Any] | None = None, *, timeout: float = 60) -> tuple[int, Any]:
+        """Return status and JSON of a reply; a body makes it a POST. Raises OSError when nobody answers."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}{path}",
+            json.dumps(body).encode() if body is not None else None,
+            {"Content-Type": "application/json"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=timeout) as reply:
+                return reply.status, json.load(reply)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode(errors="replace")
+
+    def control(self, action: str, job: int) -> str:
+        """Pause, resume or cancel; returns what was refused, empty when it was done."""
+        code = (
+            "from batches import models, services\n"
+            f"try: services.{action}_job(models.BatchJob.objects.get(pk={job}))\n"
+            "except services.JobConflict as error: print(error)"
+        )
+        ended = self.run("shell", "--no-imports", "-c", code)
+        return (ended.stdout + ended.stderr).strip()
+
+    def status_of(self, job: int) -> str:
+        return str(self.rows("SELECT status FROM batches_batchjob WHERE id = ?", job)[0][0])
+
+    def is_open(self, job: int) -> bool:
+        return self.status_of(job) in OPEN
+
+
+def make_machine(home: Path, template: Path, environment: dict[str, str]) -> Machine:
+    """Make an instance in ``home`` whose database logs every vector that is written."""
+    shutil.copy(template, home / "navembed.sqlite3")
+    with closing(sqlite3.connect(home / "navembed.sqlite3")) as connection:
+        connection.executescript(LOG)
+    first, second = _free_ports()
+    ports = {"NAVIDROME_RECOMMENDER_PORT": str(first), "TEXT_EMBEDDING_PORT": str(second)}
+    usual = {"NAVEMBED_HOME": str(home), "TEXT_EMBEDDING_DEVICE": "cpu", "NAVEMBED_DECODE_PROCESSES": "2"}
+    return Machine(home, usual | {"DATABASE_URL": ""} | ports | environment)
+
+
+def wait_until(condition: Callable[[], object], seconds: float, pause: float = 0.1) -> bool:
+    """Wait until ``condition`` holds; return whether it did in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(pause)
+    return True
+
+
+def _process(pid: int) -> Process | None:
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_text(errors="replace").split("\0")
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:  # it has just ended
+        return None
+    return Process(pid, int(fields[1]), _role(words), int(fields[11]) + int(fields[12]))
+
+
+def _role(words: list[str]) -> str:
+    if "supervisor.supervisord" in words:
+        return "supervisor"
+    if "embeddings.audio.decoder_process" in words:
+        return "decoder"
+    if MANAGE[1] not in words:
+        return ""
+    command = words[words.index(MANAGE[1]) + 1]
+    return "light" if command == "worker" and "--light" in words else command

@@ -1,0 +1,141 @@
+"""The music of a run: distinct synthetic files, a Navidrome database that lists them, and what is true of them."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embeddings.demo.encode import write_audio
+from tests.audio_files import DAMAGED, tone
+from tests.navidrome_db import add_tracks, make_navidrome
+
+RATE = 44_100
+SUFFIXES = (".flac", ".mp3", ".ogg", ".wav")
+SPARES = 8
+"""Files that are in no library at first: they come under the job, or in the place of others."""
+DAMAGED_TRACK = "damaged"
+
+Vector = NDArray[np.float64]
+
+
+class Corpus:
+    """Different music in files, the same for every run, and the float64 reference of each."""
+
+    def __init__(self, folder: Path, checkpoints: dict[str, Path], *, short: int = 24, long: int = 8) -> None:
+        self.checkpoints = checkpoints
+        self.used = short + long
+        self._references: dict[tuple[str, int], Vector] = {}
+        # No multiple of a hop: librosa's rounding of lengths would decide whether there is one more window.
+        lengths = [24.7, 24.7, 24.7, 41.3]
+        seconds = [2.0 + 0.1 * (n % 10) for n in range(short)] + [lengths[n % 4] for n in range(long)] + [3.3] * SPARES
+        self.paths = [folder / f"{number:03}{SUFFIXES[number % len(SUFFIXES)]}" for number in range(len(seconds))]
+        self.seconds = seconds
+        for number, path in enumerate(self.paths):
+            write_audio(path, tone(seconds[number], RATE, seed=number), RATE)
+
+    def reference(self, model: str, number: int) -> Vector:
+        """Return the float64 embedding of a file; computed once."""
+        from tests.encoders.reference import reference_embedding
+
+        if (model, number) not in self._references:
+            waveform = read_waveform(self.paths[number], stereo=model == "latent")
+            self._references[model, number] = reference_embedding(model, self.checkpoints[model], waveform)
+        return self._references[model, number]
+
+
+def read_waveform(path: Path, *, stereo: bool) -> Vector:
+    """Decode with libsndfile, not with our decoder: [2, samples] at 44.1 kHz or [1, samples] at 24 kHz."""
+    import soundfile
+    import soxr
+
+    samples, rate = soundfile.read(path, dtype="float64", always_2d=True)
+    if stereo:
+        return np.ascontiguousarray(samples.T)
+    mono: Vector = soxr.resample(samples.mean(axis=1), rate, 24_000, quality="HQ")
+    return mono[None]
+
+
+@dataclass
+class Library:
+    """A Navidrome library under a job. ``truth``: which file of the corpus each good track plays."""
+
+    root: Path
+    corpus: Corpus
+    truth: dict[str, int] = field(default_factory=dict)
+    touched: set[str] = field(default_factory=set)
+    """Changed, new, gone or for a while away since the job began: the job may have met either state."""
+
+    hidden: int = 0
+    """Files that are away for a while."""
+
+    @property
+    def away(self) -> Path:
+        """Where the whole folder is while it is away."""
+        return self.root / "away"
+
+    @property
+    def is_away(self) -> bool:
+        return self.away.exists()
+
+    @cached_property
+    def music(self) -> Path:
+        return self.root / "music"
+
+    @cached_property
+    def database(self) -> Path:
+        return self.root / "navidrome.db"
+
+    def make(self) -> None:
+        self.music.mkdir(parents=True)
+        make_navidrome(self.database, libraries={1: str(self.music)})
+        for number in range(self.corpus.used):
+            self.add(f"track{number:03}", number)
+        DAMAGED["random bytes"].write(self.music / f"{DAMAGED_TRACK}.mp3")
+        self._add_row(DAMAGED_TRACK, f"{DAMAGED_TRACK}.mp3", 3.0)
+
+    def add(self, track: str, number: int) -> None:
+        name = track + self.corpus.paths[number].suffix
+        shutil.copy(self.corpus.paths[number], self.music / name)
+        self.truth[track] = number
+        self._add_row(track, name, self.corpus.seconds[number])
+
+    def replace(self, track: str, number: int) -> None:
+        """Other music in the place of a track's file, as one who rips an album again; then Navidrome's scan."""
+        path = self.path(track)
+        fresh = path.with_name(path.name + ".new")
+        write_audio(fresh.with_suffix(path.suffix), tone(self.corpus.seconds[number], RATE, seed=number), RATE)
+        fresh.with_suffix(path.suffix).replace(path)
+        self.truth[track] = number
+        self.touched.add(track)
+        self._execute(
+            "UPDATE media_file SET size = ?, updated_at = '2031-02-03 04:05:06' WHERE id = ?",
+            path.stat().st_size,
+            track,
+        )
+
+    def remove(self, track: str) -> None:
+        self.path(track).unlink(missing_ok=True)
+        del self.truth[track]
+        self.touched.add(track)
+        self._execute("DELETE FROM media_file WHERE id = ?", track)
+
+    def path(self, track: str) -> Path:
+        with closing(sqlite3.connect(self.database)) as connection:
+            ((name,),) = connection.execute("SELECT path FROM media_file WHERE id = ?", (track,)).fetchall()
+        return self.music / name
+
+    def _add_row(self, track: str, name: str, seconds: float) -> None:
+        size = (self.music / name).stat().st_size
+        with closing(sqlite3.connect(self.database)) as connection:
+            add_tracks(connection, [{"id": track, "path": name, "title": track, "duration": seconds, "size": size}])
+
+    def _execute(self, statement: str, *values: object) -> None:
+        with closing(sqlite3.connect(self.database)) as connection, connection:
+            connection.execute(statement, values)

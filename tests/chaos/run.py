@@ -1,0 +1,262 @@
+"""One run: a job over a small library, faults that strike it, a second job that finds little to do, the judgement."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import subprocess
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.chaos import checker
+from tests.chaos.faults import KINDS, Missed, Scene
+from tests.chaos.instance import Machine, make_machine, wait_until
+from tests.chaos.library import DAMAGED_TRACK, Corpus, Library
+from tests.chaos.schedule import Strike
+from tests.chaos.watcher import Watcher
+
+DISK_MEGABYTES = 256
+COMMIT_SECONDS = 20.0  # to wait for the next commit before a fault strikes anyway
+END_SECONDS = 300.0  # for a job to end by itself after the last fault is over
+DAMAGE = {DAMAGED_TRACK: "mostly damaged"}
+
+
+@dataclass
+class Report:
+    """What a run has shown. ``missed`` faults found nothing to strike; a reason stands with each."""
+
+    seed: int
+    schedule: list[str]
+    struck: list[str] = field(default_factory=list)
+    missed: list[str] = field(default_factory=list)
+    lost: int = 0
+    doubled: int = 0
+    wrong: int = 0
+    surplus: int = 0
+    recomputed: int = 0
+    claimed_again: int = 0
+    """(track, model) that a death took from a lane before their result was written."""
+    unpruned: int = 0
+    """Vectors of tracks that Navidrome no longer has, after the second job."""
+    polls: int = 0
+    failed_polls: list[str] = field(default_factory=list)
+    backwards: list[str] = field(default_factory=list)
+    slowest_poll: float = 0.0
+    job_seconds: float = 0.0
+    seconds: float = 0.0
+    stop_seconds: float = 0.0
+    problems: list[str] = field(default_factory=list)
+    folder: str = ""
+
+    @property
+    def passed(self) -> bool:
+        return not (self.lost or self.doubled or self.wrong or self.surplus or self.recomputed or self.problems)
+
+    def __str__(self) -> str:
+        figures = ", ".join(f"{name} {getattr(self, name)}" for name in FIGURES)
+        polls = f"{len(self.failed_polls)} of {self.polls} polls failed"
+        faults = f"{len(self.struck)} faults, {len(self.missed)} missed"
+        return (
+            f"seed {self.seed}: {'passed' if self.passed else 'FAILED'} in {self.seconds:.0f} s: "
+            f"{faults}; {figures}; {polls}"
+        )
+
+
+FIGURES = ("lost", "doubled", "wrong", "surplus", "recomputed")
+
+
+class Pending:
+    """Harm that is undone after a while, in the thread that did it."""
+
+    def __init__(self) -> None:
+        self._undos: list[tuple[float, Callable[[], object]]] = []
+
+    def add(self, seconds: float, action: Callable[[], object]) -> None:
+        self._undos.append((time.monotonic() + seconds, action))
+
+    def undo_due(self) -> bool:
+        """Undo what is due; True when nothing is left."""
+        for due in [undo for undo in self._undos if undo[0] <= time.monotonic()]:
+            self._undos.remove(due)
+            due[1]()
+        return not self._undos
+
+    def undo_all(self) -> None:
+        while self._undos:
+            self._undos.pop(0)[1]()
+
+
+class Run:
+    """``template``: a migrated database. ``can_mount``: whether a small disk may be had."""
+
+    def __init__(self, corpus: Corpus, template: Path, *, can_mount: bool) -> None:
+        self.corpus = corpus
+        self.template = template
+        self.can_mount = can_mount
+
+    def __call__(self, seed: int, schedule: Sequence[Strike]) -> Report:
+        """Run to the judgement; what fails leaves its folder and names it."""
+        report = Report(seed, [str(strike) for strike in schedule])
+        root = Path(tempfile.mkdtemp(prefix="nc-", dir="/tmp"))  # short: unix sockets lie in it
+        small_disk = self.can_mount and any(strike.kind == "fill disk" for strike in schedule)
+        began = time.monotonic()
+        with _home(root, small_disk) as home:
+            environment = {f"NAVEMBED_{key.upper()}": str(path) for key, path in self.corpus.checkpoints.items()}
+            library = Library(root, self.corpus)
+            library.make()
+            environment |= {"NAVEMBED_LIBRARY": "navidrome", "NAVIDROME_DB_PATH": str(library.database)}
+            machine = make_machine(home, self.template, environment)
+            try:
+                _Trial(machine, library, report, small_disk).carry_out(schedule)
+            except Exception as error:
+                report.problems.append(f"{type(error).__name__}: {error}")
+                (root / "traceback.txt").write_text(traceback.format_exc())
+            finally:
+                machine.kill_all()
+                machine.end()
+            if small_disk and not report.passed:
+                shutil.copytree(home, root / "kept", ignore=shutil.ignore_patterns("*.sock"))
+        report.seconds = time.monotonic() - began
+        if report.passed:
+            shutil.rmtree(root)
+        else:
+            report.folder = str(root)
+        return report
+
+
+class _Trial:
+    def __init__(self, machine: Machine, library: Library, report: Report, small_disk: bool) -> None:
+        self.machine = machine
+        self.library = library
+        self.report = report
+        self.pending = Pending()
+        self.watcher = Watcher(machine)
+        self.scene = Scene(machine, library, self.watcher, 0, self.pending.undo_all, small_disk)
+
+    def carry_out(self, schedule: Sequence[Strike]) -> None:
+        self.machine.serve()
+        self.watcher.start()
+        try:
+            self._struck_job(schedule)
+            self._second_job()
+        finally:
+            with suppress(OSError):
+                self.pending.undo_all()
+            self.watcher.stop()
+            self._report_polls()
+        self._stop()
+
+    # The job that is struck
+
+    def _struck_job(self, schedule: Sequence[Strike]) -> None:
+        began = time.monotonic()
+        self.scene.job = job = self._start()
+        for strike in schedule:
+            self._strike(strike)
+        if not wait_until(self.pending.undo_due, 120):
+            raise RuntimeError("what was done could not be undone")
+        self._wait_for_end(job)
+        self.report.job_seconds = time.monotonic() - began
+        if (jobs := self.machine.rows("SELECT id FROM batches_batchjob")) != [(job,)]:
+            self.report.problems.append(f"job {job} has become {jobs}")
+        touched = self.library.touched
+        self._judge(job, excused=touched)
+        again = "SELECT COALESCE(SUM(attempts - 1), 0) FROM batches_trackresult WHERE status = 'succeeded'"
+        self.report.claimed_again = self.machine.rows(again)[0][0]
+
+    def _strike(self, strike: Strike) -> None:
+        job, machine = self.scene.job, self.machine
+        self._wait(lambda: False, strike.seconds)
+        if strike.after_commit:
+            written = self._writes()
+            self._wait(lambda: self._writes() > written or not machine.is_open(job), COMMIT_SECONDS)
+        try:
+            if machine.status_of(job) in ("completed", "completed_with_errors", "failed"):
+                raise Missed("the job had ended")
+            undo = KINDS[strike.kind].strike(self.scene, random.Random(strike.seed))
+        except Missed as reason:
+            self.report.missed.append(f"{strike.kind}: {reason}")
+            return
+        self.report.struck.append(strike.kind)
+        if undo:
+            self.pending.add(undo.seconds, undo.action)
+
+    def _wait(self, condition: Callable[[], bool], seconds: float) -> None:
+        def look() -> bool:
+            self.pending.undo_due()
+            return condition()
+
+        wait_until(look, seconds, pause=0.05)
+
+    # The job that finds little to do
+
+    def _second_job(self) -> None:
+        job = self._start()
+        self._wait_for_end(job)
+        self._judge(job, excused=())
+        gone = {track for _, track in self._found.database} - self.library.truth.keys() - {DAMAGED_TRACK}
+        self.report.unpruned = len(gone)
+
+    # Both
+
+    def _start(self) -> int:
+        status, reply = self.machine.call("/batch/start", {"models": None, "clearExisting": False})
+        if status != 200:
+            raise RuntimeError(f"the start of a job was answered with {status}: {reply}")
+        return int(reply["job_id"])
+
+    def _wait_for_end(self, job: int) -> None:
+        if not wait_until(lambda: not self.machine.is_open(job), END_SECONDS, pause=0.3):
+            state = self.machine.rows("SELECT status, message FROM batches_batchjob WHERE id = ?", job)
+            raise RuntimeError(f"job {job} has not ended after {END_SECONDS:.0f} s: {state}")
+
+    def _judge(self, job: int, excused: Any) -> None:
+        """Add to the report what is wrong now. A job that is over must show 100 %."""
+        self._found = checker.read(self.machine.database, self.machine.home / "milvus.sock")
+        verdict = checker.judge(self._found, self.library.truth, self.library.corpus.reference, excused=excused)
+        for name in ("lost", "doubled", "wrong", "surplus"):
+            setattr(self.report, name, getattr(self.report, name) + getattr(verdict, name))
+        again = "SELECT COUNT(*), COUNT(DISTINCT space || ' ' || track || ' ' || audio) FROM chaos_log"
+        ((writes, distinct),) = self.machine.rows(again)
+        self.report.recomputed = writes - distinct
+        problems = checker.judge_job(self.machine.database, job, excused, DAMAGE)
+        _, reply = self.machine.call("/batch/progress")
+        if (reply["job_id"], reply["progress_percent"]) != (job, 100.0):
+            problems.append(f"progress of the ended job {job} is {reply}")
+        self.report.problems += [f"job {job}: {problem}" for problem in [*verdict.details, *problems]]
+
+    def _writes(self) -> int:
+        return int(self.machine.rows("SELECT COUNT(*) FROM chaos_log")[0][0])
+
+    def _report_polls(self) -> None:
+        watcher, report = self.watcher, self.report
+        report.polls, report.slowest_poll = watcher.polls, round(watcher.slowest, 2)
+        report.failed_polls, report.backwards = watcher.failed, watcher.backwards
+
+    def _stop(self) -> None:
+        began = time.monotonic()
+        ended = self.machine.run("stop")
+        self.report.stop_seconds = round(time.monotonic() - began, 1)
+        if ended.returncode or not wait_until(lambda: not self.machine.pids(), 2):
+            self.report.problems.append(f"left after stop: {sorted(self.machine.pids())} {ended.stderr}")
+
+
+@contextmanager
+def _home(root: Path, small_disk: bool) -> Any:
+    """A folder for the instance, on a disk of its own if it is to be filled."""
+    home = root / "home"
+    home.mkdir()
+    if small_disk:
+        options = ["-t", "tmpfs", "-o", f"size={DISK_MEGABYTES}m", "tmpfs", str(home)]
+        subprocess.run(["mount", *options], check=True)
+    try:
+        yield home
+    finally:
+        if small_disk:
+            subprocess.run(["umount", "-l", str(home)], check=True)
