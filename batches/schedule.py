@@ -37,7 +37,8 @@ def run(now: datetime | None = None) -> str:
         if may_work and _is_due(now) and (models := _models_here()):
             return f"started job {services.start_job(models, started_by=STARTED_BY).pk}"
     except services.JobConflict as conflict:
-        return f"somebody was faster: {conflict}"
+        logger.warning("the schedule could not do what was due: %s", conflict)
+        return str(conflict)
     except LibraryUnavailable as error:
         logger.warning("the schedule cannot tell whether Navidrome has finished a scan: %s", error)
     return "nothing to do"

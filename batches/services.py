@@ -130,8 +130,8 @@ def pause_job(job: BatchJob, reason: str = "") -> None:
     ``reason`` is shown as long as the pause lasts. A pause without one is a human's: it takes the place of another's.
     """
     _ask(job, BatchJob.EMBEDDING, Status.PAUSING, reason)
-    if not reason and job.message:
-        BatchJob.objects.filter(pk=job.pk, status__in=(Status.PAUSING, Status.PAUSED)).update(message="")
+    if not reason and BatchJob.objects.filter(pk=job.pk, status__in=(Status.PAUSING, Status.PAUSED)).update(message=""):
+        job.message = ""
     if job.status not in (Status.PAUSING, Status.PAUSED):
         raise JobConflict(f"job {job.pk} is {job.status}; only a running job can pause", job)
 

@@ -146,12 +146,13 @@ def _holds_something() -> bool:
 
 
 def _begin_anew() -> None:
-    """Free the lanes, and wake them when a job is unfinished. Old messages are signed with another key."""
-    from django_q.models import OrmQ
+    """Free the lanes, and wake them when a job is unfinished. Messages of the old machine are not for this one."""
+    from django_q.models import OrmQ, Schedule
 
     from batches import lanes
 
     OrmQ.objects.all().delete()
+    Schedule.objects.filter(schedule_type=Schedule.ONCE).delete()  # webhooks to be tried again
     lanes.recover()
 
 

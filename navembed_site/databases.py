@@ -62,6 +62,7 @@ def _dump_sqlite(target: Path, tables: Mapping[str, str]) -> dict[str, int]:
         closing(sqlite3.connect(target, isolation_level=None)) as copy,
     ):
         # Without a transaction that stays open, each write of somebody else would let the copy begin anew.
+        copy.execute("PRAGMA synchronous=OFF")  # only the finished file must survive
         source.execute("BEGIN")
         source.execute("SELECT 1 FROM sqlite_master").fetchone()
         source.backup(copy, pages=PAGES_A_STEP, progress=_interruptible)

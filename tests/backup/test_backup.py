@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection
-from django_q.models import OrmQ
+from django_q.models import OrmQ, Schedule
+from django_q.tasks import schedule
 
 from batches import services
 from batches.models import BatchJob, Lane
@@ -65,6 +66,13 @@ def test_restored_job_goes_on_with_a_lane_that_no_old_message_fits(file: Path) -
     [message] = OrmQ.objects.all()
     assert message.task["args"] == (0, Lane.objects.get().seq)
     assert Lane.objects.get().seq > before
+
+
+def test_old_machines_webhooks_are_not_sent_by_the_new_one(home: Path, transactional_db: None) -> None:
+    schedule("batches.tasks.send_webhook", "{}", 1, cluster="light")
+    backup(home / "backup.tar")
+    restore(home / "backup.tar", force=True)
+    assert not Schedule.objects.exists()
 
 
 def test_database_that_holds_something_is_kept(file: Path) -> None:

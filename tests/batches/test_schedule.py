@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from batches import schedule, services
 from batches.models import BatchJob
-from tests.batches.rows import end_job
+from tests.batches.rows import set_status
 from tests.navidrome_db import make_navidrome
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
@@ -54,7 +54,7 @@ def served(now: datetime, status: str = Status.COMPLETED) -> BatchJob:
     """A job of the schedule that was started at ``now`` and has ended."""
     job = run(now)
     assert job
-    return end_job(job, status)
+    return set_status(job, status)
 
 
 def test_off_starts_nothing(settings: Any) -> None:
@@ -84,7 +84,7 @@ def test_a_night_has_one_job_however_it_ended(status: str) -> None:
 
 
 def test_job_of_somebody_else_is_not_the_nights() -> None:
-    end_job(services.start_job(["muq"], started_by="anna"), Status.COMPLETED)
+    set_status(services.start_job(["muq"], started_by="anna"), Status.COMPLETED)
     BatchJob.objects.update(created_at=at("03:00"))
     assert run(at("03:01"))
 
@@ -98,9 +98,9 @@ def test_machine_that_was_off_catches_up(now: datetime) -> None:
 @pytest.mark.parametrize("status", BatchJob.OPEN)
 def test_nothing_starts_beside_an_unfinished_job(status: str) -> None:
     job = services.start_job(["muq"])
-    BatchJob.objects.filter(pk=job.pk).update(status=status)
+    set_status(job, status)
     assert run(at("03:00")) is None
-    end_job(job, Status.COMPLETED)
+    set_status(job, Status.COMPLETED)
     assert run(at("03:05"))
 
 
@@ -114,7 +114,7 @@ def test_night_in_which_the_clocks_change_has_one_job(settings: Any, month: int,
     settings.SCHEDULE = time(2, 30)
     served(at("02:30", day=day - 1, month=month))
     minutes = (at("00:00", day, month).astimezone(UTC) + timedelta(minutes=n) for n in range(0, 60 * 24, 10))
-    jobs = [end_job(job, Status.COMPLETED) for now in minutes if (job := run(now))]
+    jobs = [set_status(job, Status.COMPLETED) for now in minutes if (job := run(now))]
     assert len(jobs) == 1
 
 

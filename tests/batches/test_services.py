@@ -166,11 +166,11 @@ def test_job_whose_build_was_dropped_cannot_be_resumed() -> None:
 def test_pause_is_asked_for_once_and_resumed_at_any_moment(status: str) -> None:
     job = in_status(status)
     services.pause_job(job, "outside quiet hours")
-    services.pause_job(job)
+    services.pause_job(job, "another reason")
     assert (job.status, job.message) == (Status.PAUSING, "outside quiet hours")
     services.set_paused(job)
-    services.pause_job(job)
-    assert (job.status, job.message) == (Status.PAUSED, "outside quiet hours")
+    services.pause_job(job)  # a human's, which the schedule does not end
+    assert (job.status, job.message) == (Status.PAUSED, "")
     services.resume_job(job)
     assert (job.status, job.message) == (Status.INITIALIZED, "")
 

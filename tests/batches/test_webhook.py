@@ -23,7 +23,7 @@ from django_q.models import OrmQ, Schedule
 
 from batches import services, webhook
 from batches.models import BatchJob
-from tests.batches.rows import end_job, make_job, make_tracks
+from tests.batches.rows import make_job, make_tracks, set_status
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 SECRET_PATH = "/hook/t0ken?key=s3cret"
@@ -65,7 +65,7 @@ def receiver(settings: Any) -> Iterator[Receiver]:
 
 
 def ended_job() -> BatchJob:
-    return end_job(make_job(make_tracks(2)), BatchJob.Status.COMPLETED)
+    return set_status(make_job(make_tracks(2)), BatchJob.Status.COMPLETED)
 
 
 def queued() -> list[Any]:
