@@ -91,26 +91,6 @@ def test_nothing_to_do_costs_next_to_nothing(db: None) -> None:
     assert len(captured) <= 2
 
 
-@pytest.mark.django_db(transaction=True)
-@pytest.mark.skipif("connection.vendor != 'sqlite'", reason="only SQLite's file is ours to shrink")
-def test_file_of_the_database_shrinks(milvus: LiteServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(housekeeping, "SPARE_PAGES", 20)
-    space = make_space("old", "dropping")
-    Embedding.objects.bulk_create(
-        Embedding(space=space, track_id=f"t{n}", windows=1, audio_seconds=1, size=1, vector=b"x" * 150_000)
-        for n in range(40)
-    )
-    before = pages()
-    assert give_back(ENOUGH) == 40
-    assert before - pages() > 1_000
-    assert housekeeping.free_pages() <= 20
-
-
-def pages() -> int:
-    with connection.cursor() as cursor:
-        return int(cursor.execute("PRAGMA page_count").fetchone()[0])
-
-
 def test_somebody_else_can_write_between_two_slices(dropped: EmbeddingSpace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(housekeeping, "SLICE_BYTES", 10 * 4 * DIMENSION)
     live = make_space("new")
