@@ -94,9 +94,10 @@ def delete_gone_tracks() -> int:
 
 def give_pages_back() -> None:
     """Let SQLite return freed pages to the file system, a slice at a time; never a full VACUUM."""
-    if connection.vendor == "sqlite":
+    if connection.vendor == "sqlite" and not connection.in_atomic_block:  # a script would end the transaction
         with connection.cursor() as cursor:
-            cursor.execute(f"PRAGMA incremental_vacuum({PAGES_A_SLICE})").fetchall()
+            # Each step gives back one page, and `execute` takes one step only.
+            cursor.executescript(f"PRAGMA incremental_vacuum({PAGES_A_SLICE})")
 
 
 def free_pages() -> int:

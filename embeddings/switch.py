@@ -63,9 +63,8 @@ def examine(space: EmbeddingSpace, given_up: TrackIds, *, beat: Callable[[], Non
     1,000 of them, searches of 50; memory does not grow with the library. ``beat`` is called every second or so.
     Raises IndexUnavailable.
     """
-    playable = Track.objects.filter(playable=True)
-    lacking = playable.exclude(Exists(_sound_rows(space).filter(track_id=OuterRef("pk"))))
-    unexplained = lacking.exclude(pk__in=given_up).count()
+    playable, lacking = Track.objects.filter(playable=True), _lacking(space)
+    unexplained = lacking.count() - lacking.filter(pk__in=given_up).count()
     total, failed = playable.count(), playable.filter(pk__in=given_up).count()
     problems = []
     if unexplained:
@@ -93,9 +92,8 @@ def approve(model: str) -> Examination:
     space = space_with(model, EmbeddingSpace.Status.BUILDING)
     if space is None:
         raise NoSuchSpace(f"no {model} vectors are being built beside those that search uses")
-    playable = Track.objects.filter(playable=True)
-    lacking = playable.exclude(Exists(_sound_rows(space).filter(track_id=OuterRef("pk"))))
-    if (absent := lacking.count()) > MOST_GIVEN_UP_BY_HAND * (total := playable.count()):
+    lacking, total = _lacking(space), Track.objects.filter(playable=True).count()
+    if (absent := lacking.count()) > MOST_GIVEN_UP_BY_HAND * total:
         raise SwitchRefused(f"the {model} build lacks {absent:,} of {total:,} tracks: it is not finished")
     found = examine(space, lacking.values_list("pk", flat=True))
     if not found.passed and not found.needs_yes:
@@ -155,6 +153,11 @@ def vector_bytes(space: EmbeddingSpace) -> int:
 
 def _sound_rows(space: EmbeddingSpace) -> QuerySet[Embedding]:
     return space.embeddings.exclude(index_state=Embedding.IndexState.DELETING)
+
+
+def _lacking(space: EmbeddingSpace) -> QuerySet[Track]:
+    """Return the playable tracks without a vector."""
+    return Track.objects.filter(~Exists(_sound_rows(space).filter(track_id=OuterRef("pk"))), playable=True)
 
 
 def _copy(space: EmbeddingSpace, pks: Sequence[int]) -> int:
