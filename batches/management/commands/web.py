@@ -8,8 +8,8 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 from granian import Granian
-from granian.constants import Interfaces
 from granian._granian import SocketHolder
+from granian.constants import Interfaces
 
 from navembed_site import processes, sockets
 
