@@ -51,7 +51,7 @@ class Program:
     name: str
     arguments: tuple[str, ...]
     socket: Path | None = None
-    stop_seconds: int = 5
+    stop_seconds: int = 4  # with those of the services below: everything within 15 s
     stops_last: bool = False  # others use it until they end
 
     @property
@@ -84,7 +84,7 @@ def programs() -> dict[str, Program]:
     table = []
     if not settings.MILVUS_URI:
         table.append(
-            Program("milvus_lite", ("milvus_lite",), settings.MILVUS_LITE_SOCKET, stop_seconds=9, stops_last=True)
+            Program("milvus_lite", ("milvus_lite",), settings.MILVUS_LITE_SOCKET, stop_seconds=8, stops_last=True)
         )
     for index in range(len(settings.DEVICES)):
         arguments = ("embedder", "--device-index", str(index))

@@ -148,6 +148,14 @@ SQLITE_OPTIONS = {
     # Freed pages can be given back in slices; this must precede WAL to have an effect.
     "init_command": "PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL;",
 }
+POSTGRESQL_OPTIONS = {
+    # A server that is away is noticed soon: one that does not accept, and one whose machine has vanished.
+    "connect_timeout": 3,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
 DATABASES: dict[str, Any] = {
     "default": env.parsed(
         "DATABASE_URL",
@@ -158,6 +166,8 @@ DATABASES: dict[str, Any] = {
 }
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     DATABASES["default"]["OPTIONS"] = SQLITE_OPTIONS
+elif DATABASES["default"]["ENGINE"].endswith("postgresql"):
+    DATABASES["default"]["OPTIONS"] = POSTGRESQL_OPTIONS | DATABASES["default"].get("OPTIONS", {})
 
 # Background jobs. Messages only wake lanes up (batches/lanes.py); the database holds the truth.
 _CLUSTER = {

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
-from django.db import Error as DatabaseError
+from django.conf import settings
 from rest_framework import serializers, status
 from rest_framework.decorators import api_view, permission_classes
 from rest_framework.request import Request
@@ -14,11 +13,8 @@ from rest_framework.viewsets import ViewSet
 
 from batches import services
 from batches.api.permissions import LocalCaller
-from batches.models import BatchJob
-from batches.progress import contract_progress
+from batches.last_known import LastKnown
 from embeddings.encoders.registry import MODEL_KEYS
-
-logger = logging.getLogger(__name__)
 
 
 class StartSerializer(serializers.Serializer[dict[str, Any]]):
@@ -34,7 +30,7 @@ class BatchViewSet(ViewSet):
     """Start, follow and cancel the batch job."""
 
     permission_classes = [LocalCaller]
-    _last_known: dict[str, Any] = {"status": "no_job"}
+    last_known = LastKnown(settings.NAVEMBED_HOME / "progress.json")
 
     def start(self, request: Request) -> Response:
         body = StartSerializer(data=request.data)
@@ -49,16 +45,12 @@ class BatchViewSet(ViewSet):
         except services.JobConflict as error:
             running = error.job.pk if error.job else None
             return Response({"error": str(error), "job_id": running}, status.HTTP_400_BAD_REQUEST)
+        self.last_known.progress()  # should the database go away before the first poll
         return Response({"status": "started", "job_id": job.pk})
 
     def progress(self, request: Request) -> Response:
         """The open job, else the newest. The panel gives up at the first failed poll, so none may fail."""
-        try:
-            job = services.open_job() or BatchJob.objects.first()
-            BatchViewSet._last_known = contract_progress(job)
-        except DatabaseError:
-            logger.exception("the database is away; answering from the last known state")
-        return Response(self._last_known)
+        return Response(self.last_known.progress())
 
     def cancel(self, request: Request) -> Response:
         try:

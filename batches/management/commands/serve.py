@@ -20,7 +20,7 @@ from embeddings.checks import require_library
 from navembed_site import setup, sockets, supervision
 from navembed_site.processes import Program, is_held, programs, wait_for
 
-ANSWER_SECONDS = 60
+ANSWER_SECONDS = 120  # importing everything from a cold disk, on a busy machine
 ENDING_SECONDS = 10  # for processes of a `serve` that was killed a moment ago
 
 

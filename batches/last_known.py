@@ -1,0 +1,106 @@
+"""The reply of ``GET /batch/progress``, also while the database is away: the panel gives up when a poll fails."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from django.db import Error as DatabaseError
+from django.db import connection
+
+from batches import services
+from batches.models import BatchJob
+from batches.progress import contract_progress
+
+logger = logging.getLogger(__name__)
+
+ANSWER_SECONDS = 3.0
+WRITE_SECONDS = 1.0
+NO_JOB = {"status": "no_job"}
+
+
+class LastKnown:
+    """Remembers the last reply, in memory and for other and later processes in the file ``path``."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._reply: dict[str, Any] = NO_JOB
+        self._read_at = 0.0
+        self._written: dict[str, Any] = {}
+        self._written_at = 0.0
+        self._away = False
+
+    def progress(self) -> dict[str, Any]:
+        """Return where the open job stands, else the newest; what was known last while the database does not answer."""
+        try:
+            with _time_limit(ANSWER_SECONDS):
+                reply = contract_progress(services.open_job() or BatchJob.objects.first())
+        except DatabaseError as error:
+            if not self._away:
+                logger.error("The database is away; answering from the last known state: %s", error)
+            self._away = True
+            return self._recall()
+        self._away = False
+        self._keep(reply)
+        return reply
+
+    def _recall(self) -> dict[str, Any]:
+        """The newer of what this process has read and what is in the file."""
+        try:
+            if self._path.stat().st_mtime > self._read_at:
+                return {**NO_JOB, **json.loads(self._path.read_text(encoding="utf-8"))}
+        except (OSError, ValueError, TypeError) as error:
+            logger.warning("The last known state is not in %s: %s", self._path, error)
+        return self._reply
+
+    def _keep(self, reply: dict[str, Any]) -> None:
+        with self._lock:
+            self._reply, self._read_at = reply, time.time()
+            lasting = {name: value for name, value in reply.items() if name != "estimated_completion"}
+            soon = time.monotonic() - self._written_at < WRITE_SECONDS
+            if lasting == self._written or (soon and reply["status"] == self._written.get("status")):
+                return
+            self._written, self._written_at = lasting, time.monotonic()
+            try:
+                self._write(json.dumps(reply))
+            except OSError as error:
+                logger.warning("The last known state cannot be kept: %s", error)
+
+    def _write(self, text: str) -> None:
+        part = self._path.with_name(f"{self._path.name}.{os.getpid()}")
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        part.replace(self._path)
+
+
+@contextmanager
+def _time_limit(seconds: float) -> Iterator[None]:
+    """Cut the line to a database server that does not answer: a frozen one accepts everything and says nothing.
+
+    Raises django.db.Error then. No time-out of PostgreSQL's does this, for they are the server's, or the kernel's,
+    which still answers for it.
+    """
+    connection.ensure_connection()  # has a limit of its own
+    if connection.vendor != "postgresql":
+        yield
+        return
+    with connection.wrap_database_errors:
+        descriptor = os.dup(connection.connection.fileno())
+    with socket.socket(fileno=descriptor) as line:
+        cut = threading.Timer(seconds, line.shutdown, (socket.SHUT_RDWR,))
+        cut.start()
+        try:
+            yield
+        finally:
+            cut.cancel()
+            cut.join()
