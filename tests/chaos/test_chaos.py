@@ -25,6 +25,7 @@ TRUTH = {"one": 0, "two": 1}
 def test_a_job_under_faults_loses_doubles_and_repeats_nothing(tmp_path: Path) -> None:
     figures = tmp_path / "figures.json"
     command = [sys.executable, "-m", "tests.chaos", "--seed", "2", "--strikes", "5", "--only", FAULTS]
+    command += ["--short", "20", "--long", "4"]
     ended = subprocess.run(
         [*command, "--json", str(figures)],
         cwd=settings.BASE_DIR,

@@ -22,6 +22,8 @@ class Watcher(threading.Thread):
         self.failed: list[str] = []
         self.backwards: list[str] = []
         self.slowest = 0.0
+        self.fewest_live = 0
+        """What search had at its worst since somebody has set this."""
         self.last: dict[str, Any] = {}
         self._machine = machine
         self._ended = threading.Event()
@@ -30,6 +32,7 @@ class Watcher(threading.Thread):
 
     def run(self) -> None:
         while not self._ended.wait(1.0):
+            self.fewest_live = min(self.fewest_live, self._machine.live_vectors())
             outages, began = self._outages, time.monotonic()
             try:
                 status, reply = self._machine.call("/batch/progress")
