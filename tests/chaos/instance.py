@@ -122,7 +122,9 @@ class Machine(Instance):
             "except services.JobConflict as error: print(error)"
         )
         ended = self.run("shell", "--no-imports", "-c", code)
-        return (ended.stdout + ended.stderr).strip()
+        if ended.returncode:
+            raise RuntimeError(f"{action} of job {job}: {ended.stderr}")
+        return ended.stdout.strip()
 
     def status_of(self, job: int) -> str:
         return str(self.rows("SELECT status FROM batches_batchjob WHERE id = ?", job)[0][0])

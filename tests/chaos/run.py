@@ -22,7 +22,7 @@ from tests.chaos.schedule import Strike
 from tests.chaos.watcher import Watcher
 
 DISK_MEGABYTES = 256
-MOMENT_SECONDS = 20.0  # to wait for the right moment before a fault strikes anyway
+MOMENT_SECONDS = 90.0  # to wait for the right moment before a fault strikes anyway
 COMMIT_BYTES = 60_000  # less than the vectors of a chunk, more than anything else that a worker writes
 END_SECONDS = 300.0  # for a job to end by itself after the last fault is over
 DAMAGE = {DAMAGED_TRACK: "mostly damaged"}
@@ -141,6 +141,7 @@ class _Trial:
         self.pending = Pending()
         self.watcher = Watcher(machine)
         self.scene = Scene(machine, library, self.watcher, 0, self.pending.undo_all, small_disk)
+        self.scene.spares = list(range(library.corpus.used, len(library.corpus.paths)))
         self.jobs: list[int] = []
         self._began = time.monotonic()
 
@@ -207,15 +208,24 @@ class _Trial:
 
     def _await(self, moment: str) -> None:
         """Wait for a moment that may not come: the fault then strikes anyway."""
-        if moment == "a commit":
-            written = self._writes()
-            self._wait(lambda: self._writes() > written or not self.machine.is_open(self.scene.job), MOMENT_SECONDS)
-        elif moment == "a write":
-            workers = [process.pid for process in self.machine.tree("worker")]
-            before = self.machine.written(workers)
-            self._wait(lambda: self.machine.written(workers) > before + COMMIT_BYTES, MOMENT_SECONDS, pause=0.001)
+        if not moment:
+            return
+        arrived, pause = (self._next_commit(), 0.05) if moment == "a commit" else (self._next_write(), 0.001)
+        deadline = time.monotonic() + MOMENT_SECONDS
+        while time.monotonic() < deadline and self.machine.is_open(self.scene.job) and not arrived():
+            self._wait(arrived, 1.0, pause)
 
-    def _wait(self, condition: Callable[[], bool], seconds: float, *, pause: float = 0.05) -> None:
+    def _next_commit(self) -> Callable[[], bool]:
+        written = self._writes()
+        return lambda: self._writes() > written
+
+    def _next_write(self) -> Callable[[], bool]:
+        """Before the vectors of a chunk are all in the file: a worker's writes tell."""
+        workers = [process.pid for process in self.machine.tree("worker")]
+        before = self.machine.written(workers)
+        return lambda: self.machine.written(workers) > before + COMMIT_BYTES
+
+    def _wait(self, condition: Callable[[], bool], seconds: float, pause: float = 0.05) -> None:
         def look() -> bool:
             self.pending.undo_due()
             return condition()
