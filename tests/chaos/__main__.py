@@ -23,17 +23,22 @@ from tests.chaos.run import FIGURES, Report, Run
 from tests.chaos.schedule import draw
 from tests.processes.conftest import MANAGE
 
+REBUILD_EVERY = 3  # seeds: then everything is embedded anew, under faults too
+
 
 def main() -> int:
     options = _arguments()
     can_mount = options.inside or _enter_namespace()
     with tempfile.TemporaryDirectory(prefix="nc-", dir="/tmp") as name:
         folder = Path(name)
-        corpus = _corpus(folder)
+        (folder / "corpus").mkdir()
+        corpus = Corpus(folder / "corpus", make_tiny_checkpoints(folder / "tiny"), options.short, options.long)
         run = Run(corpus, _migrated(folder), can_mount=can_mount)
         reports = []
         for seed in range(options.seed, options.seed + options.runs):
-            reports.append(run(seed, draw(seed, options.strikes, options.only)))
+            schedule = draw(seed, options.strikes, options.only)
+            again = draw(-seed, options.strikes, options.only) if seed % REBUILD_EVERY == 0 else []
+            reports.append(run(seed, schedule, again))
             _show(reports[-1])
             if options.json:
                 options.json.write_text(json.dumps(_as_json(reports), indent=2) + "\n")
@@ -46,6 +51,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1, help="of the first run; each next has the next number")
     parser.add_argument("--strikes", type=int, default=7, help="faults in a run")
+    parser.add_argument("--short", type=int, default=24, help="tracks of two or three seconds")
+    parser.add_argument("--long", type=int, default=8, help="tracks of half a minute")
     parser.add_argument("--only", type=_kinds, default=(), metavar="A,B", help=f"of: {', '.join(KINDS)}")
     parser.add_argument("--json", type=Path, help="write all figures here, after each run")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
@@ -73,11 +80,6 @@ def _enter_namespace() -> bool:
     return False
 
 
-def _corpus(folder: Path) -> Corpus:
-    (folder / "corpus").mkdir()
-    return Corpus(folder / "corpus", make_tiny_checkpoints(folder / "tiny"))
-
-
 def _migrated(folder: Path) -> Path:
     """An empty database of the current schema, to be copied."""
     environment = {**os.environ, "NAVEMBED_HOME": str(folder), "DATABASE_URL": ""}
@@ -90,7 +92,8 @@ def _show(report: Report) -> None:
     for problem in report.problems + report.backwards:
         print(f"    {problem}", flush=True)
     if not report.passed:
-        print(f"    schedule: {'; '.join(report.schedule)}\n    left in {report.folder}", flush=True)
+        for part in (report.schedule, report.timeline, [f"left in {report.folder}"]):
+            print(f"    {'; '.join(part)}", flush=True)
 
 
 def _as_json(reports: Sequence[Report]) -> dict[str, object]:

@@ -7,10 +7,10 @@ import random
 import signal
 import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tests.chaos.instance import Machine, wait_until
-from tests.chaos.library import SPARES, Library
+from tests.chaos.library import Library
 from tests.chaos.watcher import Watcher
 
 FINISHED = ("completed", "completed_with_errors", "failed")
@@ -31,14 +31,17 @@ class Scene:
     job: int
     undo_all: Callable[[], None]
     is_small_disk: bool
-    spares_used: int = 0
+    spares: list[int] = field(default_factory=list)
+    """Files that no track plays yet."""
 
-    def spare(self) -> int:
-        """Return the number of a file that no track plays yet."""
-        if self.spares_used == SPARES:
-            raise Missed("no spare file is left")
-        self.spares_used += 1
-        return self.library.corpus.used + self.spares_used - 1
+    def spare(self, suffix: str = "") -> int:
+        """Take a file, of this kind if it matters: another encoding is another reference."""
+        paths = self.library.corpus.paths
+        fit = [number for number in self.spares if paths[number].suffix == suffix or not suffix]
+        if not fit:
+            raise Missed(f"no spare file {suffix} is left")
+        self.spares.remove(fit[0])
+        return fit[0]
 
 
 @dataclass(frozen=True)
@@ -182,7 +185,8 @@ def move_music_away(scene: Scene, rng: random.Random) -> Undo:
 
 
 def replace_file(scene: Scene, rng: random.Random) -> None:
-    scene.library.replace(_any_track(scene, rng), scene.spare())
+    track = _any_track(scene, rng)
+    scene.library.replace(track, scene.spare(scene.library.path(track).suffix))
 
 
 def remove_track(scene: Scene, rng: random.Random) -> None:
@@ -191,8 +195,9 @@ def remove_track(scene: Scene, rng: random.Random) -> None:
 
 def add_track(scene: Scene, rng: random.Random) -> None:
     _require_music(scene)
-    track = f"new{scene.spares_used:03}"
-    scene.library.add(track, scene.spare())
+    number = scene.spare()
+    track = f"new{number:03}"
+    scene.library.add(track, number)
     scene.library.touched.add(track)
 
 

@@ -11,7 +11,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,6 +91,15 @@ class Machine(Instance):
         pids = {process.pid for process in found}
         return sorted(found, key=lambda process: (process.parent in pids, process.pid))
 
+    def written(self, pids: Iterable[int]) -> int:
+        """Return how many bytes these processes have written to files so far; 0 for those that have ended."""
+        total = 0
+        for pid in pids:
+            with suppress(OSError):
+                lines = Path(f"/proc/{pid}/io").read_text().splitlines()
+                total += next(int(line.split()[1]) for line in lines if line.startswith("wchar"))
+        return total
+
     def call(self, path: str, body: dict[str, Any] | None = None, *, timeout: float = 60) -> tuple[int, Any]:
         """Return status and JSON of a reply; a body makes it a POST. Raises OSError when nobody answers."""
         request = urllib.request.Request(
@@ -113,10 +122,17 @@ class Machine(Instance):
             "except services.JobConflict as error: print(error)"
         )
         ended = self.run("shell", "--no-imports", "-c", code)
-        return (ended.stdout + ended.stderr).strip()
+        if ended.returncode:
+            raise RuntimeError(f"{action} of job {job}: {ended.stderr}")
+        return ended.stdout.strip()
 
     def status_of(self, job: int) -> str:
         return str(self.rows("SELECT status FROM batches_batchjob WHERE id = ?", job)[0][0])
+
+    def live_vectors(self) -> int:
+        """How many vectors search can use now."""
+        live = "SELECT id FROM embeddings_embeddingspace WHERE status = 'live'"
+        return int(self.rows(f"SELECT COUNT(*) FROM embeddings_embedding WHERE space_id IN ({live})")[0][0])
 
     def is_open(self, job: int) -> bool:
         return self.status_of(job) in OPEN

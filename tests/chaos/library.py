@@ -28,7 +28,7 @@ Vector = NDArray[np.float64]
 class Corpus:
     """Different music in files, the same for every run, and the float64 reference of each."""
 
-    def __init__(self, folder: Path, checkpoints: dict[str, Path], *, short: int = 24, long: int = 8) -> None:
+    def __init__(self, folder: Path, checkpoints: dict[str, Path], short: int, long: int) -> None:
         self.checkpoints = checkpoints
         self.used = short + long
         self._references: dict[tuple[str, int], Vector] = {}
@@ -107,11 +107,11 @@ class Library:
         self._add_row(track, name, self.corpus.seconds[number])
 
     def replace(self, track: str, number: int) -> None:
-        """Other music in the place of a track's file, as one who rips an album again; then Navidrome's scan."""
+        """Put other music of the same kind in the place of a track's file; then comes Navidrome's scan."""
         path = self.path(track)
-        fresh = path.with_name(path.name + ".new")
-        write_audio(fresh.with_suffix(path.suffix), tone(self.corpus.seconds[number], RATE, seed=number), RATE)
-        fresh.with_suffix(path.suffix).replace(path)
+        fresh = path.with_name(f"{path.name}.new")
+        shutil.copy(self.corpus.paths[number], fresh)
+        fresh.replace(path)
         self.truth[track] = number
         self.touched.add(track)
         self._execute(
@@ -129,7 +129,7 @@ class Library:
     def path(self, track: str) -> Path:
         with closing(sqlite3.connect(self.database)) as connection:
             ((name,),) = connection.execute("SELECT path FROM media_file WHERE id = ?", (track,)).fetchall()
-        return self.music / name
+        return self.music / str(name)
 
     def _add_row(self, track: str, name: str, seconds: float) -> None:
         size = (self.music / name).stat().st_size

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +22,8 @@ from tests.chaos.schedule import Strike
 from tests.chaos.watcher import Watcher
 
 DISK_MEGABYTES = 256
-COMMIT_SECONDS = 20.0  # to wait for the next commit before a fault strikes anyway
+MOMENT_SECONDS = 90.0  # to wait for the right moment before a fault strikes anyway
+COMMIT_BYTES = 60_000  # less than the vectors of a chunk, more than anything else that a worker writes
 END_SECONDS = 300.0  # for a job to end by itself after the last fault is over
 DAMAGE = {DAMAGED_TRACK: "mostly damaged"}
 
@@ -35,6 +36,8 @@ class Report:
     schedule: list[str]
     struck: list[str] = field(default_factory=list)
     missed: list[str] = field(default_factory=list)
+    timeline: list[str] = field(default_factory=list)
+    """What happened when, in seconds since the job began."""
     lost: int = 0
     doubled: int = 0
     wrong: int = 0
@@ -100,11 +103,11 @@ class Run:
         self.template = template
         self.can_mount = can_mount
 
-    def __call__(self, seed: int, schedule: Sequence[Strike]) -> Report:
+    def __call__(self, seed: int, schedule: Sequence[Strike], rebuild: Sequence[Strike]) -> Report:
         """Run to the judgement; what fails leaves its folder and names it."""
-        report = Report(seed, [str(strike) for strike in schedule])
+        report = Report(seed, [str(strike) for strike in [*schedule, *rebuild]])
         root = Path(tempfile.mkdtemp(prefix="nc-", dir="/tmp"))  # short: unix sockets lie in it
-        small_disk = self.can_mount and any(strike.kind == "fill disk" for strike in schedule)
+        small_disk = self.can_mount and any(strike.kind == "fill disk" for strike in [*schedule, *rebuild])
         began = time.monotonic()
         with _home(root, small_disk) as home:
             environment = {f"NAVEMBED_{key.upper()}": str(path) for key, path in self.corpus.checkpoints.items()}
@@ -113,7 +116,7 @@ class Run:
             environment |= {"NAVEMBED_LIBRARY": "navidrome", "NAVIDROME_DB_PATH": str(library.database)}
             machine = make_machine(home, self.template, environment)
             try:
-                _Trial(machine, library, report, small_disk).carry_out(schedule)
+                _Trial(machine, library, report, small_disk).carry_out(schedule, rebuild)
             except Exception as error:
                 report.problems.append(f"{type(error).__name__}: {error}")
                 (root / "traceback.txt").write_text(traceback.format_exc())
@@ -138,13 +141,21 @@ class _Trial:
         self.pending = Pending()
         self.watcher = Watcher(machine)
         self.scene = Scene(machine, library, self.watcher, 0, self.pending.undo_all, small_disk)
+        self.scene.spares = list(range(library.corpus.used, len(library.corpus.paths)))
+        self.jobs: list[int] = []
+        self._began = time.monotonic()
 
-    def carry_out(self, schedule: Sequence[Strike]) -> None:
+    def carry_out(self, schedule: Sequence[Strike], rebuild: Sequence[Strike]) -> None:
+        """Strike a first job; then one that embeds everything anew, if there are faults for it."""
         self.machine.serve()
         self.watcher.start()
         try:
-            self._struck_job(schedule)
+            self._began = time.monotonic()
+            self._struck_job(schedule, clear=False)
+            self.report.job_seconds = time.monotonic() - self._began
             self._second_job()
+            if rebuild:
+                self._struck_rebuild(rebuild)
         finally:
             with suppress(OSError):
                 self.pending.undo_all()
@@ -152,84 +163,123 @@ class _Trial:
             self._report_polls()
         self._stop()
 
-    # The job that is struck
+    # Jobs that are struck
 
-    def _struck_job(self, schedule: Sequence[Strike]) -> None:
-        began = time.monotonic()
-        self.scene.job = job = self._start()
+    def _struck_job(self, schedule: Sequence[Strike], *, clear: bool) -> None:
+        self.library.touched.clear()
+        self.scene.job = job = self._start(clear=clear)
         for strike in schedule:
             self._strike(strike)
         if not wait_until(self.pending.undo_due, 120):
             raise RuntimeError("what was done could not be undone")
         self._wait_for_end(job)
-        self.report.job_seconds = time.monotonic() - began
-        if (jobs := self.machine.rows("SELECT id FROM batches_batchjob")) != [(job,)]:
-            self.report.problems.append(f"job {job} has become {jobs}")
-        touched = self.library.touched
-        self._judge(job, excused=touched)
-        again = "SELECT COALESCE(SUM(attempts - 1), 0) FROM batches_trackresult WHERE status = 'succeeded'"
-        self.report.claimed_again = self.machine.rows(again)[0][0]
+        if (jobs := self.machine.rows("SELECT id FROM batches_batchjob ORDER BY id")) != [(job,) for job in self.jobs]:
+            self.report.problems.append(f"jobs {self.jobs} have become {jobs}")
+        self._judge(job, excused=self.library.touched, anew=clear)
+        again = (
+            "SELECT COALESCE(SUM(attempts - 1), 0) FROM batches_trackresult WHERE status = 'succeeded' AND job_id = ?"
+        )
+        self.report.claimed_again += self.machine.rows(again, job)[0][0]
+
+    def _struck_rebuild(self, schedule: Sequence[Strike]) -> None:
+        """Everything anew: what search uses must be whole all the while."""
+        before = self.watcher.fewest_live = self.machine.live_vectors()
+        self._struck_job(schedule, clear=True)
+        may_be_pruned = len(checker.ALIASES) * len(self.library.touched)
+        if self.watcher.fewest_live < before - may_be_pruned:
+            self.report.problems.append(f"search had {self.watcher.fewest_live} of {before} vectors in between")
 
     def _strike(self, strike: Strike) -> None:
         job, machine = self.scene.job, self.machine
         self._wait(lambda: False, strike.seconds)
-        if strike.after_commit:
-            written = self._writes()
-            self._wait(lambda: self._writes() > written or not machine.is_open(job), COMMIT_SECONDS)
+        self._await(strike.moment)
         try:
             if machine.status_of(job) in ("completed", "completed_with_errors", "failed"):
                 raise Missed("the job had ended")
             undo = KINDS[strike.kind].strike(self.scene, random.Random(strike.seed))
         except Missed as reason:
+            self._note(f"{strike.kind} missed: {reason}")
             self.report.missed.append(f"{strike.kind}: {reason}")
             return
+        self._note(strike.kind)
         self.report.struck.append(strike.kind)
         if undo:
             self.pending.add(undo.seconds, undo.action)
 
-    def _wait(self, condition: Callable[[], bool], seconds: float) -> None:
+    def _await(self, moment: str) -> None:
+        """Wait for a moment that may not come: the fault then strikes anyway."""
+        if not moment:
+            return
+        arrived, pause = (self._next_commit(), 0.05) if moment == "a commit" else (self._next_write(), 0.001)
+        deadline = time.monotonic() + MOMENT_SECONDS
+        while time.monotonic() < deadline and self.machine.is_open(self.scene.job) and not arrived():
+            self._wait(arrived, 1.0, pause)
+
+    def _next_commit(self) -> Callable[[], bool]:
+        written = self._writes()
+        return lambda: self._writes() > written
+
+    def _next_write(self) -> Callable[[], bool]:
+        """Before the vectors of a chunk are all in the file: a worker's writes tell."""
+        workers = [process.pid for process in self.machine.tree("worker")]
+        before = self.machine.written(workers)
+        return lambda: self.machine.written(workers) > before + COMMIT_BYTES
+
+    def _wait(self, condition: Callable[[], bool], seconds: float, pause: float = 0.05) -> None:
         def look() -> bool:
             self.pending.undo_due()
             return condition()
 
-        wait_until(look, seconds, pause=0.05)
+        wait_until(look, seconds, pause)
 
     # The job that finds little to do
 
     def _second_job(self) -> None:
-        job = self._start()
+        job = self._start(clear=False)
         self._wait_for_end(job)
-        self._judge(job, excused=())
+        self._judge(job, excused=(), anew=False)
         gone = {track for _, track in self._found.database} - self.library.truth.keys() - {DAMAGED_TRACK}
         self.report.unpruned = len(gone)
 
     # Both
 
-    def _start(self) -> int:
-        status, reply = self.machine.call("/batch/start", {"models": None, "clearExisting": False})
+    def _start(self, *, clear: bool) -> int:
+        self._logged = self.machine.rows("SELECT COALESCE(MAX(id), 0) FROM chaos_log")[0][0]
+        status, reply = self.machine.call("/batch/start", {"models": None, "clearExisting": clear})
         if status != 200:
             raise RuntimeError(f"the start of a job was answered with {status}: {reply}")
-        return int(reply["job_id"])
+        self.jobs.append(int(reply["job_id"]))
+        return self.jobs[-1]
 
     def _wait_for_end(self, job: int) -> None:
         if not wait_until(lambda: not self.machine.is_open(job), END_SECONDS, pause=0.3):
             state = self.machine.rows("SELECT status, message FROM batches_batchjob WHERE id = ?", job)
             raise RuntimeError(f"job {job} has not ended after {END_SECONDS:.0f} s: {state}")
 
-    def _judge(self, job: int, excused: Any) -> None:
+    def _judge(self, job: int, *, excused: Collection[str], anew: bool) -> None:
         """Add to the report what is wrong now. A job that is over must show 100 %."""
+        self._note(f"job {job} has ended")
         self._found = checker.read(self.machine.database, self.machine.home / "milvus.sock")
         verdict = checker.judge(self._found, self.library.truth, self.library.corpus.reference, excused=excused)
         for name in ("lost", "doubled", "wrong", "surplus"):
             setattr(self.report, name, getattr(self.report, name) + getattr(verdict, name))
-        again = "SELECT COUNT(*), COUNT(DISTINCT space || ' ' || track || ' ' || audio) FROM chaos_log"
-        ((writes, distinct),) = self.machine.rows(again)
-        self.report.recomputed = writes - distinct
+        self.report.recomputed += self._recomputed(since=self._logged if anew else 0)
         problems = checker.judge_job(self.machine.database, job, excused, DAMAGE)
         _, reply = self.machine.call("/batch/progress")
         if (reply["job_id"], reply["progress_percent"]) != (job, 100.0):
             problems.append(f"progress of the ended job {job} is {reply}")
         self.report.problems += [f"job {job}: {problem}" for problem in [*verdict.details, *problems]]
+
+    def _recomputed(self, since: int) -> int:
+        """How many of the job's writes repeat one after ``since``: same space, same track, same audio."""
+        log = self.machine.rows("SELECT id, space, track, audio FROM chaos_log WHERE id > ? ORDER BY id", since)
+        first: dict[tuple[Any, ...], int] = {}
+        for number, *key in log:
+            first.setdefault(tuple(key), number)
+        return sum(number > self._logged and number != first[tuple(key)] for number, *key in log)
+
+    def _note(self, event: str) -> None:
+        self.report.timeline.append(f"{time.monotonic() - self._began:.0f} s: {event}, {self._writes()} vectors")
 
     def _writes(self) -> int:
         return int(self.machine.rows("SELECT COUNT(*) FROM chaos_log")[0][0])

@@ -9,21 +9,22 @@ from dataclasses import dataclass
 
 from tests.chaos.faults import ALLOWANCE, KINDS
 
+MOMENTS = {"": 4, "a write": 2, "a commit": 4}
+"""When a fault strikes, and how often: at once; while the worker writes vectors to the database; when they were
+committed and are on their way to Milvus."""
+
 
 @dataclass(frozen=True)
 class Strike:
-    """``seconds`` after the one before; ``after_commit``: then when vectors have been written again.
-
-    Right after a commit the vectors go to Milvus, so that the fault meets the upsert or the flush.
-    """
+    """``seconds`` after the one before, and then at the next ``moment``."""
 
     kind: str
     seconds: float
-    after_commit: bool
+    moment: str
     seed: int
 
     def __str__(self) -> str:
-        return f"{self.kind} after {self.seconds:.1f} s{' and a commit' if self.after_commit else ''}"
+        return f"{self.kind} after {self.seconds:.1f} s{self.moment and ' and '}{self.moment}"
 
 
 def draw(seed: int, strikes: int, kinds: Collection[str] = ()) -> list[Strike]:
@@ -35,5 +36,6 @@ def draw(seed: int, strikes: int, kinds: Collection[str] = ()) -> list[Strike]:
         fit = [name for name in kinds or KINDS if all(left[cost] for cost in KINDS[name].costs)]
         (name,) = rng.choices(fit, [KINDS[name].weight for name in fit])
         left.subtract(KINDS[name].costs)
-        schedule.append(Strike(name, round(rng.uniform(0, 5), 2), rng.random() < 0.6, rng.getrandbits(32)))
+        (moment,) = rng.choices(list(MOMENTS), list(MOMENTS.values()))
+        schedule.append(Strike(name, round(rng.uniform(0, 5), 2), moment, rng.getrandbits(32)))
     return schedule

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from http.client import HTTPException
 from typing import Any
 
 from tests.chaos.instance import Machine
@@ -22,6 +24,8 @@ class Watcher(threading.Thread):
         self.failed: list[str] = []
         self.backwards: list[str] = []
         self.slowest = 0.0
+        self.fewest_live = 0
+        """What search had at its worst since somebody has set this."""
         self.last: dict[str, Any] = {}
         self._machine = machine
         self._ended = threading.Event()
@@ -30,11 +34,13 @@ class Watcher(threading.Thread):
 
     def run(self) -> None:
         while not self._ended.wait(1.0):
+            with suppress(sqlite3.Error):  # the disk may be full
+                self.fewest_live = min(self.fewest_live, self._machine.live_vectors())
             outages, began = self._outages, time.monotonic()
             try:
                 status, reply = self._machine.call("/batch/progress")
                 problem = "" if status == 200 else f"status {status}: {str(reply)[:200]}"
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, HTTPException) as error:
                 problem = f"{type(error).__name__}: {error}"
             if self._outages != outages or outages % 2:
                 continue
