@@ -172,13 +172,17 @@ class _Count:
 
     def reasons(self, page: Sequence[LibraryTrack]) -> list[tuple[str, bool]]:
         """Return for each track what would happen to it, and whether it has a vector already."""
-        ids = [track.id for track in page]
-        failures = TrackResult.objects.filter(model=self.result.model, status=TrackResult.Status.FAILED)
-        failed = set(failures.filter(track_id__in=ids).values_list("track_id", flat=True))
-        rows = self._rows().filter(track_id__in=ids).values_list("track_id", "size", "mtime")
-        files = {track_id: (size, mtime) for track_id, size, mtime in rows}
+        rows = self._rows().filter(track_id__in=[track.id for track in page])
+        files = {track_id: (size, mtime) for track_id, size, mtime in rows.values_list("track_id", "size", "mtime")}
         self._seen += len(files)
+        failed = self._failed([track.id for track in page if track.id not in files])
         return [(self._reason(track, files.get(track.id), track.id in failed), track.id in files) for track in page]
+
+    def _failed(self, ids: list[str]) -> set[str]:
+        if self._clear or not ids:
+            return set()
+        failures = TrackResult.objects.filter(model=self.result.model, status=TrackResult.Status.FAILED)
+        return set(failures.filter(track_id__in=ids).values_list("track_id", flat=True))
 
     def _reason(self, track: LibraryTrack, file: tuple[int, str] | None, failed: bool) -> str:
         if self._clear:
