@@ -19,7 +19,14 @@ from batches.lanes import LaneLost, Lease, take
 from batches.models import BatchJob, TrackResult
 from batches.planner import plan
 from embeddings.embedder.client import EmbedderClient, End, Heartbeat
-from embeddings.errors import AudioFileMissing, EmbedderDied, EmbedderUnavailable, LibraryUnavailable, NavembedError
+from embeddings.errors import (
+    AudioFileMissing,
+    EmbedderDied,
+    EmbedderUnavailable,
+    FingerprintChanged,
+    LibraryUnavailable,
+    NavembedError,
+)
 from embeddings.library import open_library
 from embeddings.models import EmbeddingSpace
 from embeddings.recognition import has_orphans
@@ -158,7 +165,10 @@ class _Turn:
             problem = problem or away
             outcomes = [outcome for outcome in outcomes if not _file_is_missing(outcome)]
         self.behind = True
-        self._surely(lambda: chunks.commit(job, self.lease, chunk, outcomes, seconds))
+        try:
+            self._surely(lambda: chunks.commit(job, self.lease, chunk, outcomes, seconds))
+        except FingerprintChanged as error:
+            problem = error
         if isinstance(problem, EmbedderDied):
             self._await_successor(job, chunk, pid, problem, out_of_memory_kills() > kills)
         self._surely(lambda: chunks.release(chunk, self.lease))

@@ -161,8 +161,9 @@ def _lacking(space: EmbeddingSpace) -> QuerySet[Track]:
 
 
 def _copy(space: EmbeddingSpace, pks: Sequence[int]) -> int:
+    now = connection.ops.adapt_datetimefield_value(timezone.now())  # as Django writes it: it is compared later
     with connection.cursor() as cursor:
-        cursor.execute(COPY.format(pks=", ".join(map(str, pks))), [space.pk, timezone.now()])
+        cursor.execute(COPY.format(pks=", ".join(map(str, pks))), [space.pk, now])
         return int(cursor.rowcount)
 
 

@@ -19,7 +19,7 @@ from tests.batches.conftest import Music, RunToEnd
 from tests.batches.whole_jobs import at_event, computed, statuses
 from tests.instances import EmbedderProcess
 
-pytestmark = pytest.mark.usefixtures("milvus", "embedder", "no_pauses")
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("milvus", "embedder", "no_pauses")]
 
 Status = BatchJob.Status
 
@@ -149,11 +149,13 @@ def test_database_that_fails_for_a_while_costs_no_computing(
     assert sorted(outcomes) == ["track0", "track1", "track2", "track3"]
 
 
+@pytest.mark.django_db(transaction=True)
 def test_slow_description_of_weights_does_not_hold_up_a_cancel(four: Music, monkeypatch: pytest.MonkeyPatch) -> None:
     describe, began = EmbedderClient.describe, time.monotonic()
 
     def slow(client: EmbedderClient, model: str) -> Any:
         services.cancel_job(BatchJob.objects.get())
+        connection.close()  # of a thread beside the lane's
         time.sleep(30)
         return describe(client, model)
 
