@@ -84,7 +84,7 @@ def programs() -> dict[str, Program]:
     table = []
     if not settings.MILVUS_URI:
         table.append(
-            Program("milvus_lite", ("milvus_lite",), settings.MILVUS_LITE_SOCKET, stop_seconds=8, stops_last=True)
+            Program("milvus_lite", ("milvus_lite",), settings.MILVUS_LITE_SOCKET, stop_seconds=6, stops_last=True)
         )
     for index in range(len(settings.DEVICES)):
         arguments = ("embedder", "--device-index", str(index))
