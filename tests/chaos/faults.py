@@ -9,12 +9,13 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tests.chaos.instance import Machine, wait_until
+from tests.chaos.instance import Machine, Process, wait_until
 from tests.chaos.library import Library
 from tests.chaos.watcher import Watcher
 
 FINISHED = ("completed", "completed_with_errors", "failed")
 ORPHAN_SECONDS = 20.0
+APPEAR_SECONDS = 15.0
 
 
 class Missed(Exception):
@@ -78,8 +79,12 @@ def _kill(role: str, *, part: bool | None = None) -> Fault:
     """kill -9 of the role's main process, of any other of its processes (``part``), or of any (None)."""
 
     def strike(scene: Scene, rng: random.Random) -> None:
-        tree = scene.machine.tree(role)
-        choice = tree if part is None else tree[1:] if part else tree[:1]
+        def targets() -> list[Process]:
+            tree = scene.machine.tree(role)
+            return tree if part is None else tree[1:] if part else tree[:1]
+
+        wait_until(targets, APPEAR_SECONDS)  # decoders start with the first chunk; others may be starting again
+        choice = targets()
         if not choice or not scene.machine.signal(rng.choice(choice).pid, signal.SIGKILL):
             raise Missed(f"no {role} runs")
 
