@@ -12,11 +12,11 @@ import pytest
 from django.db import OperationalError, connection
 
 from batches import runner, services
-from batches.models import BatchJob
+from batches.models import BatchJob, Lane
 from embeddings.embedder.client import EmbedderClient
 from embeddings.models import Embedding
 from tests.batches.conftest import Music, RunToEnd
-from tests.batches.whole_jobs import at_event, computed, statuses
+from tests.batches.whole_jobs import at_event, computed, run_until_waiting, statuses
 from tests.instances import EmbedderProcess
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("milvus", "embedder", "no_pauses")]
@@ -51,8 +51,6 @@ def test_pause_in_the_middle_of_a_chunk_and_resume(
 
 
 def run_turn() -> str:
-    from batches.models import Lane
-
     return runner.run_lane(0, Lane.objects.get().seq)
 
 
@@ -94,15 +92,11 @@ def test_death_without_a_successor_is_nobodys_fault(
     four: Music, embedder: EmbedderProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runner, "SUCCESSOR_SECONDS", 0.0)
-    monkeypatch.setattr(runner, "TURN_SECONDS", 0.0)
     at_event(2, lambda: embedder.kill(signal.SIGKILL), monkeypatch)
     job = start()
-    while job.status != Status.WAITING:
-        run_turn()
-        job.refresh_from_db()
-    assert set(job.results.values_list("deaths", "attempts", "chunk_limit", "status").exclude(status="succeeded")) == {
-        (0, 0, None, "pending")
-    }
+    run_until_waiting(job, monkeypatch)
+    left = job.results.filter(status="pending").values_list("deaths", "attempts", "chunk_limit").distinct()
+    assert list(left) == [(0, 0, None)]
 
 
 @pytest.fixture

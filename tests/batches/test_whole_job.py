@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 from batches import runner, services
-from batches.models import BatchJob, Lane
+from batches.models import BatchJob
 from batches.progress import snapshot
-from batches.runner import run_lane
 from batches.status import library_status
 from embeddings.demo.encode import write_audio
 from embeddings.encoders.registry import MODEL_KEYS, encoder_class
@@ -21,7 +20,7 @@ from embeddings.models import Embedding, EmbeddingSpace
 from embeddings.vectors import from_bytes
 from tests.audio_files import tone
 from tests.batches.conftest import SUFFIXES, Music, RunToEnd
-from tests.batches.whole_jobs import at_event, computed, statuses
+from tests.batches.whole_jobs import at_event, computed, run_until_waiting, statuses
 from tests.instances import EmbedderProcess
 from tests.milvus import LiteServer
 
@@ -43,21 +42,6 @@ def mixed(music: Music) -> Music:
 
 def cancel() -> None:
     services.cancel_job(BatchJob.objects.get())
-
-
-def run_until_waiting(job: BatchJob, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Run a turn that ends when the job waits; returns what for."""
-    with monkeypatch.context() as patch:
-        patch.setattr(runner._Turn, "_sleep", end_turn)
-        assert run_lane(0, Lane.objects.get().seq) == "goes on"
-    job.refresh_from_db()
-    assert job.status == Status.WAITING
-    return job.message
-
-
-def end_turn(turn: runner._Turn, *_: object) -> None:
-    """What a turn does here instead of sleeping."""
-    turn.deadline = 0.0
 
 
 # What comes out

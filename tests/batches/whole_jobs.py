@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from batches import runner
-from batches.models import BatchJob, TrackResult
+from batches.models import BatchJob, Lane, TrackResult
+from batches.runner import run_lane
 from embeddings.embedder.client import EmbedderClient, Heartbeat
 from embeddings.models import Embedding
 from embeddings.work import TrackRequest
@@ -35,3 +36,18 @@ def statuses(job: BatchJob) -> dict[str, int]:
 
 def computed() -> dict[int, object]:
     return dict(Embedding.objects.values_list("pk", "updated_at"))
+
+
+def run_until_waiting(job: BatchJob, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run a turn that ends when the job waits; returns what for."""
+    with monkeypatch.context() as patch:
+        patch.setattr(runner._Turn, "_sleep", end_turn)
+        assert run_lane(0, Lane.objects.get().seq) == "goes on"
+    job.refresh_from_db()
+    assert job.status == BatchJob.Status.WAITING
+    return job.message
+
+
+def end_turn(turn: runner._Turn, *_: object) -> None:
+    """What a turn does here instead of sleeping."""
+    turn.deadline = 0.0
