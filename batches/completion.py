@@ -16,7 +16,7 @@ from batches import services
 from batches.models import BatchJob, ModelProgress, TrackResult
 from batches.planner import plan_again
 from embeddings.errors import SwitchRefused
-from embeddings.indexing import ensure_live_aliases, index_pending, reconcile
+from embeddings.indexing import Reconciliation, counts_agree, ensure_live_aliases, index_pending, reconcile
 from embeddings.models import EmbeddingSpace
 from embeddings.pruning import prune
 from embeddings.spaces import make_live
@@ -51,8 +51,16 @@ def index(job: BatchJob, look: Look) -> None:
         index_pending(space, progress=lambda _: look())
 
 
+def compare_with_milvus(job: BatchJob, look: Look) -> None:
+    """Before the first chunk: where Milvus holds more or less than it should, find out what, and mend it."""
+    for progress, space in _spaces(job):
+        if "start" not in progress.reconciled and counts_agree(space):
+            _write_down(progress, "start", Reconciliation(0, 0))
+    reconcile_with_milvus(job, "start", look)
+
+
 def reconcile_with_milvus(job: BatchJob, moment: str, look: Look) -> None:
-    """Compare the job's spaces with Milvus, mend what differs and write it down, once for each ``moment``."""
+    """Compare every id of the job's spaces with Milvus and mend what differs, once for each ``moment``."""
     for progress, space in _spaces(job):
         if moment in progress.reconciled:
             continue
@@ -60,8 +68,12 @@ def reconcile_with_milvus(job: BatchJob, moment: str, look: Look) -> None:
         if any(found):
             logger.warning("job %d: %s differed from Milvus and was mended: %s", job.pk, space, found)
             index_pending(space, progress=lambda _: look())
-        progress.reconciled[moment] = found._asdict()
-        ModelProgress.objects.filter(pk=progress.pk).update(reconciled=progress.reconciled)
+        _write_down(progress, moment, found)
+
+
+def _write_down(progress: ModelProgress, moment: str, found: Reconciliation) -> None:
+    progress.reconciled[moment] = found._asdict()
+    ModelProgress.objects.filter(pk=progress.pk).update(reconciled=progress.reconciled)
 
 
 def point_aliases() -> None:

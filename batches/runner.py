@@ -145,7 +145,7 @@ class _Turn:
     def _catch_up(self, job: BatchJob) -> None:
         """Bring Milvus up to what is committed, before more is computed; the first time, compare everything."""
         completion.index(job, lambda: self._look(job))
-        completion.reconcile_with_milvus(job, "start", lambda: self._look(job))
+        completion.compare_with_milvus(job, lambda: self._look(job))
         completion.point_aliases()
         self.behind = False
 

@@ -168,14 +168,29 @@ def test_nothing_is_pruned_when_more_than_half_has_vanished(four: Music, run_to_
     assert in_milvus() == ["track3"]
 
 
-def test_difference_to_milvus_is_mended_at_the_start(four: Music, run_to_end: RunToEnd) -> None:
-    run_to_end(start())
+def lose_in_milvus(*track_ids: str) -> None:
     space = live_space("latent")
     assert space
     store = vector_store()
-    store.delete(space.collection, ["track1"])
+    store.delete(space.collection, list(track_ids))
     store.flush(space.collection)
+
+
+def test_difference_to_milvus_is_mended_at_the_start(four: Music, run_to_end: RunToEnd) -> None:
+    run_to_end(start())
+    lose_in_milvus("track1", "track3")
     Embedding.objects.filter(track="track2").delete()
     job = run_to_end(start())
-    assert job.progress.get().reconciled["start"] == {"missing": 1, "surplus": 1}
+    assert job.progress.get().reconciled == {
+        "start": {"missing": 2, "surplus": 1}, "end": {"missing": 0, "surplus": 0},
+    }  # fmt: skip
+    assert in_milvus() == ["track0", "track1", "track2", "track3"]
+
+
+def test_difference_that_counts_do_not_show_is_mended_at_the_end(four: Music, run_to_end: RunToEnd) -> None:
+    run_to_end(start())
+    lose_in_milvus("track1")
+    Embedding.objects.filter(track="track2").delete()
+    job = run_to_end(start())
+    assert job.progress.get().reconciled["end"] == {"missing": 1, "surplus": 0}
     assert in_milvus() == ["track0", "track1", "track2", "track3"]
