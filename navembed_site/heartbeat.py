@@ -23,7 +23,7 @@ from django.db import close_old_connections
 
 logger = logging.getLogger(__name__)
 
-BEAT_SECONDS = 80.0  # a busy machine may take half a minute over a message, and so may a locked database
+BEAT_SECONDS = 60.0  # a busy machine may take half a minute over a message, and so may a locked database
 LOOKS = 4  # without a sign of life; counted rather than timed, so that a suspended machine is no dead one
 TASK_SECONDS = 600.0  # a task that does not call `beat` itself counts as alive this long
 NAME = "heartbeat"
