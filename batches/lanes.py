@@ -18,6 +18,7 @@ from django.utils import timezone
 from django_q.tasks import async_task
 
 from batches.models import BatchJob, Lane
+from navembed_site import heartbeat
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ class Lease:
 
     def renew(self) -> None:
         """Prolong the lease; inside a transaction it fences everything written there. Raises LaneLost."""
+        heartbeat.beat()
         if not Lane.objects.filter(pk=self.lane_id, seq=self.seq).update(lease_until=timezone.now() + LEASE):
             raise LaneLost(f"lane {self.device} was taken over")
 

@@ -264,7 +264,6 @@ class _Turn:
 
     def _look(self, job: BatchJob) -> None:
         """Renew the lease; raise Interrupted when the job or the worker is to stop."""
-        heartbeat.beat()
         self.lease.renew()
         _require_wanted(job)
 
