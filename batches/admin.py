@@ -11,12 +11,15 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.html import format_html
+from django.utils.text import Truncator
 
 from batches import services
 from batches.models import BatchJob, ModelProgress, TrackResult
 from batches.progress import snapshot
 from embeddings.admin import ReadOnlyAdmin
 from embeddings.encoders.registry import ENCODERS
+
+NOTE_CHARS = 90  # the job's own page has all of it
 
 admin.site.site_header = admin.site.site_title = "navembed"
 admin.site.index_title = "Console"
@@ -58,7 +61,7 @@ class ModelProgressInline(admin.TabularInline[ModelProgress, BatchJob]):
 
 @admin.register(BatchJob)
 class BatchJobAdmin(ReadOnlyAdmin[BatchJob]):
-    list_display = ["__str__", "status", "progress", "tracks", "failed_tracks", "message", "created_at", "started_by"]
+    list_display = ["__str__", "status", "progress", "tracks", "failed_tracks", "note", "created_at", "started_by"]
     list_filter = ["status", "created_at"]
     search_fields = ["id", "message", "started_by"]
     actions = ["pause", "resume", "cancel", "retry_failed"]
@@ -109,6 +112,10 @@ class BatchJobAdmin(ReadOnlyAdmin[BatchJob]):
     def progress(self, job: BatchJob) -> str:
         percent = snapshot(job).percent
         return format_html('<progress max="100" value="{}"></progress> {} %', percent, round(percent, 1))
+
+    @admin.display(description="Message", ordering="message")
+    def note(self, job: BatchJob) -> str:
+        return Truncator(job.message).chars(NOTE_CHARS)
 
     @admin.display(description="Tracks")
     def tracks(self, job: BatchJob) -> str:

@@ -40,7 +40,7 @@ class TrackAdmin(ReadOnlyAdmin[Track]):
 
 @admin.register(EmbeddingSpace)
 class EmbeddingSpaceAdmin(ReadOnlyAdmin[EmbeddingSpace]):
-    list_display = ["model", "status", "dimension", "fingerprint", "collection", "created_at", "kept_until"]
+    list_display = ["model", "status", "dimension", "collection", "created_at", "kept_until"]
     list_filter = ["status", "model"]
     search_fields = ["model", "fingerprint"]
     actions = ["make_live", "go_back", "drop"]
