@@ -8,13 +8,15 @@ import os
 import signal
 import socket
 import struct
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 from django.conf import settings
+from numpy.typing import NDArray
 
 from embeddings.embedder.protocol import error_from_json, read_frame, read_outcome, request_to_json
 from embeddings.encoders.base import Description
@@ -23,6 +25,9 @@ from embeddings.work import Failure, FileHash, Step, TrackOutcome, TrackRequest
 
 BROKEN = (OSError, ValueError, KeyError, TypeError, http.client.HTTPException)
 """What reading an answer raises when it is cut off, late, or no answer of an embedder."""
+Header = dict[str, Any]
+Arrays = dict[str, NDArray[np.float32]]
+T = TypeVar("T")
 SILENCE_SECONDS = 30.0  # the embedder sends a heartbeat each second; longer silence means it is frozen
 
 
@@ -107,49 +112,31 @@ class EmbedderClient:
             "tracks": [request_to_json(request) for request in requests],
             "fingerprints": dict(fingerprints or {}),
         }
-        try:
-            with self._answer("POST", "/embed/now" if now else "/embed", body, self._timeout) as answer:
-                while frame := read_frame(answer):
-                    header, arrays = frame
-                    match header.pop("event"):
-                        case "outcome":
-                            yield read_outcome(header, arrays)
-                        case "step":
-                            yield Step(**header)
-                        case "heartbeat":
-                            yield Heartbeat(**header)
-                        case "end":
-                            yield End(**header)
-                            return
-                        case _:
-                            raise error_from_json(header)
-        except BROKEN as error:
-            raise EmbedderDied(f"the embedder stopped answering: {error or type(error).__name__}") from error
-        raise EmbedderDied("the embedder died while it was working")
+        yield from self._events("/embed/now" if now else "/embed", body, _embed_event)
 
-    def hash(self, paths: Sequence[str]) -> Generator[FileHash | Heartbeat]:
+    def hash(self, paths: Sequence[str]) -> Generator[FileHash | Heartbeat | End]:
         """Hash the files' audio streams, several at a time; yields answers as they come, in no order.
 
         No model is loaded and nothing is decoded; a missing or damaged file is an answer. Closing the iterator
         stops the work. Raises EmbedderDied when it dies or freezes on the way.
         """
+        yield from self._events("/hash", {"paths": list(paths)}, _hash_event)
+
+    def _events(self, path: str, body: dict[str, Any], parse: Callable[[str, Header, Arrays], T]) -> Generator[T]:
+        """Yield what happens up to the end; raises the error that ends it instead."""
         try:
-            with self._answer("POST", "/hash", {"paths": list(paths)}, self._timeout) as answer:
+            with self._answer("POST", path, body, self._timeout) as answer:
                 while frame := read_frame(answer):
-                    header, _ = frame
-                    match header.pop("event"):
-                        case "hash":
-                            failure = header.pop("failure")
-                            yield FileHash(**header, failure=Failure(**failure) if failure else None)
-                        case "heartbeat":
-                            yield Heartbeat(**header)
-                        case "end":
-                            return
-                        case _:
-                            raise error_from_json(header)
+                    header, arrays = frame
+                    event = header.pop("event")
+                    if event == "error":
+                        raise error_from_json(header)
+                    yield parse(event, header, arrays)
+                    if event == "end":
+                        return
         except BROKEN as error:
             raise EmbedderDied(f"the embedder stopped answering: {error or type(error).__name__}") from error
-        raise EmbedderDied("the embedder died while it was hashing")
+        raise EmbedderDied("the embedder died while it was working")
 
     def _json(self, method: str, path: str, timeout: float | None = None) -> dict[str, Any]:
         try:
@@ -175,3 +162,28 @@ class EmbedderClient:
                 if response.status != http.client.OK:
                     raise error_from_json(json.load(response))
                 yield response
+
+
+def _embed_event(event: str, header: Header, arrays: Arrays) -> TrackOutcome | Step | Heartbeat | End:
+    match event:
+        case "outcome":
+            return read_outcome(header, arrays)
+        case "step":
+            return Step(**header)
+        case "heartbeat":
+            return Heartbeat(**header)
+        case "end":
+            return End(**header)
+    raise ValueError(f"no event is named {event}")
+
+
+def _hash_event(event: str, header: Header, _: Arrays) -> FileHash | Heartbeat | End:
+    match event:
+        case "hash":
+            failure = header.pop("failure")
+            return FileHash(**header, failure=Failure(**failure) if failure else None)
+        case "heartbeat":
+            return Heartbeat(**header)
+        case "end":
+            return End(load_seconds=0.0)
+    raise ValueError(f"no event is named {event}")
