@@ -38,10 +38,6 @@ def test_instance_of_its_own_is_used_and_leaves_nothing(tmp_path: Any) -> None:
     assert not (settings.NAVEMBED_HOME / "navidrome.db").exists()
 
 
-def test_database_that_holds_something_is_refused(tmp_path: Any) -> None:
-    pass
-
-
 def test_library_too_small_to_measure_is_refused() -> None:
     with pytest.raises(CommandError, match="at least 1000"):
         call_command("benchmark", "jobs", "--tracks", "10")
