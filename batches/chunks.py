@@ -167,11 +167,14 @@ def _without(chunk: Chunk, settled: set[int]) -> Chunk:
 
 
 def _finish(job: BatchJob, rows: list[TrackResult], by_id: dict[str, ClaimedTrack], wall_seconds: float) -> None:
-    TrackResult.objects.bulk_update(
+    # They are there, every row conflicts. `bulk_update` takes seven times as long, with the database locked.
+    TrackResult.objects.bulk_create(
         rows,
-        ["status", "lane", "not_before", "error_class", "error_message", "traceback",
-         "recognised", "seconds", "audio_seconds", "finished_at"],
         batch_size=100,
+        update_conflicts=True,
+        unique_fields=["pk"],
+        update_fields=["status", "lane", "not_before", "error_class", "error_message", "traceback",
+                       "recognised", "seconds", "audio_seconds", "finished_at"],
     )  # fmt: skip
     _count_models(job, rows, by_id, wall_seconds)
     _count_tracks(job, {row.track_id for row in rows})

@@ -30,9 +30,14 @@ T = TypeVar("T")
 Status = TrackResult.Status
 DONE = (Status.SUCCEEDED, Status.FAILED)
 
-# A track needs work when there is no vector, the file has changed since, or everything is asked for anew.
-NEEDS_WORK = "(%(anew)s OR e.id IS NULL OR e.size <> t.size OR e.mtime <> t.mtime)"
-REASON = """CASE WHEN %(clear)s THEN 'anew' WHEN e.id IS NOT NULL THEN 'changed'
+# A track needs work when no vector was made of the file as it is, or everything is asked for anew.
+NEEDS_WORK = "(%(anew)s OR e.id IS NULL)"
+# Compared within the join, so that an index answers: else a page is read for each vector.
+VECTORS = """LEFT JOIN embeddings_embedding e ON e.space_id = %(space)s AND e.track_id = t.id
+         AND e.size = t.size AND e.mtime = t.mtime AND e.index_state <> 'deleting'"""
+REASON = """CASE WHEN %(clear)s THEN 'anew'
+    WHEN EXISTS (SELECT 1 FROM embeddings_embedding o WHERE o.space_id = %(space)s AND o.track_id = t.id
+                 AND o.index_state <> 'deleting') THEN 'changed'
     WHEN EXISTS (SELECT 1 FROM batches_trackresult r WHERE r.track_id = t.id AND r.model = %(model)s
                  AND r.status = 'failed') THEN 'failed before' ELSE 'new' END"""
 IN_SCOPE = """t.playable AND t.id > %(after)s
@@ -43,9 +48,7 @@ INSERT = f"""
     INSERT INTO batches_trackresult (job_id, track_id, model, status, reason, recognised, attempts, deaths,
                                      error_class, error_message, traceback)
     SELECT %(job)s, t.id, %(model)s, 'pending', {REASON}, %(no)s, 0, 0, '', '', ''
-    FROM embeddings_track t
-    LEFT JOIN embeddings_embedding e ON e.track_id = t.id AND e.space_id = %(space)s
-         AND e.index_state <> 'deleting'
+    FROM embeddings_track t {VECTORS}
     WHERE {IN_SCOPE} AND t.id <= %(until)s AND {NEEDS_WORK} ORDER BY t.id
     ON CONFLICT (job_id, track_id, model) DO UPDATE
     SET status = 'pending', reason = 'changed', recognised = excluded.recognised, attempts = 0, deaths = 0,
@@ -54,9 +57,7 @@ INSERT = f"""
 COUNT = f"""
     SELECT COUNT(*), COALESCE(SUM(CASE WHEN {NEEDS_WORK} THEN 1 ELSE 0 END), 0),
            COALESCE(SUM(CASE WHEN {NEEDS_WORK} THEN t.duration END), 0)
-    FROM embeddings_track t
-    LEFT JOIN embeddings_embedding e ON e.track_id = t.id AND e.space_id = %(space)s
-         AND e.index_state <> 'deleting'
+    FROM embeddings_track t {VECTORS}
     WHERE {IN_SCOPE} AND t.id <= %(until)s"""
 SLICE = f"""
     SELECT MAX(slice.id) FROM (
@@ -84,12 +85,12 @@ def plan(job: BatchJob, lease: Lease, look: Callable[[], None]) -> None:
             _take_over_moved(job, spaces, look)
     while _plan_slice(job, spaces, look):
         pass
+    again = job.plans > 0
+    found = again and TrackResult.objects.filter(job=job, status=TrackResult.Status.PENDING).exists()
+    if found:
+        recount(job, look)
     with transaction.atomic():
         look()
-        again = job.plans > 0
-        found = again and TrackResult.objects.filter(job=job, status=TrackResult.Status.PENDING).exists()
-        if found:
-            recount(job)
         plans = job.plans + 1 if found or not again else LAST_PLAN
         BatchJob.objects.filter(pk=job.pk).update(planned=True, plans=plans)
     job.refresh_from_db()
@@ -106,29 +107,35 @@ def plan_again(job: BatchJob) -> bool:
     return True
 
 
-def recount(job: BatchJob) -> None:
-    """Set the counters to what the rows say; part of the surrounding transaction."""
+def recount(job: BatchJob, look: Callable[[], None] = lambda: None) -> None:
+    """Set the counters to what the rows say, while nobody else writes any.
+
+    It reads them all, in seconds for a million tracks, before the transaction in which it writes.
+    """
     rows = TrackResult.objects.filter(job=job)
-    done = Q(status__in=DONE)
-    for progress in job.progress.all():
-        mine = rows.filter(model=progress.model)
-        counted = mine.aggregate(
+    done, failed = Q(status__in=DONE), Q(status=Status.FAILED)
+    by_model = {}
+    for model in job.model_keys:
+        look()
+        by_model[model] = rows.filter(model=model).aggregate(
             total=Count("pk"),
             succeeded=Count("pk", filter=Q(status=Status.SUCCEEDED)),
-            failed=Count("pk", filter=Q(status=Status.FAILED)),
+            failed=Count("pk", filter=failed),
             audio_seconds_total=Coalesce(Sum("track__duration"), 0.0),
             audio_seconds_done=Coalesce(Sum("track__duration", filter=done), 0.0),
         )
-        ModelProgress.objects.filter(pk=progress.pk).update(**counted)
-    tracks = rows.values("track").annotate(
-        left=Count("pk", filter=~done), bad=Count("pk", filter=Q(status=Status.FAILED))
-    )
+    look()
+    tracks = rows.values("track").annotate(left=Count("pk", filter=~done), bad=Count("pk", filter=failed))
     counted = tracks.aggregate(
         total_tracks=Count("track"),
         processed_tracks=Count("track", filter=Q(left=0, bad=0)),
         failed_tracks=Count("track", filter=Q(left=0, bad__gt=0)),
     )
-    BatchJob.objects.filter(pk=job.pk).update(**counted)
+    with transaction.atomic():
+        look()
+        for model, counts in by_model.items():
+            ModelProgress.objects.filter(job=job, model=model).update(**counts)
+        BatchJob.objects.filter(pk=job.pk).update(**counted)
 
 
 def _spaces(job: BatchJob, lease: Lease, look: Callable[[], None]) -> dict[str, EmbeddingSpace]:
@@ -189,11 +196,13 @@ def _plan_slice(job: BatchJob, spaces: dict[str, EmbeddingSpace], look: Callable
         look()
         for model, space in spaces.items():
             slice_ = _scope(job) | {"until": until, "space": space.pk, "anew": job.is_restricted and job.clear_existing}
+            cursor.execute(COUNT, slice_)
+            seen, needed, seconds = cursor.fetchone()
             if not job.plans:
-                cursor.execute(COUNT, slice_)
-                _count(job, model, *cursor.fetchone())
-            slice_ |= {"job": job.pk, "model": model, "clear": job.clear_existing, "no": False}
-            cursor.execute(INSERT, slice_)
+                _count(job, model, seen, needed, seconds)
+            if needed:
+                slice_ |= {"job": job.pk, "model": model, "clear": job.clear_existing, "no": False}
+                cursor.execute(INSERT, slice_)
         cursor.execute(COUNT_TRACKS, [job.pk, job.planned_until, until])
         tracks = 0 if job.plans else cursor.fetchone()[0]  # planned again, all is counted at the end
         BatchJob.objects.filter(pk=job.pk).update(planned_until=until, total_tracks=F("total_tracks") + tracks)

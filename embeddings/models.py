@@ -110,6 +110,8 @@ class Embedding(models.Model):
         indexes = [
             models.Index(fields=["space", "id"], condition=~Q(index_state="indexed"), name="embedding_not_indexed"),
             models.Index(fields=["audio_hash"], name="embedding_audio_hash"),
+            # All that a scan of the whole space asks for: else it reads a page for each vector.
+            models.Index(fields=["space", "track", "size", "mtime", "index_state"], name="embedding_file"),
         ]
 
     def __str__(self) -> str:

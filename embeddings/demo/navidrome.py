@@ -15,6 +15,7 @@ SCHEMA = """
 PRAGMA journal_mode=WAL;
 CREATE TABLE library (id integer primary key autoincrement, name text not null unique, path text not null unique,
     remote_path text null default '', last_scan_at datetime not null default '0000-00-00 00:00:00',
+    last_scan_started_at datetime not null default '0000-00-00 00:00:00',
     updated_at datetime not null default current_timestamp, created_at datetime not null default current_timestamp,
     default_new_users boolean default false);
 CREATE TABLE user (id varchar(255) not null primary key, user_name varchar(255) default '' not null unique,

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from operator import attrgetter
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Max
 
 from embeddings.library import open_library
 from embeddings.models import Track
 
 FIELDS = ("library_id", "path", "title", "artist", "album", "duration", "size", "mtime")
+# A statement of our own takes a tenth of `bulk_create`'s time.
+UPSERT = f"""
+    INSERT INTO embeddings_track (id, {", ".join(FIELDS)}, playable, scan)
+    VALUES (%s, {", ".join("%s" for _ in FIELDS)}, TRUE, %s)
+    ON CONFLICT (id) DO UPDATE
+    SET {", ".join(f"{name} = excluded.{name}" for name in (*FIELDS, "playable", "scan"))}"""  # noqa: S608  (our own names)
 
 
 def sync_tracks(*, fence: Callable[[], None] = lambda: None) -> int:
@@ -22,16 +28,12 @@ def sync_tracks(*, fence: Callable[[], None] = lambda: None) -> int:
     mark tracks wrongly.
     """
     scan = (Track.objects.aggregate(last=Max("scan"))["last"] or 0) + 1
+    values = attrgetter("id", *FIELDS)
     count = 0
     for page in open_library().pages():
-        with transaction.atomic():
+        with transaction.atomic(), connection.cursor() as cursor:
             fence()
-            Track.objects.bulk_create(
-                [Track(**asdict(track), playable=True, scan=scan) for track in page],
-                update_conflicts=True,
-                unique_fields=["id"],
-                update_fields=[*FIELDS, "playable", "scan"],
-            )
+            cursor.executemany(UPSERT, [(*values(track), scan) for track in page])
         count += len(page)
     with transaction.atomic():
         fence()

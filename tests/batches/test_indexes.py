@@ -8,23 +8,23 @@ from typing import Any
 
 from django.db import connection
 
-from batches import chunks
+from batches import chunks, planner
 from batches.lanes import Lease
-from batches.models import TrackResult
+from batches.models import BatchJob, TrackResult
 from tests.batches.rows import make_job, make_tracks, success
 
 ALL = ("muq", "mert", "latent")
 
 
 @contextmanager
-def explained() -> Iterator[list[str]]:
-    """How SQLite runs each statement of the block on results."""
+def explained(part: str = TrackResult._meta.db_table) -> Iterator[list[str]]:
+    """How SQLite runs each statement of the block on results, or those parts of it that hold ``part``."""
     plans: list[str] = []
 
     def execute(run: Callable[..., Any], sql: str, params: Any, many: bool, context: Any) -> Any:
-        if not many and sql.startswith(("SELECT", "UPDATE")):
+        if not many and sql.lstrip().startswith(("SELECT", "UPDATE")):
             run(f"EXPLAIN QUERY PLAN {sql}", params, many, context)
-            plans.extend(row[3] for row in context["cursor"].fetchall() if TrackResult._meta.db_table in row[3])
+            plans.extend(row[3] for row in context["cursor"].fetchall() if part in row[3])
         return run(sql, params, many, context)
 
     with connection.execute_wrapper(execute):
@@ -73,3 +73,13 @@ def test_new_turn_finds_what_was_abandoned_by_the_index_of_running_results(lease
     with explained() as plans:
         chunks.release_abandoned(job, lease)
     assert "result_running" in plans[0]
+
+
+def test_planning_compares_files_by_an_index_and_reads_no_vector(lease: Lease) -> None:
+    job = make_job(make_tracks(3), ALL)
+    BatchJob.objects.filter(pk=job.pk).update(planned=False, planned_until=" ")  # the library has been read
+    job.refresh_from_db()
+    with explained("SEARCH e ") as plans:
+        planner.plan(job, lease, lease.renew)
+    files = "COVERING INDEX embedding_file (space_id=? AND track_id=? AND size=? AND mtime=?)"
+    assert {index(plan).removesuffix(" LEFT-JOIN") for plan in plans} == {files}

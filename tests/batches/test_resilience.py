@@ -117,7 +117,7 @@ def failing_database() -> Any:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(
-    "words", ['INSERT INTO "embeddings_embedding"', 'UPDATE "batches_lane"', 'UPDATE "batches_trackresult"']
+    "words", ['INSERT INTO "embeddings_embedding"', 'UPDATE "batches_lane"', 'INSERT INTO "batches_trackresult"']
 )
 def test_database_that_fails_for_a_while_costs_no_computing(
     four: Music,

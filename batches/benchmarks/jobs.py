@@ -1,0 +1,84 @@
+"""How long a job needs to start, to resume and to tell where it is, in a large library; without any device.
+
+A scratch instance is filled and measured in steps, each a process of its own, as after a restart.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from django.conf import settings
+
+from embeddings.errors import NavembedError
+
+SQLITE = "navembed.sqlite3"
+STEPS = ("start", "resume", "repeat")
+TOLD_CHARACTERS = 2_000
+
+
+class StepFailed(NavembedError):
+    """A step of the measurement ended with an error."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured thing. ``wanted`` is what it should stay below, where we promise that."""
+
+    what: str
+    value: float
+    unit: str
+    wanted: float | None = None
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How large the synthetic library is."""
+
+    tracks: int
+    numbers: int
+    """Of a vector of MuQ; the other models' are short."""
+
+
+def measure(extent: Extent, *, folder: Path | None = None, database: str = "") -> Iterator[Figure]:
+    """Yield the figures as they are measured, in a temporary folder in ``folder``.
+
+    ``database`` is the URL of an empty PostgreSQL database to use instead of SQLite; it is left filled. Raises
+    StepFailed.
+    """
+    with tempfile.TemporaryDirectory(prefix="navembed-", dir=folder) as home:
+        for step in STEPS:
+            _forget_pages(Path(home))
+            yield from _run(step, Path(home), extent, database)
+
+
+def _run(step: str, home: Path, extent: Extent, database: str) -> list[Figure]:
+    """Run a step in a process that sees nothing of the user's instance."""
+    environment = {name: value for name, value in os.environ.items() if name not in settings.KNOWN_VARIABLES} | {
+        "NAVEMBED_HOME": str(home),
+        "NAVIDROME_DB_PATH": str(home / "navidrome.db"),
+        "NAVEMBED_SCHEDULE": "scan",
+        "DATABASE_URL": database,
+    }
+    extent_options = ["--tracks", str(extent.tracks), "--numbers", str(extent.numbers)]
+    command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "benchmark", "jobs", "--step", step]
+    done = subprocess.run(command + extent_options, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise StepFailed(f"the step {step!r} failed: {done.stderr[-TOLD_CHARACTERS:].strip()}")
+    return [Figure(**figure) for figure in json.loads(done.stdout)]
+
+
+def _forget_pages(home: Path) -> None:
+    """Let the system forget what it holds of SQLite's file, as after a reboot, where it can."""
+    path = home / SQLITE
+    if path.exists() and hasattr(os, "posix_fadvise"):
+        with closing(os.fdopen(os.open(path, os.O_RDONLY))) as file:
+            os.fsync(file.fileno())  # only what has been written can be forgotten
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

@@ -1,0 +1,96 @@
+"""``manage.py benchmark index|jobs``: measure on this machine what docs/performance.md states."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from batches.benchmarks import jobs
+from embeddings.benchmarks import index
+from embeddings.encoders.registry import ENCODERS
+from embeddings.errors import NavembedError
+from navembed_site.processes import needed_processes
+
+
+class Command(BaseCommand):
+    help = "Measure the search index against brute force, or jobs over a large library; all data is synthetic."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        commands = parser.add_subparsers(dest="what", required=True)
+        searched = commands.add_parser("index", help="recall and speed of search, on embeddings of every model")
+        searched.add_argument("--rows", type=int, default=5000, help="embeddings per model (default: 5000)")
+        worked = commands.add_parser("jobs", help="start, resume and progress of jobs, in a scratch instance")
+        worked.add_argument("--tracks", type=int, default=1_000_000, help="in the library (default: 1,000,000)")
+        worked.add_argument("--numbers", type=int, default=8, help="of a MuQ vector; really 1536 (default: 8)")
+        worked.add_argument("--folder", type=Path, help="where the scratch instance lies (default: temporary files)")
+        worked.add_argument("--database", default="", help="URL of an empty PostgreSQL database, which is left filled")
+        worked.add_argument("--step", choices=jobs.STEPS, help=argparse.SUPPRESS)
+        for each in (searched, worked):
+            each.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+    def handle(self, *args: Any, what: str, **options: Any) -> None:
+        try:
+            if what == "index":
+                self._index(options["rows"], as_json=options["json"])
+            else:
+                self._jobs(**options)
+        except NavembedError as error:
+            raise CommandError(str(error)) from error
+
+    def _index(self, rows: int, *, as_json: bool) -> None:
+        if rows <= 100:
+            raise CommandError("--rows must be more than 100.")
+        with needed_processes("milvus_lite"):
+            figures = [index.measure(encoder, rows=rows) for encoder in ENCODERS]
+        if as_json:
+            self.stdout.write(json.dumps([asdict(each) for each in figures], indent=2))
+        else:
+            Console().print(_index_table(figures))
+
+    def _jobs(self, tracks: int, numbers: int, **options: Any) -> None:
+        if tracks < 1000 or numbers < 1:
+            raise CommandError("--tracks must be at least 1000, --numbers at least 1.")
+        extent = jobs.Extent(tracks, numbers)
+        if options["step"]:
+            from batches.benchmarks import job_steps
+
+            figures = list(getattr(job_steps, options["step"])(extent))
+        else:
+            figures = list(jobs.measure(extent, folder=options["folder"], database=options["database"]))
+        if options["json"] or options["step"]:
+            self.stdout.write(json.dumps([asdict(each) for each in figures], indent=2))
+        else:
+            Console().print(_jobs_table(figures, extent))
+
+
+def _index_table(figures: list[index.IndexFigures]) -> Table:
+    title = f"Search index, {figures[0].rows} embeddings each; milliseconds; brute: NumPy"
+    table = Table(title=title, box=box.SIMPLE, padding=0)
+    columns = ("numbers", "searched", "recall@10", "project", "insert", "search", "rank", "brute")
+    table.add_column("model")
+    for column in columns:
+        table.add_column(column, justify="right")
+    for each in figures:
+        times = (each.project_ms, each.insert_ms, each.search_ms, each.rank_ms, each.brute_force_ms)
+        widths = (str(each.dimension), str(each.search_dimension))
+        table.add_row(each.model, *widths, f"{each.recall:.3f}", *(f"{time:.2f}" for time in times))
+    return table
+
+
+def _jobs_table(figures: list[jobs.Figure], extent: jobs.Extent) -> Table:
+    table = Table(title=f"Jobs over {extent.tracks:,} tracks, three models", box=box.SIMPLE, padding=0)
+    table.add_column("what")
+    for column in ("measured", "wanted"):
+        table.add_column(column, justify="right")
+    for each in figures:
+        wanted = f"< {each.wanted:g} {each.unit}" if each.wanted else ""
+        table.add_row(each.what, f"{each.value:,.2f} {each.unit}", wanted)
+    return table

@@ -1,0 +1,49 @@
+"""``manage.py benchmark jobs`` on a small library; its figures say nothing here."""
+
+from __future__ import annotations
+
+import json
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.core.management import CommandError, call_command
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("scratch")
+
+
+@pytest.fixture(scope="module")
+def figures(folder: Path) -> dict[str, dict[str, Any]]:
+    out = StringIO()
+    call_command("benchmark", "jobs", "--tracks", "2000", "--folder", str(folder), "--json", stdout=out)
+    return {figure["what"]: figure for figure in json.loads(out.getvalue())}
+
+
+def test_every_measure_is_reported(figures: dict[str, dict[str, Any]]) -> None:
+    assert all(figure["value"] > 0 for figure in figures.values())
+    assert {what: (figure["wanted"], figure["unit"]) for what, figure in figures.items() if figure["wanted"]} == {
+        "start of a job, to its first chunk": (60, "s"),
+        "peak memory of the start": (500, "MB"),
+        "peak memory of a job with nothing to do": (500, "MB"),
+        "resume of a half-done job, to its next chunk": (10, "s"),
+        "progress query": (10, "ms"),
+    }
+
+
+def test_chunk_is_as_large_as_on_a_fast_device(figures: dict[str, dict[str, Any]]) -> None:
+    assert "commit of a chunk of 300 results" in figures
+
+
+def test_instance_of_its_own_is_used_and_leaves_nothing(figures: dict[str, dict[str, Any]], folder: Path) -> None:
+    assert list(folder.iterdir()) == []
+    assert not (settings.NAVEMBED_HOME / "navidrome.db").exists()
+
+
+def test_library_too_small_to_measure_is_refused() -> None:
+    with pytest.raises(CommandError, match="at least 1000"):
+        call_command("benchmark", "jobs", "--tracks", "10")
