@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import Count, Exists, F, OuterRef, Sum
+from django.db.models import Case, Count, Exists, F, OuterRef, Sum, When
 from django.db.models.functions import Least
 from django.utils import timezone
 
@@ -39,7 +39,8 @@ class UnknownModel(ValueError):
 
 def open_job() -> BatchJob | None:
     """Return the job that is not finished yet; of several the one whose turn it is."""
-    return current_job() or BatchJob.objects.filter(status=Status.QUEUED).order_by("pk").first()
+    queued = Case(When(status=Status.QUEUED, then=1), default=0)
+    return BatchJob.objects.filter(status__in=BatchJob.OPEN).order_by(queued, "pk").first()
 
 
 def current_job() -> BatchJob | None:

@@ -16,6 +16,7 @@ from django.db import connection
 from batches import last_known, services
 from batches.last_known import LastKnown
 from batches.models import BatchJob
+from tests.batches.rows import set_status
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]
 
@@ -63,9 +64,9 @@ def test_another_process_knows_it_from_the_file(known: LastKnown, tmp_path: Path
 
 
 def test_end_of_a_job_reaches_the_file_at_once(known: LastKnown, tmp_path: Path) -> None:
-    services.start_job()
+    job = services.start_job()
     known.progress()
-    BatchJob.objects.update(status="completed")
+    set_status(job, "completed")
     known.progress()
     assert json.loads((tmp_path / "progress.json").read_text())["status"] == "completed"
 
@@ -76,7 +77,7 @@ def test_counters_reach_the_file_once_a_second_at_most(
     services.start_job()
     for now, processed in ((100.0, 1), (100.9, 2), (101.1, 3)):
         monkeypatch.setattr(time, "monotonic", lambda now=now: now)
-        BatchJob.objects.update(processed_tracks=processed)
+        BatchJob.objects.update(total_tracks=9, processed_tracks=processed)
         known.progress()
         written = json.loads((tmp_path / "progress.json").read_text())["processed_tracks"]
         assert written == {1: 1, 2: 1, 3: 3}[processed]

@@ -125,7 +125,7 @@ def worker(music: Music, milvus: LiteServer) -> Iterator[Start]:
 
 
 def wait_until(job: BatchJob, condition: Callable[[], bool]) -> None:
-    for _ in range(600):
+    for _ in range(2400):
         job.refresh_from_db()
         if condition():
             return

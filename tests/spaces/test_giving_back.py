@@ -67,7 +67,7 @@ def test_milvus_that_is_away_is_asked_again_later(dropped: EmbeddingSpace, milvu
 
 def test_job_survives_the_space_it_worked_in(dropped: EmbeddingSpace) -> None:
     job = services.start_job(["muq"])
-    job.progress.update(space=dropped, succeeded=40)
+    job.progress.update(space=dropped, total=40, succeeded=40)
     give_back(ENOUGH)
     progress = job.progress.get()
     assert (progress.space, progress.succeeded) == (None, 40)
