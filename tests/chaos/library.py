@@ -126,6 +126,22 @@ class Library:
         self.touched.add(track)
         self._execute("DELETE FROM media_file WHERE id = ?", track)
 
+    def edit_tags(self, track: str) -> None:
+        """As Navidrome shows it: another time of change, the same audio."""
+        self.touched.add(track)
+        self._execute("UPDATE media_file SET updated_at = '2032-03-04 05:06:07' WHERE id = ?", track)
+
+    def give_new_id(self, track: str) -> None:
+        """The same file under another id, as after a scan that did not know it again."""
+        fresh = f"{track}-again"
+        self.truth[fresh] = self.truth.pop(track)
+        self.touched |= {track, fresh}
+        self._execute("UPDATE media_file SET id = ? WHERE id = ?", fresh, track)
+
+    def remove_damaged(self) -> None:
+        (self.music / f"{DAMAGED_TRACK}.mp3").unlink()
+        self._execute("DELETE FROM media_file WHERE id = ?", DAMAGED_TRACK)
+
     def path(self, track: str) -> Path:
         with closing(sqlite3.connect(self.database)) as connection:
             ((name,),) = connection.execute("SELECT path FROM media_file WHERE id = ?", (track,)).fetchall()

@@ -25,8 +25,11 @@ class Watcher(threading.Thread):
         self.backwards: list[str] = []
         self.slowest = 0.0
         self.fewest_live = 0
-        """What search had at its worst since somebody has set this."""
-        self.last: dict[str, Any] = {}
+        """How many vectors search had at its worst since somebody has set this."""
+        self.may_fall = False
+        """Whether files may have changed under a build: then there is more to do again."""
+        self._last: dict[str, Any] = {}
+        self._base = 0
         self._machine = machine
         self._ended = threading.Event()
         self._outages = 0
@@ -35,10 +38,10 @@ class Watcher(threading.Thread):
     def run(self) -> None:
         while not self._ended.wait(1.0):
             with suppress(sqlite3.Error):  # the disk may be full
-                self.fewest_live = min(self.fewest_live, self._machine.live_vectors())
-            outages, began = self._outages, time.monotonic()
+                self.fewest_live = min(self.fewest_live, sum(self._machine.vectors("live").values()))
+            outages, base, began = self._outages, self._base, time.monotonic()
             try:
-                status, reply = self._machine.call("/batch/progress")
+                status, reply = self._ask()
                 problem = "" if status == 200 else f"status {status}: {str(reply)[:200]}"
             except (OSError, ValueError, HTTPException) as error:
                 problem = f"{type(error).__name__}: {error}"
@@ -49,7 +52,17 @@ class Watcher(threading.Thread):
             if problem:
                 self.failed.append(f"{began - self._began:.0f} s: {problem}")
             else:
-                self._compare(reply)
+                self._compare(reply, base)
+
+    def _ask(self) -> tuple[int, Any]:
+        """A reply that breaks off is asked for again, as Go's HTTP client does; a server that is away is not."""
+        with suppress(ConnectionResetError):  # also http.client.RemoteDisconnected
+            return self._machine.call("/batch/progress")
+        return self._machine.call("/batch/progress")
+
+    def forget(self) -> None:
+        """What comes next may be less than what was last."""
+        self._base += 1
 
     @contextmanager
     def outage(self) -> Iterator[None]:
@@ -62,10 +75,14 @@ class Watcher(threading.Thread):
         self._ended.set()
         self.join()
 
-    def _compare(self, reply: dict[str, Any]) -> None:
-        before, self.last = self.last, reply
-        if reply.get("job_id") != before.get("job_id"):
-            if before and (reply.get("job_id") or 0) < (before.get("job_id") or 0):
-                self.backwards.append(f"job {before.get('job_id')} became {reply.get('job_id')}")
-        elif reply.get("progress_percent", 0.0) < before.get("progress_percent", 0.0) - NOISE:
+    def _compare(self, reply: dict[str, Any], base: int) -> None:
+        before, self._last = self._last, {"job_id": None, "progress_percent": 0.0, **reply, "base": base}
+        if not before:
+            return
+        if reply.get("job_id") != before["job_id"]:
+            if (reply.get("job_id") or 0) < (before["job_id"] or 0):
+                self.backwards.append(f"job {before['job_id']} became {reply.get('job_id')}")
+            return
+        is_free = self.may_fall or not before["base"] == base == self._base
+        if not is_free and self._last["progress_percent"] < before["progress_percent"] - NOISE:
             self.backwards.append(f"{before['progress_percent']} % became {reply['progress_percent']} %")
