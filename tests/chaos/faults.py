@@ -247,11 +247,11 @@ def _go_on(scene: Scene, state: str, ways_on: tuple[str, ...]) -> None:
         raise RuntimeError(f"the job is {scene.machine.status_of(scene.job)} after {HELD_UP_SECONDS} s, not {state}")
     if scene.machine.status_of(scene.job) != state:
         return
-    scene.watcher.forget()  # failed tracks that are tried again count as left
     refused = ""
-    for action in ways_on:
-        if not (refused := scene.machine.control(action, scene.job, scene.wait)):
-            return
+    with scene.watcher.setback():  # failed tracks that are tried again count as left
+        for action in ways_on:
+            if not (refused := scene.machine.control(action, scene.job, scene.wait)):
+                return
     raise RuntimeError(f"the job could not go on: {refused}")
 
 

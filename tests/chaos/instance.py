@@ -117,19 +117,31 @@ class Machine(Instance):
                 return error.code, error.read().decode(errors="replace")
 
     def control(self, action: str, job: int, wait: Callable[[Callable[[], object], float], bool]) -> str:
-        """Run ``manage.py job``; returns what was refused, empty when it was done. ``wait`` as in ``Scene``."""
+        """Run ``manage.py job`` like a patient human, again while the database is away; ``wait`` as in ``Scene``.
+
+        Returns what was refused, empty when it was done.
+        """
+        deadline = time.monotonic() + CONTROL_SECONDS
+        while True:
+            code, text = self._control(action, job, wait)
+            if not code:
+                return ""
+            if text.startswith("CommandError"):
+                return text
+            if "OperationalError" not in text or time.monotonic() > deadline:
+                raise RuntimeError(f"{action} of job {job}: {code} {text[-500:]}")
+            wait(lambda: False, 1.0)
+
+    def _control(self, action: str, job: int, wait: Callable[[Callable[[], object], float], bool]) -> tuple[int, str]:
         with tempfile.TemporaryFile("w+") as said:
             process = subprocess.Popen(
                 [*MANAGE, "job", action, str(job)], env=os.environ | self.environment, stdout=said, stderr=said
             )
             if not wait(lambda: process.poll() is not None, CONTROL_SECONDS):
                 process.kill()
-            process.wait()
+            code = process.wait()
             said.seek(0)
-            text = said.read().strip()
-        if process.returncode and not text.startswith("CommandError"):
-            raise RuntimeError(f"{action} of job {job}: {process.returncode} {text[-500:]}")
-        return text if process.returncode else ""
+            return code, said.read().strip()
 
     def status_of(self, job: int) -> str:
         return str(self.rows("SELECT status FROM batches_batchjob WHERE id = ?", job)[0][0])

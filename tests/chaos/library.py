@@ -32,8 +32,8 @@ class Corpus:
         self.checkpoints = checkpoints
         self.used = short + long
         self._references: dict[tuple[str, int], Vector] = {}
-        # No multiple of a hop: librosa's rounding of lengths would decide whether there is one more window.
-        lengths = [24.7, 24.7, 24.7, 41.3]
+        # No multiple of a hop, nor of 1/300 s: librosa's rounding of lengths would decide where the last window lies.
+        lengths = [24.7, 24.7, 24.7, 41.301]
         seconds = [2.0 + 0.1 * (n % 10) for n in range(short)] + [lengths[n % 4] for n in range(long)] + [3.3] * SPARES
         self.paths = [folder / f"{number:03}{SUFFIXES[number % len(SUFFIXES)]}" for number in range(len(seconds))]
         self.seconds = seconds

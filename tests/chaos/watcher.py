@@ -29,7 +29,7 @@ class Watcher(threading.Thread):
         self.may_fall = False
         """Whether files may have changed under a build: then there is more to do again."""
         self._last: dict[str, Any] = {}
-        self._base = 0
+        self._setbacks = 0
         self._machine = machine
         self._ended = threading.Event()
         self._outages = 0
@@ -39,7 +39,7 @@ class Watcher(threading.Thread):
         while not self._ended.wait(1.0):
             with suppress(sqlite3.Error):  # the disk may be full
                 self.fewest_live = min(self.fewest_live, sum(self._machine.vectors("live").values()))
-            outages, base, began = self._outages, self._base, time.monotonic()
+            outages, setbacks, began = self._outages, self._setbacks, time.monotonic()
             try:
                 status, reply = self._ask()
                 problem = "" if status == 200 else f"status {status}: {str(reply)[:200]}"
@@ -52,7 +52,7 @@ class Watcher(threading.Thread):
             if problem:
                 self.failed.append(f"{began - self._began:.0f} s: {problem}")
             else:
-                self._compare(reply, base)
+                self._compare(reply, setbacks)
 
     def _ask(self) -> tuple[int, Any]:
         """A reply that breaks off is asked for again, as Go's HTTP client does; a server that is away is not."""
@@ -60,9 +60,12 @@ class Watcher(threading.Thread):
             return self._machine.call("/batch/progress")
         return self._machine.call("/batch/progress")
 
-    def forget(self) -> None:
-        """What comes next may be less than what was last."""
-        self._base += 1
+    @contextmanager
+    def setback(self) -> Iterator[None]:
+        """Somebody gives the job more to do."""
+        self._setbacks += 1
+        yield
+        self._setbacks += 1
 
     @contextmanager
     def outage(self) -> Iterator[None]:
@@ -75,14 +78,14 @@ class Watcher(threading.Thread):
         self._ended.set()
         self.join()
 
-    def _compare(self, reply: dict[str, Any], base: int) -> None:
-        before, self._last = self._last, {"job_id": None, "progress_percent": 0.0, **reply, "base": base}
+    def _compare(self, reply: dict[str, Any], setbacks: int) -> None:
+        before, self._last = self._last, {"job_id": None, "progress_percent": 0.0, **reply, "setbacks": setbacks}
         if not before:
             return
-        if reply.get("job_id") != before["job_id"]:
-            if (reply.get("job_id") or 0) < (before["job_id"] or 0):
-                self.backwards.append(f"job {before['job_id']} became {reply.get('job_id')}")
+        if self._last["job_id"] != before["job_id"]:
+            if (self._last["job_id"] or 0) < (before["job_id"] or 0):
+                self.backwards.append(f"job {before['job_id']} became {self._last['job_id']}")
             return
-        is_free = self.may_fall or not before["base"] == base == self._base
-        if not is_free and self._last["progress_percent"] < before["progress_percent"] - NOISE:
-            self.backwards.append(f"{before['progress_percent']} % became {reply['progress_percent']} %")
+        may_fall = self.may_fall or setbacks % 2 or not before["setbacks"] == setbacks == self._setbacks
+        if not may_fall and self._last["progress_percent"] < before["progress_percent"] - NOISE:
+            self.backwards.append(f"{before['progress_percent']} % became {self._last['progress_percent']} %")
