@@ -126,8 +126,8 @@ class Machine(Instance):
             code, text = self._control(action, job, wait)
             if not code:
                 return ""
-            if text.startswith("CommandError"):
-                return text
+            if "CommandError: " in text:
+                return text.partition("CommandError: ")[2]
             if "OperationalError" not in text or time.monotonic() > deadline:
                 raise RuntimeError(f"{action} of job {job}: {code} {text[-500:]}")
             wait(lambda: False, 1.0)
