@@ -90,7 +90,7 @@ def _migrated(folder: Path) -> Path:
 
 def _show(report: Report) -> None:
     print(f"{time.strftime('%H:%M:%S')} {report}; {', '.join(report.struck)}", flush=True)
-    for problem in report.problems + report.backwards:
+    for problem in report.problems + report.failed_polls + report.backwards:
         print(f"    {problem}", flush=True)
     if not report.passed:
         for part in (report.schedule, report.timeline, [f"left in {report.folder}"]):
@@ -110,7 +110,6 @@ def _figures(reports: Sequence[Report]) -> dict[str, object]:
         "kills": sum(number for kind, number in struck.items() if kind.startswith(("kill", "reboot"))),
         **{name: sum(getattr(report, name) for report in reports) for name in FIGURES},
         "claimed again": sum(report.claimed_again for report in reports),
-        "not pruned": sum(report.unpruned for report in reports),
         "polls": sum(report.polls for report in reports),
         "failed polls": sum(len(report.failed_polls) for report in reports),
         "percent went back": sum(len(report.backwards) for report in reports),

@@ -14,6 +14,7 @@ from tests.chaos.library import Library
 from tests.chaos.watcher import Watcher
 
 FINISHED = ("completed", "completed_with_errors", "failed")
+HELD_UP_SECONDS = 90.0  # for a cancel or pause to be done, while the database is locked or the disk full
 ORPHAN_SECONDS = 20.0
 APPEAR_SECONDS = 15.0
 
@@ -31,6 +32,8 @@ class Scene:
     watcher: Watcher
     job: int
     undo_all: Callable[[], None]
+    wait: Callable[[Callable[[], object], float], bool]
+    """Until something holds or seconds are over; meanwhile other harm is undone when its time has come."""
     is_small_disk: bool
     spares: list[int] = field(default_factory=list)
     """Files that no track plays yet."""
@@ -217,27 +220,39 @@ def _require_music(scene: Scene) -> None:
         raise Missed("the music is away")
 
 
+def edit_tags(scene: Scene, rng: random.Random) -> None:
+    scene.library.edit_tags(_any_track(scene, rng))
+
+
+def give_new_id(scene: Scene, rng: random.Random) -> None:
+    scene.library.give_new_id(_any_track(scene, rng))
+
+
 # Somebody at the console
 
 
-def cancel_and_resume(scene: Scene, rng: random.Random) -> Undo:
-    return _hold_up(scene, rng, "cancel", "cancelled")
+def _hold_up(action: str, state: str, *ways_on: str) -> Fault:
+    """Ask the job to stop; later let it go on, in the first of these ways that is not refused."""
+
+    def strike(scene: Scene, rng: random.Random) -> Undo:
+        if refused := scene.machine.control(action, scene.job, scene.wait):
+            raise Missed(refused)
+        return Undo(rng.uniform(0, 6), lambda: _go_on(scene, state, ways_on))
+
+    return strike
 
 
-def pause_and_resume(scene: Scene, rng: random.Random) -> Undo:
-    return _hold_up(scene, rng, "pause", "paused")
-
-
-def _hold_up(scene: Scene, rng: random.Random, action: str, state: str) -> Undo:
-    if refused := scene.machine.control(action, scene.job):
-        raise Missed(refused)
-
-    def resume() -> None:
-        wait_until(lambda: scene.machine.status_of(scene.job) in {state, *FINISHED}, 60)
-        if scene.machine.status_of(scene.job) == state and (refused := scene.machine.control("resume", scene.job)):
-            raise RuntimeError(f"resume was refused: {refused}")
-
-    return Undo(rng.uniform(0, 6), resume)
+def _go_on(scene: Scene, state: str, ways_on: tuple[str, ...]) -> None:
+    if not scene.wait(lambda: scene.machine.status_of(scene.job) in {state, *FINISHED}, HELD_UP_SECONDS):
+        raise RuntimeError(f"the job is {scene.machine.status_of(scene.job)} after {HELD_UP_SECONDS} s, not {state}")
+    if scene.machine.status_of(scene.job) != state:
+        return
+    refused = ""
+    with scene.watcher.setback():  # failed tracks that are tried again count as left
+        for action in ways_on:
+            if not (refused := scene.machine.control(action, scene.job, scene.wait)):
+                return
+    raise RuntimeError(f"the job could not go on: {refused}")
 
 
 KINDS: dict[str, Kind] = {
@@ -265,6 +280,9 @@ KINDS: dict[str, Kind] = {
     "replace file": Kind(replace_file, 1),
     "remove track": Kind(remove_track, 1),
     "add track": Kind(add_track, 1),
-    "cancel and resume": Kind(cancel_and_resume, 1.5),
-    # "pause and resume": Kind(pause_and_resume, 1.5),
+    "edit tags": Kind(edit_tags, 1),
+    "new id": Kind(give_new_id, 1),
+    "pause and resume": Kind(_hold_up("pause", "paused", "resume"), 1.5),
+    "cancel and resume": Kind(_hold_up("cancel", "cancelled", "resume"), 1),
+    "cancel and retry": Kind(_hold_up("cancel", "cancelled", "retry-failed", "resume"), 1),
 }

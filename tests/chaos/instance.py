@@ -8,6 +8,7 @@ import shutil
 import signal
 import sqlite3
 import subprocess
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -20,6 +21,7 @@ from typing import Any
 from tests.processes.conftest import MANAGE, Instance, _free_ports
 
 SERVE_SECONDS = 180.0
+CONTROL_SECONDS = 120.0
 OPEN = ("initialized", "running", "waiting", "cancelling", "queued", "pausing", "paused")
 
 LOG = """
@@ -114,25 +116,40 @@ class Machine(Instance):
             with error:
                 return error.code, error.read().decode(errors="replace")
 
-    def control(self, action: str, job: int) -> str:
-        """Pause, resume or cancel; returns what was refused, empty when it was done."""
-        code = (
-            "from batches import models, services\n"
-            f"try: services.{action}_job(models.BatchJob.objects.get(pk={job}))\n"
-            "except services.JobConflict as error: print(error)"
-        )
-        ended = self.run("shell", "--no-imports", "-c", code)
-        if ended.returncode:
-            raise RuntimeError(f"{action} of job {job}: {ended.stderr}")
-        return ended.stdout.strip()
+    def control(self, action: str, job: int, wait: Callable[[Callable[[], object], float], bool]) -> str:
+        """Run ``manage.py job`` like a patient human, again while the database is away; ``wait`` as in ``Scene``.
+
+        Returns what was refused, empty when it was done.
+        """
+        deadline = time.monotonic() + CONTROL_SECONDS
+        while True:
+            code, text = self._control(action, job, wait)
+            if not code:
+                return ""
+            if "CommandError: " in text:
+                return text.partition("CommandError: ")[2]
+            if "OperationalError" not in text or time.monotonic() > deadline:
+                raise RuntimeError(f"{action} of job {job}: {code} {text[-500:]}")
+            wait(lambda: False, 1.0)
+
+    def _control(self, action: str, job: int, wait: Callable[[Callable[[], object], float], bool]) -> tuple[int, str]:
+        with tempfile.TemporaryFile("w+") as said:
+            process = subprocess.Popen(
+                [*MANAGE, "job", action, str(job)], env=os.environ | self.environment, stdout=said, stderr=said
+            )
+            if not wait(lambda: process.poll() is not None, CONTROL_SECONDS):
+                process.kill()
+            code = process.wait()
+            said.seek(0)
+            return code, said.read().strip()
 
     def status_of(self, job: int) -> str:
         return str(self.rows("SELECT status FROM batches_batchjob WHERE id = ?", job)[0][0])
 
-    def live_vectors(self) -> int:
-        """How many vectors search can use now."""
-        live = "SELECT id FROM embeddings_embeddingspace WHERE status = 'live'"
-        return int(self.rows(f"SELECT COUNT(*) FROM embeddings_embedding WHERE space_id IN ({live})")[0][0])
+    def vectors(self, status: str) -> dict[int, int]:
+        """How many vectors each space of this status holds."""
+        count = "(SELECT COUNT(*) FROM embeddings_embedding e WHERE e.space_id = s.id)"
+        return dict(self.rows(f"SELECT id, {count} FROM embeddings_embeddingspace s WHERE status = ?", status))
 
     def is_open(self, job: int) -> bool:
         return self.status_of(job) in OPEN

@@ -32,8 +32,8 @@ class Corpus:
         self.checkpoints = checkpoints
         self.used = short + long
         self._references: dict[tuple[str, int], Vector] = {}
-        # No multiple of a hop: librosa's rounding of lengths would decide whether there is one more window.
-        lengths = [24.7, 24.7, 24.7, 41.3]
+        # No multiple of a hop, nor of 1/300 s: librosa's rounding of lengths would decide where the last window lies.
+        lengths = [24.7, 24.7, 24.7, 41.301]
         seconds = [2.0 + 0.1 * (n % 10) for n in range(short)] + [lengths[n % 4] for n in range(long)] + [3.3] * SPARES
         self.paths = [folder / f"{number:03}{SUFFIXES[number % len(SUFFIXES)]}" for number in range(len(seconds))]
         self.seconds = seconds
@@ -125,6 +125,22 @@ class Library:
         del self.truth[track]
         self.touched.add(track)
         self._execute("DELETE FROM media_file WHERE id = ?", track)
+
+    def edit_tags(self, track: str) -> None:
+        """As Navidrome shows it: another time of change, the same audio."""
+        self.touched.add(track)
+        self._execute("UPDATE media_file SET updated_at = '2032-03-04 05:06:07' WHERE id = ?", track)
+
+    def give_new_id(self, track: str) -> None:
+        """The same file under another id, as after a scan that did not know it again."""
+        fresh = f"{track}-again"
+        self.truth[fresh] = self.truth.pop(track)
+        self.touched |= {track, fresh}
+        self._execute("UPDATE media_file SET id = ? WHERE id = ?", fresh, track)
+
+    def remove_damaged(self) -> None:
+        (self.music / f"{DAMAGED_TRACK}.mp3").unlink()
+        self._execute("DELETE FROM media_file WHERE id = ?", DAMAGED_TRACK)
 
     def path(self, track: str) -> Path:
         with closing(sqlite3.connect(self.database)) as connection:

@@ -13,6 +13,9 @@ MOMENTS = {"": 4, "a write": 2, "a commit": 4}
 """When a fault strikes, and how often: at once; while the worker writes vectors to the database; when they were
 committed and are on their way to Milvus."""
 
+END = "the end"
+"""All tracks are done and the job has not ended: of half of the schedules the last fault strikes here."""
+
 
 @dataclass(frozen=True)
 class Strike:
@@ -37,5 +40,7 @@ def draw(seed: int, strikes: int, kinds: Collection[str] = ()) -> list[Strike]:
         (name,) = rng.choices(fit, [KINDS[name].weight for name in fit])
         left.subtract(KINDS[name].costs)
         (moment,) = rng.choices(list(MOMENTS), list(MOMENTS.values()))
+        if len(schedule) == strikes - 1 and rng.random() < 0.5:
+            moment = END
         schedule.append(Strike(name, round(rng.uniform(0, 5), 2), moment, rng.getrandbits(32)))
     return schedule

@@ -17,7 +17,9 @@ from tests.chaos.checker import ALIASES, Found, Verdict, judge
 from tests.chaos.faults import ALLOWANCE, KINDS
 from tests.chaos.schedule import draw
 
-FAULTS = "kill busy child of worker,kill embedder,kill Milvus,lock database,replace file,cancel and resume"
+FAULTS = (
+    "kill busy child of worker,kill embedder,kill Milvus,lock database,replace file,pause and resume,cancel and retry"
+)
 TRUTH = {"one": 0, "two": 1}
 
 

@@ -25,8 +25,11 @@ class Watcher(threading.Thread):
         self.backwards: list[str] = []
         self.slowest = 0.0
         self.fewest_live = 0
-        """What search had at its worst since somebody has set this."""
-        self.last: dict[str, Any] = {}
+        """How many vectors search had at its worst since somebody has set this."""
+        self.may_fall = False
+        """Whether files may have changed under a build: then there is more to do again."""
+        self._last: dict[str, Any] = {}
+        self._setbacks = 0
         self._machine = machine
         self._ended = threading.Event()
         self._outages = 0
@@ -35,10 +38,10 @@ class Watcher(threading.Thread):
     def run(self) -> None:
         while not self._ended.wait(1.0):
             with suppress(sqlite3.Error):  # the disk may be full
-                self.fewest_live = min(self.fewest_live, self._machine.live_vectors())
-            outages, began = self._outages, time.monotonic()
+                self.fewest_live = min(self.fewest_live, sum(self._machine.vectors("live").values()))
+            outages, setbacks, began = self._outages, self._setbacks, time.monotonic()
             try:
-                status, reply = self._machine.call("/batch/progress")
+                status, reply = self._ask()
                 problem = "" if status == 200 else f"status {status}: {str(reply)[:200]}"
             except (OSError, ValueError, HTTPException) as error:
                 problem = f"{type(error).__name__}: {error}"
@@ -49,7 +52,20 @@ class Watcher(threading.Thread):
             if problem:
                 self.failed.append(f"{began - self._began:.0f} s: {problem}")
             else:
-                self._compare(reply)
+                self._compare(reply, setbacks)
+
+    def _ask(self) -> tuple[int, Any]:
+        """A reply that breaks off is asked for again, as Go's HTTP client does; a server that is away is not."""
+        with suppress(ConnectionResetError):  # also http.client.RemoteDisconnected
+            return self._machine.call("/batch/progress")
+        return self._machine.call("/batch/progress")
+
+    @contextmanager
+    def setback(self) -> Iterator[None]:
+        """Somebody gives the job more to do."""
+        self._setbacks += 1
+        yield
+        self._setbacks += 1
 
     @contextmanager
     def outage(self) -> Iterator[None]:
@@ -62,10 +78,14 @@ class Watcher(threading.Thread):
         self._ended.set()
         self.join()
 
-    def _compare(self, reply: dict[str, Any]) -> None:
-        before, self.last = self.last, reply
-        if reply.get("job_id") != before.get("job_id"):
-            if before and (reply.get("job_id") or 0) < (before.get("job_id") or 0):
-                self.backwards.append(f"job {before.get('job_id')} became {reply.get('job_id')}")
-        elif reply.get("progress_percent", 0.0) < before.get("progress_percent", 0.0) - NOISE:
-            self.backwards.append(f"{before['progress_percent']} % became {reply['progress_percent']} %")
+    def _compare(self, reply: dict[str, Any], setbacks: int) -> None:
+        before, self._last = self._last, {"job_id": None, "progress_percent": 0.0, **reply, "setbacks": setbacks}
+        if not before:
+            return
+        if self._last["job_id"] != before["job_id"]:
+            if (self._last["job_id"] or 0) < (before["job_id"] or 0):
+                self.backwards.append(f"job {before['job_id']} became {self._last['job_id']}")
+            return
+        may_fall = self.may_fall or setbacks % 2 or not before["setbacks"] == setbacks == self._setbacks
+        if not may_fall and self._last["progress_percent"] < before["progress_percent"] - NOISE:
+            self.backwards.append(f"{before['progress_percent']} % became {self._last['progress_percent']} %")
