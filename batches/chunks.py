@@ -234,7 +234,8 @@ def release_abandoned(job: BatchJob, lease: Lease) -> None:
         lease.renew()
         claimed = TrackResult.objects.filter(job=job, status=Status.RUNNING)
         gone = Q(lane__gte=len(settings.DEVICES))  # a device that is not used any more
-        claimed.filter(Q(lane=lease.device) | gone).update(status=Status.PENDING, lane=None)
+        mine = claimed.filter(Q(lane=lease.device) | gone)
+        mine.update(status=Status.PENDING, lane=None, attempts=F("attempts") - 1)  # nobody's fault
 
 
 def checkpoint_name(claimed: ClaimedTrack, spaces: dict[str, EmbeddingSpace]) -> str:

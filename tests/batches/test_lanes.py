@@ -90,6 +90,15 @@ def test_new_holder_takes_up_what_the_former_had_claimed(lease: Lease) -> None:
     assert chunks.claim(job, new)
 
 
+def test_worker_that_was_killed_costs_no_attempt(lease: Lease) -> None:
+    job = make_job(make_tracks(1))
+    for _ in range(3):
+        chunks.claim(job, lease)
+        lease = take_lane()
+        chunks.release_abandoned(job, lease)
+    assert list(job.results.values_list("attempts", "deaths")) == [(0, 0)]
+
+
 def test_what_another_lane_works_on_is_left_to_it(lease: Lease, settings: Any) -> None:
     settings.DEVICES = ("cuda:0", "cuda:1")
     job = make_job(make_tracks(1))
