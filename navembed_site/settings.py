@@ -145,9 +145,7 @@ SQLITE_OPTIONS = {
     # Django-Q and the jobs write from several processes: a transaction takes its lock at the start or waits.
     "transaction_mode": "IMMEDIATE",
     "timeout": 30,
-    # Freed pages can be given back in slices; this must precede WAL to have an effect.
-    "init_command": "PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL;",
-}
+}  # embeddings/apps.py sets up the file
 POSTGRESQL_OPTIONS = {
     # A server that is away is noticed soon: one that does not accept, and one whose machine has vanished.
     "connect_timeout": 3,
