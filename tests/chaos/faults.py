@@ -7,6 +7,7 @@ import random
 import signal
 import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from tests.chaos.instance import Machine, Process, wait_until
@@ -17,6 +18,7 @@ FINISHED = ("completed", "completed_with_errors", "failed")
 HELD_UP_SECONDS = 90.0  # for a cancel or pause to be done, while the database is locked or the disk full
 ORPHAN_SECONDS = 20.0
 APPEAR_SECONDS = 15.0
+LOCK_SECONDS = 60.0
 
 
 class Missed(Exception):
@@ -136,8 +138,15 @@ def _freeze(role: str, low: float, high: float) -> Fault:
 
 def _lock_database(low: float, high: float) -> Fault:
     def strike(scene: Scene, rng: random.Random) -> Undo:
-        other = sqlite3.connect(scene.machine.database, timeout=30, isolation_level=None)
-        other.execute("BEGIN IMMEDIATE")
+        other = sqlite3.connect(scene.machine.database, timeout=0.1, isolation_level=None)
+
+        def is_locked() -> bool:
+            with suppress(sqlite3.OperationalError):  # a worker's lock, or one of ours that is not undone yet
+                other.execute("BEGIN IMMEDIATE")
+            return other.in_transaction
+
+        if not scene.wait(is_locked, LOCK_SECONDS):
+            raise RuntimeError(f"the database could not be locked in {LOCK_SECONDS} s")
         return Undo(rng.uniform(low, high), other.close)
 
     return strike
