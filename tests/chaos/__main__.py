@@ -109,7 +109,7 @@ def _figures(reports: Sequence[Report]) -> dict[str, object]:
         "faults": sum(struck.values()),
         "kills": sum(number for kind, number in struck.items() if kind.startswith(("kill", "reboot"))),
         **{name: sum(getattr(report, name) for report in reports) for name in FIGURES},
-        "claimed again": sum(report.claimed_again for report in reports),
+        "tried again": sum(report.tried_again for report in reports),
         "polls": sum(report.polls for report in reports),
         "failed polls": sum(len(report.failed_polls) for report in reports),
         "percent went back": sum(len(report.backwards) for report in reports),

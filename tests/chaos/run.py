@@ -44,7 +44,7 @@ class Report:
     wrong: int = 0
     surplus: int = 0
     recomputed: int = 0
-    claimed_again: int = 0
+    tried_again: int = 0
     """(track, model) that a death took from a lane before their result was written."""
     unpruned: int = 0
     """Vectors of tracks that Navidrome no longer has, after the second job."""
@@ -186,7 +186,7 @@ class _Trial:
         again = (
             "SELECT COALESCE(SUM(attempts - 1), 0) FROM batches_trackresult WHERE status = 'succeeded' AND job_id = ?"
         )
-        self.report.claimed_again += self.machine.rows(again, job)[0][0]
+        self.report.tried_again += self.machine.rows(again, job)[0][0]
 
     def _struck_rebuild(self, schedule: Sequence[Strike]) -> None:
         """Everything anew, beside what search uses: that must be whole all the while, and kept in the end."""
