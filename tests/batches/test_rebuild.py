@@ -17,7 +17,7 @@ from embeddings.spaces import live_space
 from tests.batches.conftest import Music, RunToEnd
 from tests.batches.whole_jobs import at_event, computed
 
-pytestmark = [pytest.mark.usefixtures("milvus", "embedder", "no_pauses"), pytest.mark.database]
+pytestmark = pytest.mark.usefixtures("milvus", "embedder", "no_pauses")
 
 Status = BatchJob.Status
 Act = Callable[[], object]
@@ -83,6 +83,7 @@ def test_cancelled_build_touches_nothing_and_goes_on_in_the_next_start(
     assert built.items() <= computed().items()
 
 
+@pytest.mark.database
 def test_track_that_changes_during_a_build_is_done_again_before_the_switch(
     four: Music, run_to_end: RunToEnd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,6 +116,7 @@ def test_too_many_failures_wait_for_a_human(four: Music, run_to_end: RunToEnd) -
     assert spaces() == ["kept", "live"]
 
 
+@pytest.mark.database
 def test_failed_track_keeps_its_former_vector(four: Music, run_to_end: RunToEnd) -> None:
     run_to_end(start())
     (four.root / "track2.flac").write_bytes(b"not audio any more" * 100)
@@ -138,6 +140,7 @@ def test_edited_tags_cost_no_computing(four: Music, run_to_end: RunToEnd) -> Non
     assert (row.vector, row.mtime, row.index_state) == (vector, "2031-01-01", "indexed")
 
 
+@pytest.mark.database
 def test_same_audio_with_another_id_and_path_takes_its_vector_along(four: Music, run_to_end: RunToEnd) -> None:
     run_to_end(start())
     four.remove("track1")
