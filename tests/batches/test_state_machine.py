@@ -195,5 +195,5 @@ class Jobs(RuleBasedStateMachine):
 
 def test_any_order_of_events_keeps_what_must_always_hold() -> None:
     run_state_machine_as_test(
-        Jobs, settings=settings(max_examples=40, stateful_step_count=30, deadline=None, database=None)
+        Jobs, settings=settings(max_examples=20, stateful_step_count=30, deadline=None, database=None)
     )

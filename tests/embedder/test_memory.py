@@ -83,7 +83,7 @@ def check_length(embedder: EmbedderProcess, folder: Path, short_minutes: int, lo
 
 
 def test_memory_does_not_grow_with_the_number_of_tracks(embedder: EmbedderProcess, songs: dict[str, Path]) -> None:
-    check_number(embedder, songs, 20, 80)
+    check_number(embedder, songs, 20, 50)
 
 
 def test_memory_does_not_grow_with_the_length_of_a_track(embedder: EmbedderProcess, tmp_path: Path) -> None:
