@@ -18,7 +18,7 @@ from embeddings.errors import LibraryUnavailable, NavembedError
 from embeddings.library import LibraryTrack, open_library
 from embeddings.models import Embedding, EmbeddingSpace
 from embeddings.projection import search_dimension
-from embeddings.spaces import fingerprint_of, live_space
+from embeddings.spaces import WRITABLE, fingerprint_of, live_space
 from embeddings.vectors import DTYPES
 
 NEW, CHANGED, FAILED, ANEW, UP_TO_DATE = "new", "changed", "failed before", "anew", "up to date"
@@ -167,8 +167,8 @@ class _Count:
         self._whole = not restricted
         self._seen = 0
         # Where everything is made anew it goes beside what search uses.
-        spaces = EmbeddingSpace.objects.filter(model=model, fingerprint=fingerprint)
-        self._space = None if clear and self._whole else spaces.exclude(status=EmbeddingSpace.Status.KEPT).first()
+        spaces = EmbeddingSpace.objects.filter(model=model, fingerprint=fingerprint, status__in=WRITABLE)
+        self._space = None if clear and self._whole else spaces.order_by("-status").first()  # live before building
 
     def reasons(self, page: Sequence[LibraryTrack]) -> list[tuple[str, bool]]:
         """Return for each track what would happen to it, and whether it has a vector already."""

@@ -77,6 +77,12 @@ def test_a_vector_that_is_leaving_is_none(music: Music, space: EmbeddingSpace) -
     assert counts(preview(["muq"])) == {"new": 1}
 
 
+def test_vectors_of_a_space_that_is_dropped_are_none(music: Music, space: EmbeddingSpace) -> None:
+    make_embedding(space, library(music, "a")["a"])
+    EmbeddingSpace.objects.update(status="dropping")
+    assert counts(preview(["muq"]))["new"] == 1
+
+
 def test_other_weights_leave_nothing_to_use(music: Music, embedder: EmbedderProcess) -> None:
     make_embedding(make_space("muq", "other"), library(music, "a")["a"])
     found = preview(["muq"])
