@@ -43,7 +43,9 @@ class BatchJob(models.Model):
     limit = models.PositiveIntegerField(null=True, blank=True)
     library_id = models.IntegerField(null=True, blank=True)
     path_prefix = models.TextField(blank=True)
+    only_track = models.CharField(max_length=255, blank=True, help_text="Id of the one track that it may touch.")
     started_by = models.CharField(max_length=150, blank=True)
+    idempotency_key = models.CharField(max_length=200, blank=True, help_text="By which its caller knows it.")
 
     status = models.CharField(max_length=24, choices=Status, default=Status.INITIALIZED)
     message = models.TextField(blank=True, help_text="What it waits for, why it failed, what is left to a human.")
@@ -78,6 +80,11 @@ class BatchJob(models.Model):
                 condition=Q(total_tracks__gte=F("processed_tracks") + F("failed_tracks")),
                 name="no_more_tracks_done_than_there_are",
             ),
+            models.UniqueConstraint(
+                fields=["started_by", "idempotency_key"],
+                condition=~Q(idempotency_key=""),
+                name="one_job_per_caller_and_key",
+            ),
         ]
         ordering = ["-id"]
 
@@ -91,7 +98,7 @@ class BatchJob(models.Model):
     @property
     def is_restricted(self) -> bool:
         """Whether the job may touch only a part of the library."""
-        return bool(self.limit or self.library_id is not None or self.path_prefix)
+        return bool(self.limit or self.library_id is not None or self.path_prefix or self.only_track)
 
 
 class ModelProgress(models.Model):
@@ -176,6 +183,7 @@ class TrackResult(models.Model):
             models.Index(fields=["job", "track", "model"], condition=Q(status="pending"), name="result_pending"),
             models.Index(fields=["job", "lane"], condition=Q(status="running"), name="result_running"),
             models.Index(fields=["track", "model"], condition=Q(status="failed"), name="result_failed"),
+            models.Index(fields=["job", "track", "model"], condition=Q(status="failed"), name="result_failed_of_job"),
         ]
 
     def __str__(self) -> str:

@@ -42,7 +42,8 @@ REASON = """CASE WHEN %(clear)s THEN 'anew'
                  AND r.status = 'failed') THEN 'failed before' ELSE 'new' END"""
 IN_SCOPE = """t.playable AND t.id > %(after)s
     AND (CAST(%(library)s AS INTEGER) IS NULL OR t.library_id = %(library)s)
-    AND SUBSTR(t.path, 1, LENGTH(%(prefix)s)) = %(prefix)s"""
+    AND SUBSTR(t.path, 1, LENGTH(%(prefix)s)) = %(prefix)s
+    AND (%(only)s = '' OR t.id = %(only)s)"""
 # Planned again at the end of a build: what has changed meanwhile is done again, what failed stays so.
 INSERT = f"""
     INSERT INTO batches_trackresult (job_id, track_id, model, status, reason, recognised, attempts, deaths,
@@ -227,7 +228,7 @@ def _end_of_slice(job: BatchJob, spaces: dict[str, EmbeddingSpace]) -> str:
 
 
 def _scope(job: BatchJob) -> dict[str, str | int | bool | None]:
-    return {"after": job.planned_until, "library": job.library_id, "prefix": job.path_prefix}
+    return {"after": job.planned_until, "library": job.library_id, "prefix": job.path_prefix, "only": job.only_track}
 
 
 def _count(job: BatchJob, model: str, seen: int, needed: int, seconds: float) -> None:

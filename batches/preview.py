@@ -94,12 +94,13 @@ def preview(
     limit: int | None = None,
     library_id: int | None = None,
     path_prefix: str = "",
+    only_track: str = "",
 ) -> Preview:
     """Compare the library, page by page, with what has been embedded; the embedder says what its weights are.
 
     Raises LibraryUnavailable, EmbedderUnavailable, WeightsMissing, WeightsUnusable.
     """
-    restricted = bool(limit or library_id is not None or path_prefix)
+    restricted = bool(limit or library_id is not None or path_prefix or only_track)
     client = EmbedderClient()
     counts = [_Count(model, client, clear=clear_existing, restricted=restricted) for model in _keys(models)]
     tracks = 0
@@ -107,6 +108,8 @@ def preview(
         reasons = [count.reasons(page) for count in counts]
         for number, track in enumerate(page):
             if library_id not in (None, track.library_id) or not track.path.startswith(path_prefix):
+                continue
+            if only_track not in ("", track.id):
                 continue
             of_track = [found[number] for found in reasons]
             is_due = any(reason != UP_TO_DATE for reason, _ in of_track)
@@ -129,12 +132,13 @@ def require_space(
     limit: int | None = None,
     library_id: int | None = None,
     path_prefix: str = "",
+    only_track: str = "",
 ) -> None:
     """Raise DiskFull, with the figures, when a job would not fit; cheap, by counts alone.
 
     Says nothing when the library cannot be read now, and of a job over a part that nobody has counted.
     """
-    if library_id is not None or path_prefix:
+    if library_id is not None or path_prefix or only_track:
         return
     try:
         tracks = open_library().count()

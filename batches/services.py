@@ -33,6 +33,10 @@ class JobConflict(Exception):
         self.job = job
 
 
+class KeyReused(JobConflict):
+    """The caller's key stands for another job than the one that it asks for now."""
+
+
 class UnknownModel(ValueError):
     """A model that is not in the registry."""
 
@@ -55,28 +59,32 @@ def start_job(
     limit: int | None = None,
     library_id: int | None = None,
     path_prefix: str = "",
+    only_track: str = "",
     started_by: str = "",
+    idempotency_key: str = "",
     queue: bool = False,
 ) -> BatchJob:
     """Commit a new job and wake the lanes; with ``queue`` it waits in line behind an unfinished one.
 
+    ``start_once`` is for callers that have an ``idempotency_key``.
     Raises UnknownModel; JobConflict when it would not fit on the disk, or beside an unfinished one without ``queue``.
     """
     unknown = [model for model in models or () if model not in MODEL_KEYS]
     if unknown:
         raise UnknownModel(f"unknown model {unknown[0]!r}; known are {', '.join(MODEL_KEYS)}")
-    keys = [key for key in MODEL_KEYS if not models or key in models]
+    keys = _keys(models)
     extent: dict[str, Any] = {
         "clear_existing": clear_existing,
         "limit": limit,
         "library_id": library_id,
         "path_prefix": path_prefix,
+        "only_track": only_track,
     }
     try:
         require_space(keys, **extent)
     except DiskFull as error:
         raise JobConflict(str(error)) from error
-    job = BatchJob(model_keys=keys, started_by=started_by, **extent)
+    job = BatchJob(model_keys=keys, started_by=started_by, idempotency_key=idempotency_key, **extent)
     try:
         with transaction.atomic():
             if other := open_job():
@@ -92,6 +100,36 @@ def start_job(
         job.refresh_from_db()
     logger.info("job %d was started by %s for %s", job.pk, started_by or "somebody", ", ".join(keys))
     return job
+
+
+def start_once(
+    key: str, models: Sequence[str] | None = None, *, started_by: str, **extent: Any
+) -> tuple[BatchJob, bool]:
+    """Put a job in line, unless this caller has done so with ``key``; returns it, and whether it is new.
+
+    Keys are remembered as long as their jobs. Raises JobConflict as ``start_job``, and KeyReused.
+    """
+    if not key:
+        return start_job(models, started_by=started_by, queue=True, **extent), True
+    if earlier := BatchJob.objects.filter(started_by=started_by, idempotency_key=key).first():
+        return _same(earlier, models, extent), False
+    try:
+        return start_job(models, started_by=started_by, idempotency_key=key, queue=True, **extent), True
+    except IntegrityError:  # the same request, sent twice at once
+        earlier = BatchJob.objects.get(started_by=started_by, idempotency_key=key)
+        return _same(earlier, models, extent), False
+
+
+def _same(job: BatchJob, models: Sequence[str] | None, extent: dict[str, Any]) -> BatchJob:
+    """Return ``job`` if it is what is asked for now. Raises KeyReused."""
+    asked = {"model_keys": _keys(models), **extent}
+    if any(getattr(job, name) != value for name, value in asked.items()):
+        raise KeyReused(f"this key belongs to job {job.pk}, which was asked for something else", job)
+    return job
+
+
+def _keys(models: Sequence[str] | None) -> list[str]:
+    return [key for key in MODEL_KEYS if not models or key in models]
 
 
 def _insert(job: BatchJob) -> None:

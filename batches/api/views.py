@@ -5,34 +5,40 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
-from rest_framework import serializers, status
+from drf_spectacular.utils import extend_schema
+from rest_framework import status
 from rest_framework.decorators import api_view, permission_classes
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
 
 from batches import services
+from batches.api.contract import (
+    AlreadyRunningSerializer,
+    CancellingSerializer,
+    ContractProgressSerializer,
+    HealthSerializer,
+    StartedSerializer,
+    StartSerializer,
+)
 from batches.api.permissions import LocalCaller
 from batches.last_known import LastKnown
-from embeddings.encoders.registry import MODEL_KEYS
-
-
-class StartSerializer(serializers.Serializer[dict[str, Any]]):
-    """Body of ``POST /batch/start``. Null, absent or empty ``models`` means all of them."""
-
-    models = serializers.ListField(
-        child=serializers.ChoiceField(choices=MODEL_KEYS), required=False, allow_null=True, default=None
-    )
-    clearExisting = serializers.BooleanField(required=False, default=False)  # noqa: N815  (the contract's name)
+from navembed_site.rest.schema import ContractErrorSerializer
 
 
 class BatchViewSet(ViewSet):
     """Start, follow and cancel the batch job."""
 
+    contract = True
     permission_classes = [LocalCaller]
     last_known = LastKnown(settings.NAVEMBED_HOME / "progress.json")
 
+    @extend_schema(
+        request=StartSerializer,
+        responses={200: StartedSerializer, 400: AlreadyRunningSerializer, 422: ContractErrorSerializer},
+    )
     def start(self, request: Request) -> Response:
+        """Start a job. It never waits in line: while one is unfinished the answer is 400."""
         body = StartSerializer(data=request.data)
         if not body.is_valid():
             return Response({"error": _sentence(body.errors)}, status.HTTP_422_UNPROCESSABLE_ENTITY)
@@ -48,11 +54,14 @@ class BatchViewSet(ViewSet):
         self.last_known.progress()  # should the database go away before the first poll
         return Response({"status": "started", "job_id": job.pk})
 
+    @extend_schema(responses=ContractProgressSerializer)
     def progress(self, request: Request) -> Response:
         """The open job, else the newest. The panel gives up at the first failed poll, so none may fail."""
         return Response(self.last_known.progress())
 
+    @extend_schema(request=None, responses={200: CancellingSerializer, 404: ContractErrorSerializer})
     def cancel(self, request: Request) -> Response:
+        """Cancel the unfinished job and all in line behind it."""
         try:
             job = services.cancel_all()
         except services.JobConflict as error:
@@ -60,6 +69,7 @@ class BatchViewSet(ViewSet):
         return Response({"status": "cancelling", "job_id": job.pk})
 
 
+@extend_schema(responses=HealthSerializer, tags=["contract"], auth=[])
 @api_view(["GET"])
 @permission_classes([])
 def healthz(request: Request) -> Response:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from io import StringIO
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
+from django.db import connection
 from django.test import Client
+from pytest_django import DjangoAssertNumQueries
 
 from batches import services
 from batches.models import BatchJob
@@ -39,7 +43,7 @@ def test_wrong_body_starts_nothing(client: Client, wrong: dict[str, Any]) -> Non
 def test_job_shows_its_counters(client: Client) -> None:
     job = make_job(make_tracks(2))
     shown = client.get(f"{URL}/{job.pk}").json()
-    assert (shown["status"], shown["percent"], shown["models"][0]["total"]) == ("initialized", 0.0, 2)
+    assert (shown["status"], shown["progress"]["percent"], shown["models"][0]["total"]) == ("initialized", 0.0, 2)
 
 
 def test_newest_job_comes_first(client: Client) -> None:
@@ -79,7 +83,115 @@ def test_action_that_comes_too_late_is_a_conflict(client: Client, action: str) -
 
 
 def test_unknown_job(client: Client) -> None:
-    assert post(client, "/77/pause").status_code == 404
+    assert [post(client, f"/{pk}/pause").status_code for pk in (77, 10**30)] == [404, 404]
+    assert client.get(f"{URL}/77").status_code == 404
+
+
+# Once
+
+
+def once(client: Client, key: str = "k1", **body: Any) -> Any:
+    return post(client, body=body, headers={"Idempotency-Key": key})
+
+
+def test_same_key_and_body_is_the_same_job(client: Client) -> None:
+    first, second = once(client, models=["muq"]), once(client, models=["muq"])
+    assert (first.status_code, second.status_code, second.json()["id"]) == (201, 200, first.json()["id"])
+    assert first["Location"].endswith(f"{URL}/{first.json()['id']}")
+
+
+def test_key_for_something_else_is_a_conflict(client: Client) -> None:
+    assert [once(client, limit=limit).status_code for limit in (5, 6)] == [201, 409]
+
+
+def test_other_key_is_another_job(client: Client) -> None:
+    assert once(client, "a").json()["id"] != once(client, "b").json()["id"]
+
+
+@pytest.mark.parametrize("key", ["with space", "ä", "x" * 201])
+def test_unusable_key_starts_nothing(client: Client, key: str) -> None:
+    reply = once(client, key)
+    assert (reply.status_code, list(reply.json()["errors"])) == (400, ["Idempotency-Key"])
+    assert not BatchJob.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_request_sent_twice_at_once_gives_one_job() -> None:
+    def send(_: int) -> tuple[BatchJob, bool]:
+        try:
+            return services.start_once("k", ["muq"], started_by="me")
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(4) as threads:
+        answers = list(threads.map(send, range(8)))
+    assert len({job.pk for job, _ in answers}) == 1
+    assert [is_new for _, is_new in answers].count(True) == 1
+
+
+# Polling
+
+
+def test_unchanged_job_is_not_sent_again_and_costs_one_query(
+    client: Client, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    job = make_job(make_tracks(2), ["muq", "mert"])
+    tag = client.get(f"{URL}/{job.pk}")["ETag"]
+    with django_assert_num_queries(1):
+        reply = client.get(f"{URL}/{job.pk}", headers={"If-None-Match": tag})
+    assert (reply.status_code, reply.content, reply["ETag"]) == (304, b"", tag)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda job: BatchJob.objects.update(current_track="[muq] x"),
+        lambda job: BatchJob.objects.update(message="waiting"),
+        lambda job: job.progress.update(rate=3.5),
+        lambda job: set_status(job, "running"),
+    ],
+)
+def test_every_change_gives_another_tag(client: Client, change: Callable[[BatchJob], object]) -> None:
+    job = make_job(make_tracks(1))
+    tag = client.get(f"{URL}/{job.pk}")["ETag"]
+    change(job)
+    assert client.get(f"{URL}/{job.pk}", headers={"If-None-Match": tag}).status_code == 200
+
+
+# The list
+
+
+def listed(client: Client, **query: Any) -> list[int]:
+    return [job["id"] for job in client.get(URL, query).json()["results"]]
+
+
+def test_list_is_filtered(client: Client) -> None:
+    ended = set_status(services.start_job(started_by="schedule"), "failed")
+    running = set_status(services.start_job(started_by="me"), "running")
+    assert listed(client, status="failed") == [ended.pk]
+    assert listed(client, status=["failed", "running"]) == [running.pk, ended.pk]
+    assert listed(client, started_by="me") == [running.pk]
+    assert listed(client, created_after=running.created_at.isoformat()) == [running.pk]
+    assert listed(client, created_before=running.created_at.isoformat()) == [ended.pk]
+
+
+def test_pages_hold_every_job_once(client: Client) -> None:
+    ids = [set_status(services.start_job(), "failed").pk for _ in range(5)]
+    found, address = [], f"{URL}?page_size=2"
+    while address:
+        page = client.get(address).json()
+        found += [job["id"] for job in page["results"]]
+        address = page["next"]
+    assert found == ids[::-1]
+
+
+def test_list_costs_the_same_however_many_there_are(
+    client: Client, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    for _ in range(3):
+        set_status(services.start_job(), "failed")
+    with django_assert_num_queries(2):
+        listed(client)
 
 
 def test_strangers_are_refused(client: Client) -> None:

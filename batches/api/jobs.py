@@ -1,0 +1,137 @@
+"""Jobs, and everything that one can do with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django.http import Http404
+from drf_spectacular.utils import extend_schema
+from rest_framework import status
+from rest_framework.authentication import SessionAuthentication
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.viewsets import GenericViewSet
+
+from batches import services
+from batches.api.permissions import LocalCaller, Operator
+from batches.api.serializers import JobFilter, JobSerializer, NewJobSerializer, PreviewSerializer
+from batches.models import BatchJob, ModelProgress
+from batches.preview import preview
+from navembed_site.rest.etags import etag_of, not_modified, tagged
+from navembed_site.rest.idempotency import idempotency_key
+from navembed_site.rest.pages import NewestFirst, page_of
+from navembed_site.rest.problems import Conflict
+from navembed_site.rest.queries import query
+from navembed_site.rest.schema import IDEMPOTENCY, IF_NONE_MATCH, NOT_MODIFIED
+
+STATE = [f"job__{field.attname}" for field in BatchJob._meta.concrete_fields]
+STATE += [field.attname for field in ModelProgress._meta.concrete_fields]
+
+
+class JobViewSet(GenericViewSet[BatchJob]):
+    """Jobs. A new one waits in line when another is unfinished; every action is safe to repeat."""
+
+    authentication_classes = [SessionAuthentication]
+    permission_classes = [LocalCaller | Operator]
+    queryset = BatchJob.objects.prefetch_related("progress")
+    serializer_class = JobSerializer
+    pagination_class = NewestFirst
+    lookup_value_regex = "[0-9]+"
+
+    @extend_schema(parameters=[JobFilter])
+    def list(self, request: Request) -> Response:
+        """List jobs, the newest first."""
+        return page_of(self, self.get_queryset().filter(**_conditions(query(JobFilter, request))))
+
+    @extend_schema(
+        request=NewJobSerializer, parameters=[IDEMPOTENCY], responses={200: JobSerializer, 201: JobSerializer}
+    )
+    def create(self, request: Request) -> Response:
+        """Start a job, or put it in line behind an unfinished one.
+
+        With an `Idempotency-Key` that you have used before, the job of then is the answer, with 200.
+        """
+        return start(request, **_body(request))
+
+    @extend_schema(parameters=[IF_NONE_MATCH], responses={200: JobSerializer, 304: NOT_MODIFIED})
+    def retrieve(self, request: Request, pk: str) -> Response:
+        """Show a job with its counters, rates and the time that remains.
+
+        Made for polling: send the `ETag` back as `If-None-Match`, and while nothing has changed the answer is 304.
+        """
+        state = list(ModelProgress.objects.filter(job=int(pk)).order_by("pk").values_list(*STATE))
+        if not state:
+            raise Http404
+        tag = etag_of(state)
+        return not_modified(request, tag) or tagged(self.get_serializer(self.get_object()).data, tag)
+
+    @extend_schema(request=NewJobSerializer, responses=PreviewSerializer)
+    @action(detail=False, methods=["post"], url_path="dry-run")
+    def dry_run(self, request: Request) -> Response:
+        """Say what a job with this body would do, and why. Nothing is started."""
+        wanted = _body(request)
+        return Response(PreviewSerializer(preview(wanted.pop("models"), **wanted).as_dict()).data)
+
+    @extend_schema(request=None)
+    @action(detail=True, methods=["post"])
+    def pause(self, request: Request, pk: str) -> Response:
+        """Pause a running job after the device batch in hand."""
+        return self._do(services.pause_job)
+
+    @extend_schema(request=None)
+    @action(detail=True, methods=["post"])
+    def resume(self, request: Request, pk: str) -> Response:
+        """Let a paused, cancelled or failed job go on where it was."""
+        return self._do(services.resume_job)
+
+    @extend_schema(request=None)
+    @action(detail=True, methods=["post"])
+    def cancel(self, request: Request, pk: str) -> Response:
+        """Stop an unfinished job; what it has done is kept."""
+        return self._do(services.cancel_job)
+
+    @extend_schema(request=None)
+    @action(detail=True, methods=["post"], url_path="retry-failed")
+    def retry_failed(self, request: Request, pk: str) -> Response:
+        """Try a finished job's failed tracks again."""
+        return self._do(services.retry_failed)
+
+    def _do(self, service: Callable[[BatchJob], object]) -> Response:
+        job = self.get_object()
+        try:
+            service(job)
+        except services.JobConflict as error:
+            raise Conflict(str(error)) from error
+        return Response(self.get_serializer(self.get_object()).data)
+
+
+def start(request: Request, models: list[str], **extent: Any) -> Response:
+    """Start what is asked for, once for each key, and show the job. Raises Conflict."""
+    key = idempotency_key(request)
+    try:
+        job, is_new = services.start_once(key, models, started_by=_name(request), **extent)
+    except services.JobConflict as error:
+        raise Conflict(str(error)) from error
+    place = request.build_absolute_uri(f"/api/v1/batches/{job.pk}")
+    code = status.HTTP_201_CREATED if is_new else status.HTTP_200_OK
+    return Response(JobSerializer(job).data, code, headers={"Location": place})
+
+
+def _body(request: Request) -> dict[str, Any]:
+    body = NewJobSerializer(data=request.data)
+    body.is_valid(raise_exception=True)
+    return dict(body.validated_data)
+
+
+def _name(request: Request) -> str:
+    return request.user.get_username() if request.user else "http"
+
+
+def _conditions(wanted: dict[str, Any]) -> dict[str, Any]:
+    lookups = {
+        "status": "status__in", "started_by": "started_by",
+        "created_after": "created_at__gte", "created_before": "created_at__lt",
+    }  # fmt: skip
+    return {lookups[name]: value for name, value in wanted.items() if value}
