@@ -93,6 +93,19 @@ class EmbedderDied(EmbedderUnavailable):
     """The embedder died, or froze, while it worked on what was asked."""
 
 
+class TextUnavailable(NavembedError):
+    """A model cannot be searched by text; the message says what to run."""
+
+    permanent = True
+    stage = "encode"
+
+
+class TextNotReady(NavembedError):
+    """The text model is loading, or waits for its turn, and was not ready in time; it goes on meanwhile."""
+
+    stage = "encode"
+
+
 class LibraryUnavailable(NavembedError):
     """Navidrome's database or the music folder cannot be read now."""
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embeddings.device import empty_cache, is_out_of_memory
-from embeddings.encoders.base import Encoder
+from embeddings.encoders.base import Encoder, Model, TextModel
 from embeddings.errors import DeviceOutOfMemory
 
 logger = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ WORKING_MEMORY = 2.0  # activations beside the weights, as a multiple of the wei
 class _Slot:
     """A model's state in this process."""
 
-    encoder: Encoder
+    model: Model
     batch: int
     largest_batch: int
     users: int = 0
@@ -63,15 +63,15 @@ class ModelManager:
 
     def __init__(
         self,
-        encoders: Mapping[str, Encoder],
+        models: Mapping[str, Model],
         *,
         memory_bytes: float,
         idle_seconds: float = 360,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._slots = {
-            key: _Slot(e, batch=1 if e.device == "cpu" else e.batch_size, largest_batch=e.batch_size, last_used=clock())
-            for key, e in encoders.items()
+            key: _Slot(m, batch=1 if m.device == "cpu" else m.batch_size, largest_batch=m.batch_size, last_used=clock())
+            for key, m in models.items()
         }
         self._memory_bytes = memory_bytes
         self._idle_seconds = idle_seconds
@@ -83,9 +83,28 @@ class ModelManager:
     def keys(self) -> frozenset[str]:
         return frozenset(self._slots)
 
+    @property
+    def encoder_keys(self) -> frozenset[str]:
+        """Those of the models that hear tracks."""
+        return frozenset(key for key, slot in self._slots.items() if isinstance(slot.model, Encoder))
+
+    def model(self, key: str) -> Model:
+        """Return the model without loading it: its description needs no weights."""
+        return self._slots[key].model
+
     def encoder(self, key: str) -> Encoder:
-        """Return the encoder without loading it: its description and segmenter need no weights."""
-        return self._slots[key].encoder
+        """Return a model that hears tracks, without loading it. Raises KeyError when it does not."""
+        model = self._slots[key].model
+        if not isinstance(model, Encoder):
+            raise KeyError(key)
+        return model
+
+    def text_model(self, key: str) -> TextModel:
+        """Return a model that reads prompts, without loading it. Raises KeyError when it does not."""
+        model = self._slots[key].model
+        if not isinstance(model, TextModel):
+            raise KeyError(key)
+        return model
 
     @contextmanager
     def expect(self, keys: Sequence[str]) -> Iterator[None]:
@@ -102,8 +121,8 @@ class ModelManager:
                     slot.waiting -= 1
 
     @contextmanager
-    def use(self, key: str) -> Iterator[Encoder]:
-        """Yield the loaded encoder; it stays loaded until the block ends.
+    def use(self, key: str) -> Iterator[Model]:
+        """Yield the loaded model; it stays loaded until the block ends.
 
         Raises WeightsMissing, WeightsUnusable; DeviceOutOfMemory when it does not fit beside what is in use.
         """
@@ -112,9 +131,9 @@ class ModelManager:
             slot.users += 1
         try:
             with slot.lock:
-                if not slot.encoder.loaded:
+                if not slot.model.loaded:
                     self._load(slot)
-            yield slot.encoder
+            yield slot.model
         finally:
             with self._lock:
                 slot.users -= 1
@@ -126,15 +145,16 @@ class ModelManager:
         if not self._try_to_load(slot):
             self._free_memory(slot)
             if not self._try_to_load(slot):
-                raise DeviceOutOfMemory(f"{slot.encoder.key} does not fit in the memory of {slot.encoder.device}")
+                raise DeviceOutOfMemory(f"{slot.model.key} does not fit in the memory of {slot.model.device}")
         slot.load_seconds = self._clock() - began
-        self.seconds_spent_loading += slot.load_seconds
-        logger.info("loaded %s on %s in %.1f s", slot.encoder.key, slot.encoder.device, slot.load_seconds)
+        if isinstance(slot.model, Encoder):  # a text's model is loaded beside a chunk, which loses no time by it
+            self.seconds_spent_loading += slot.load_seconds
+        logger.info("loaded %s on %s in %.1f s", slot.model.key, slot.model.device, slot.load_seconds)
 
     def _try_to_load(self, slot: _Slot) -> bool:
         """Load; False when memory ran out."""
         try:
-            slot.encoder.load()
+            slot.model.load()
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -143,20 +163,20 @@ class ModelManager:
 
     def _make_room(self, wanted: _Slot) -> None:
         """Evict the models used least recently until ``wanted`` fits. One in use is never evicted."""
-        needed = _needed_bytes(wanted.encoder)  # may hash gigabytes: nobody else should wait for it
+        needed = _needed_bytes(wanted.model)  # may hash gigabytes: nobody else should wait for it
         with self._lock:
-            while needed + sum(_needed_bytes(slot.encoder) for slot in self._loaded()) > self._memory_bytes:
+            while needed + sum(_needed_bytes(slot.model) for slot in self._loaded()) > self._memory_bytes:
                 idle = [slot for slot in self._loaded() if not slot.users]
                 if not idle:
                     return  # what remains is in use; the device has the last word
                 self._unload(min(idle, key=lambda slot: slot.last_used))
 
     def _loaded(self) -> list[_Slot]:
-        return [slot for slot in self._slots.values() if slot.encoder.loaded]
+        return [slot for slot in self._slots.values() if slot.model.loaded]
 
     def groups(self, keys: Sequence[str]) -> list[list[str]]:
         """Split ``keys`` into groups whose models fit in memory together; one group when all do."""
-        needed = {key: _needed_bytes(self._slots[key].encoder) for key in keys}
+        needed = {key: _needed_bytes(self._slots[key].model) for key in keys}
         groups: list[list[str]] = []
         for key in keys:
             if groups and sum(needed[k] for k in [*groups[-1], key]) <= self._memory_bytes:
@@ -171,8 +191,8 @@ class ModelManager:
 
     def encode(self, key: str, items: NDArray[np.float32]) -> NDArray[np.float32]:
         """Encode a batch; on out-of-memory halve it, down to one. Raises DeviceOutOfMemory, EncodeError."""
-        slot = self._slots[key]
-        with self.use(key) as encoder:
+        slot, encoder = self._slots[key], self.encoder(key)
+        with self.use(key):
             began = self._clock()
             try:
                 rows = encoder.encode(items)
@@ -202,13 +222,13 @@ class ModelManager:
             for slot in self._loaded():
                 if slot is not keep and not slot.users:
                     self._unload(slot)
-            empty_cache(keep.encoder.device)
+            empty_cache(keep.model.device)
 
     def unload(self, key: str) -> bool:
         """Unload on request; False while it is in use or was not loaded."""
         with self._lock:
             slot = self._slots[key]
-            if slot.users or not slot.encoder.loaded:
+            if slot.users or not slot.model.loaded:
                 return False
             self._unload(slot)
             return True
@@ -220,12 +240,12 @@ class ModelManager:
             idle = [slot for slot in self._loaded() if not slot.busy and slot.last_used <= limit]
             for slot in idle:
                 self._unload(slot)
-        return [slot.encoder.key for slot in idle]
+        return [slot.model.key for slot in idle]
 
     def _unload(self, slot: _Slot) -> None:
-        slot.encoder.unload()
-        empty_cache(slot.encoder.device)
-        logger.info("unloaded %s", slot.encoder.key)
+        slot.model.unload()
+        empty_cache(slot.model.device)
+        logger.info("unloaded %s", slot.model.key)
 
     def shutdown(self) -> None:
         """Unload everything that is not in use; the process is about to end."""
@@ -241,16 +261,16 @@ class ModelManager:
 
     def _state(self, slot: _Slot) -> ModelState:
         return ModelState(
-            key=slot.encoder.key,
-            loaded=slot.encoder.loaded,
-            device=slot.encoder.device,
-            bytes=slot.encoder.bytes_held,
+            key=slot.model.key,
+            loaded=slot.model.loaded,
+            device=slot.model.device,
+            bytes=slot.model.bytes_held,
             idle_seconds=0.0 if slot.busy else round(self._clock() - slot.last_used, 1),
             load_seconds=round(slot.load_seconds, 2),
             batch=slot.batch,
         )
 
 
-def _needed_bytes(encoder: Encoder) -> float:
+def _needed_bytes(model: Model) -> float:
     """Bytes of the weights (measured once loaded, else as on disk) and of the work beside them."""
-    return (encoder.bytes_held or encoder.describe().weight_bytes) * (1 + WORKING_MEMORY)
+    return (model.bytes_held or model.describe().weight_bytes) * (1 + WORKING_MEMORY)

@@ -9,6 +9,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("setup/<str:token>", setup.first_user, name="setup"),
     path("", include("batches.api.urls")),
+    path("", include("embeddings.api.urls")),
     path("", include("navembed_site.rest.urls")),
 ]
 handler400 = "navembed_site.rest.problems.bad_request"

@@ -10,7 +10,8 @@ from django.conf import settings
 from embeddings.audio.pool import DecodePool
 from embeddings.device import choose_device, free_memory
 from embeddings.embedder.server import Embedder
-from embeddings.encoders.registry import ENCODERS
+from embeddings.encoders.base import Model
+from embeddings.encoders.registry import ENCODERS, TEXT_MODEL
 from embeddings.encoders.weights import use_folders
 from embeddings.model_manager import ModelManager
 
@@ -25,8 +26,10 @@ def build_embedder(device_name: str) -> Embedder:
     device = choose_device(device_name)
     budget = settings.DEVICE_MEMORY_GB * 2**30 or free_memory(device)
     logger.info("device %s, %.1f GB for models", device, budget / 2**30)
+    models: list[Model] = [encoder(settings.MODEL_SOURCES[encoder.key], device) for encoder in ENCODERS]
+    models.append(TEXT_MODEL(settings.MODEL_SOURCES[TEXT_MODEL.hears_with], device))
     manager = ModelManager(
-        {encoder.key: encoder(settings.MODEL_SOURCES[encoder.key], device) for encoder in ENCODERS},
+        {model.key: model for model in models},
         memory_bytes=budget,
         idle_seconds=settings.MODEL_IDLE_SECONDS,
     )

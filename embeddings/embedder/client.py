@@ -28,6 +28,7 @@ BROKEN = (OSError, ValueError, KeyError, TypeError, http.client.HTTPException)
 Header = dict[str, Any]
 Arrays = dict[str, NDArray[np.float32]]
 T = TypeVar("T")
+ANSWER_SECONDS = 2.0  # on top of what the embedder was given; then it is frozen
 SILENCE_SECONDS = 30.0  # the embedder sends a heartbeat each second; longer silence means it is frozen
 
 
@@ -94,6 +95,19 @@ class EmbedderClient:
         # Hashing weights for the first time reads gigabytes, perhaps from a slow disk.
         return Description(**self._json("GET", f"/models/{model}", timeout=600))
 
+    def embed_text(
+        self, prompt: str, weights: Sequence[str] | None = None, *, wait_seconds: float
+    ) -> NDArray[np.float32]:
+        """Embed a prompt in the space of words and music; returns a unit vector, float32 [512].
+
+        ``weights`` are the SHA-256 of those that the space to be searched was made with; raises FingerprintChanged
+        when the text model has others. Raises TextNotReady after ``wait_seconds``, while its loading goes on;
+        WeightsMissing, WeightsUnusable, DeviceOutOfMemory.
+        """
+        body = {"prompt": prompt, "weights": weights and list(weights), "wait_seconds": wait_seconds}
+        answer = self._json("POST", "/text", body, timeout=wait_seconds + ANSWER_SECONDS)
+        return np.array(answer["vector"], np.float32)
+
     def unload(self, model: str) -> bool:
         """Unload a model; False while it is in use or was not loaded."""
         return bool(self._json("POST", f"/models/{model}/unload")["unloaded"])
@@ -138,11 +152,13 @@ class EmbedderClient:
             raise EmbedderDied(f"the embedder stopped answering: {error or type(error).__name__}") from error
         raise EmbedderDied("the embedder died while it was working")
 
-    def _json(self, method: str, path: str, timeout: float | None = None) -> dict[str, Any]:
+    def _json(
+        self, method: str, path: str, body: dict[str, Any] | None = None, *, timeout: float | None = None
+    ) -> dict[str, Any]:
         try:
-            with self._answer(method, path, None, timeout or self._timeout) as answer:
-                body: dict[str, Any] = json.load(answer)
-                return body
+            with self._answer(method, path, body, timeout or self._timeout) as answer:
+                reply: dict[str, Any] = json.load(answer)
+                return reply
         except BROKEN as error:
             raise EmbedderUnavailable(f"the embedder does not answer: {error or type(error).__name__}") from error
 

@@ -26,6 +26,7 @@ from embeddings.embedder.protocol import (
     write_frame,
     write_outcome,
 )
+from embeddings.embedder.texts import Texts
 from embeddings.embedder.turns import Turns
 from embeddings.encoders.base import Description
 from embeddings.errors import EmbedderDied, EmbedderUnavailable, FingerprintChanged, NavembedError
@@ -41,6 +42,7 @@ IDLE_CHECK_SECONDS = 5
 CLOSE_SECONDS = 3  # a batch may take longer; then the process ends under it
 CALLER_SECONDS = 60  # a caller that neither sends nor takes anything for so long is frozen
 MAX_REQUEST_BYTES = 16 * 2**20
+MAX_TEXT_WAIT_SECONDS = 600
 KEEP_CHECKPOINTS_SECONDS = 7 * 86_400
 
 
@@ -76,6 +78,7 @@ class Embedder:
         self._pools = (pool, DecodePool(1))
         self.jobs = Line(Pipeline(manager, self._pools[0], spool / "jobs", turn=turns.job))
         self.interactive = Line(Pipeline(manager, self._pools[1], spool / "interactive", turn=turns.interactive))
+        self.texts = Texts(manager, turns.interactive)
         self._closing = threading.Event()
         forget_old_checkpoints(spool / "jobs", older_than=time.time() - KEEP_CHECKPOINTS_SECONDS)
         threading.Thread(target=self._unload_idle, name="idle", daemon=True).start()
@@ -90,7 +93,12 @@ class Embedder:
         return self._pools[0]
 
     def status(self) -> dict[str, Any]:
-        return {"pid": os.getpid(), "models": self.manager.report(), "busy": self.jobs.lock.locked()}
+        return {
+            "pid": os.getpid(),
+            "models": self.manager.report(),
+            "busy": self.jobs.lock.locked(),
+            "text_problem": self.texts.problem(),
+        }
 
     def require(self, fingerprints: Mapping[str, str]) -> None:
         """Raise FingerprintChanged unless the weights that lie there now make vectors of these fingerprints."""
@@ -111,6 +119,7 @@ class Embedder:
     def close(self) -> None:
         """Let the batches under way end if they are short, tell their callers, and release everything."""
         self._closing.set()
+        self.texts.close()
         ended = [line for line in (self.jobs, self.interactive) if line.lock.acquire(timeout=CLOSE_SECONDS)]
         for pool in self._pools:
             pool.close()
@@ -176,7 +185,7 @@ class _Handler(BaseHTTPRequestHandler):
             case ["status"]:
                 self._reply(self.server.embedder.status())
             case ["models", key] if key in manager.keys:
-                self._guard(lambda: asdict(manager.encoder(key).describe()))
+                self._guard(lambda: asdict(manager.model(key).describe()))
             case _:
                 self.send_error(404, f"the embedder knows nothing of {self.path}")
 
@@ -189,6 +198,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self._embed(self.server.embedder.interactive)
             case ["hash"]:
                 self._hash()
+            case ["text"]:
+                self._text()
             case ["models", key, "unload"] if key in manager.keys:
                 self._guard(lambda: {"unloaded": manager.unload(key)})
             case _:
@@ -200,6 +211,7 @@ class _Handler(BaseHTTPRequestHandler):
             answer = action()
         except Exception as error:
             self._reply(error_to_json(_named(error)), status=503)
+            _end_if_lost(error)
         else:
             self._reply(answer)
 
@@ -247,6 +259,18 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             write_frame(stream, {"event": "end", "load_seconds": 0.0})
 
+    def _text(self) -> None:
+        try:
+            body = json.loads(self._read_body())
+            prompt, weights, seconds = body["prompt"], body["weights"], float(body["wait_seconds"])
+            if not isinstance(prompt, str) or not 0 <= seconds <= MAX_TEXT_WAIT_SECONDS:
+                raise ValueError("not a prompt with the seconds to wait")
+        except (KeyError, TypeError, ValueError) as error:
+            self.send_error(400, f"not a text: {type(error).__name__}: {error}")
+            return
+        texts = self.server.embedder.texts
+        self._guard(lambda: {"vector": texts.embed(prompt, weights, seconds).tolist()})
+
     def _embed(self, line: Line) -> None:
         try:
             requests, fingerprints = self._read_requests()
@@ -275,7 +299,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self.rfile.read(max(0, length))
 
     def _read_requests(self) -> tuple[list[TrackRequest], dict[str, str]]:
-        known = self.server.embedder.manager.keys
+        known = self.server.embedder.manager.encoder_keys
         body = json.loads(self._read_body())
         requests = [request_from_json(track) for track in body["tracks"]]
         fingerprints = dict(body["fingerprints"])
@@ -309,14 +333,19 @@ class _Handler(BaseHTTPRequestHandler):
             raise
         except Exception as error:
             write_frame(stream, {"event": "error", **error_to_json(_named(error))})
-            if isinstance(error, EmbedderDied):  # only a new process can use the device again
-                os.kill(os.getpid(), signal.SIGTERM)
+            _end_if_lost(error)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  (the base class's name)
         logger.debug(format, *args)
 
     def address_string(self) -> str:
         return "local"
+
+
+def _end_if_lost(error: Exception) -> None:
+    """End this process when the device is lost to it: only a new one can use it again."""
+    if isinstance(error, EmbedderDied):
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _named(error: Exception) -> NavembedError:

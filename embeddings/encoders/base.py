@@ -75,28 +75,14 @@ class Segmenter(ABC):
         """Turn the encoded rows [items, …], ordered by index (possibly memory-mapped), into the embedding."""
 
 
-class Encoder(ABC):
-    """One model. Subclasses implement ``describe``, ``segmenter``, ``_load`` and ``encode``."""
+class Model(ABC):
+    """A network that the model manager loads when it is needed. Subclasses implement ``describe`` and ``_load``."""
 
     key: ClassVar[str]
     """Short name in the API, commands and database."""
     label: ClassVar[str]
     description: ClassVar[str]
-    default_source: ClassVar[str]
-    """Hub id of the published weights."""
-    files: ClassVar[Files]
-    """The checkpoint's files; of each group the first that exists is used."""
-    alias: ClassVar[str]
-    """Name of the collection in Milvus, as clients know it."""
-    audio: ClassVar[AudioFormat]
-    published_dimension: ClassVar[int]
-    """Dimension with the published architecture (a checkpoint may say otherwise: ``describe``)."""
-    stored_dtype: ClassVar[str] = "float32"
-    search_dimension: ClassVar[int | None] = None
-    """Numbers of the search vector where it is a projection of the embedding (``embeddings.projection``)."""
-    teraflop_per_second: ClassVar[float]
-    """Cost of one second of audio, to weigh chunks until a rate has been measured."""
-    batch_size: ClassVar[int]
+    batch_size: ClassVar[int] = 1
     """Most items in a batch; the model manager halves it when memory runs out."""
     reduced_precision: ClassVar[str] = "bfloat16"
     """What a GPU computes in; must keep a cosine of 0.999 to float32."""
@@ -111,18 +97,6 @@ class Encoder(ABC):
     @abstractmethod
     def describe(self) -> Description:
         """Read the checkpoint's files, without torch. Raises WeightsMissing, WeightsUnusable."""
-
-    def parts(self) -> dict[str, Files]:
-        """Return other checkpoints that this one names, and the files needed of each. Raises as ``describe``."""
-        return {}
-
-    @abstractmethod
-    def segmenter(self) -> Segmenter:
-        """Return a cutter for one track."""
-
-    @abstractmethod
-    def encode(self, items: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Encode a batch [items, …samples] on the device; returns float32 [items, …row]. The model is loaded."""
 
     @abstractmethod
     def _load(self) -> Any:
@@ -173,11 +147,58 @@ class Encoder(ABC):
             return nullcontext()
         return torch.autocast(torch.device(self.device).type, getattr(torch, self.precision))
 
+
+class Encoder(Model):
+    """A model that hears tracks. Subclasses implement ``describe``, ``segmenter``, ``_load`` and ``encode``."""
+
+    default_source: ClassVar[str]
+    """Hub id of the published weights."""
+    files: ClassVar[Files]
+    """The checkpoint's files; of each group the first that exists is used."""
+    alias: ClassVar[str]
+    """Name of the collection in Milvus, as clients know it."""
+    audio: ClassVar[AudioFormat]
+    published_dimension: ClassVar[int]
+    """Dimension with the published architecture (a checkpoint may say otherwise: ``describe``)."""
+    stored_dtype: ClassVar[str] = "float32"
+    search_dimension: ClassVar[int | None] = None
+    """Numbers of the search vector where it is a projection of the embedding (``embeddings.projection``)."""
+    teraflop_per_second: ClassVar[float]
+    """Cost of one second of audio, to weigh chunks until a rate has been measured."""
+    batch_size: ClassVar[int]
+
+    def parts(self) -> dict[str, Files]:
+        """Return other checkpoints that this one names, and the files needed of each. Raises as ``describe``."""
+        return {}
+
+    @abstractmethod
+    def segmenter(self) -> Segmenter:
+        """Return a cutter for one track."""
+
+    @abstractmethod
+    def encode(self, items: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Encode a batch [items, …samples] on the device; returns float32 [items, …row]. The model is loaded."""
+
     def embed(self, waveform: Waveform) -> Pooled:
         """Embed one whole waveform [channels, samples] at ``audio.sample_rate``."""
         segmenter = self.segmenter()
         items = [*segmenter.push(waveform), *segmenter.finish()]
         return segmenter.pool(np.stack([self.encode(item.samples[None])[0] for item in items]))
+
+
+class TextModel(Model):
+    """A model that reads prompts. Subclasses implement ``describe``, ``require_files``, ``_load`` and ``embed``."""
+
+    hears_with: ClassVar[str]
+    """The encoder in whose space its vectors lie; one file of weights holds both."""
+
+    @abstractmethod
+    def require_files(self) -> None:
+        """Read no more than configs. Raises WeightsMissing, WeightsUnusable when no prompt can be embedded."""
+
+    @abstractmethod
+    def embed(self, prompt: str) -> NDArray[np.float32]:
+        """Embed one prompt; returns a unit vector, float32 [dimension]. The model is loaded."""
 
 
 def is_folder(source: str) -> bool:

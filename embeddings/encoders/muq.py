@@ -31,6 +31,7 @@ HOP = 15 * RATE
 CLIP = 10 * RATE
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+TEXT_FILES: Files = (("config.json",), ("tokenizer.json",), ("tokenizer_config.json",))
 UNNEEDED = (*(f"audio.model.model.{part}" for part in DROPPED), "audio.aggregator.")
 
 
@@ -90,9 +91,8 @@ class MuqEncoder(Encoder):
 
     def parts(self) -> dict[str, Files]:
         """Return its MuQ and XLM-RoBERTa. MuQ-MuLan's own weights hold both: only configs and words are needed."""
-        config = _config(find_checkpoint(self.source))
-        text: Files = (("config.json",), ("tokenizer.json",), ("tokenizer_config.json",))
-        return {config["audio_model"]["name"]: (("config.json",),), config["text_model"]["name"]: text}
+        config = read_config(find_checkpoint(self.source))
+        return {config["audio_model"]["name"]: (("config.json",),), config["text_model"]["name"]: TEXT_FILES}
 
     def describe(self) -> Description:
         checkpoint = find_checkpoint(self.source)
@@ -150,11 +150,12 @@ class MuqEncoder(Encoder):
 
 def _configs(checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the config of the whole and that of the MuQ it names. Raises WeightsMissing, WeightsUnusable."""
-    config = _config(checkpoint)
+    config = read_config(checkpoint)
     return config, find_part(checkpoint, config["audio_model"]["name"]).json()
 
 
-def _config(checkpoint: Checkpoint) -> dict[str, Any]:
+def read_config(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return MuQ-MuLan's config.json. Raises WeightsMissing, WeightsUnusable when it is another model's."""
     config = checkpoint.json()
     needed = ("mulan", "audio_model", "audio_transformer", "text_model")
     absent = [part for part in needed if not isinstance(config.get(part), dict)]

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from embeddings.embedder.client import EmbedderClient, End, Heartbeat
-from embeddings.encoders.registry import MODEL_KEYS
+from embeddings.encoders.registry import MODEL_KEYS, TEXT_MODEL
 from embeddings.errors import EmbedderDied, EmbedderUnavailable, NavembedError, WeightsMissing
 from embeddings.work import Step, TrackOutcome, TrackRequest
 from navembed_site.processes import accepts, is_held
@@ -54,7 +54,7 @@ def test_the_socket_is_only_for_its_owner(embedder: EmbedderProcess) -> None:
 def test_status_names_the_process_and_its_models(embedder: EmbedderProcess) -> None:
     status = EmbedderClient().status()
     assert (status["pid"], status["busy"]) == (embedder.pid, False)
-    assert {model["key"] for model in status["models"]} == set(MODEL_KEYS)
+    assert {model["key"] for model in status["models"]} == {*MODEL_KEYS, TEXT_MODEL.key}
     assert {model["device"] for model in status["models"]} == {"cpu"}
 
 

@@ -1,0 +1,75 @@
+"""What the Go server asks of models and texts; each view parses, calls one service and renders."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from django.conf import settings
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from embeddings.encoders.registry import MODEL_KEYS, TEXT_MODEL
+from embeddings.errors import TextUnavailable
+from embeddings.search.overview import health, model_overview
+from embeddings.search.text import clean_prompt, text_vector
+from navembed_site.rest.problems import Unprocessable
+
+DECIMALS = 9
+"""Of a number in JSON: a unit vector of 76,800 keeps six digits and more, and its body is half as long."""
+
+
+class Asked(NamedTuple):
+    """Body of ``POST /embed_text``."""
+
+    prompt: str
+    model: str
+
+
+class EmbedTextView(APIView):
+    """A text as a vector of a model's space."""
+
+    contract = True
+    costs_device_time = True
+
+    def post(self, request: Request) -> Response:
+        try:
+            asked = _asked(request.data)
+            vector = text_vector(asked.model, asked.prompt)
+        except (ValueError, TextUnavailable) as error:
+            raise Unprocessable(str(error)) from error
+        numbers = np.round(vector.astype(np.float64), DECIMALS).tolist()
+        return Response({"embedding": numbers, "model": asked.model, "dimension": len(numbers), "is_stub": False})
+
+
+class ModelsView(APIView):
+    """What each model is, and whether it can be searched by text. Answers also while everything else is away."""
+
+    contract = True
+
+    def get(self, request: Request) -> Response:
+        return Response(model_overview())
+
+
+class HealthView(APIView):
+    """Whether the web server answers, and what is known of the device."""
+
+    contract = True
+
+    def get(self, request: Request) -> Response:
+        return Response(health(settings.CHECKPOINT_DIR))
+
+
+def _asked(data: Any) -> Asked:
+    """Raises ValueError with a sentence when it is not a text for a known model."""
+    if not isinstance(data, dict):
+        raise ValueError("the body must be a JSON object with the text")
+    text, model = data.get("text"), data.get("model")
+    if not isinstance(text, str):
+        raise ValueError("text must be a string")
+    if model is None:
+        model = TEXT_MODEL.hears_with
+    if not isinstance(model, str) or model not in MODEL_KEYS:
+        raise ValueError(f"model must be one of {', '.join(MODEL_KEYS)}")
+    return Asked(clean_prompt(text), model)

@@ -1,0 +1,98 @@
+"""Answers text queries beside a job: one prompt at a time, and whoever cannot wait is told so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import AbstractContextManager, nullcontext
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embeddings.device import is_lost
+from embeddings.encoders.base import Description, TextModel
+from embeddings.encoders.registry import TEXT_MODEL
+from embeddings.errors import (
+    EmbedderDied,
+    EmbedderUnavailable,
+    FingerprintChanged,
+    NavembedError,
+    TextNotReady,
+    WeightsUnusable,
+)
+from embeddings.model_manager import ModelManager
+
+
+class Texts:
+    """The text model of one device. On a GPU it takes ``turn``, which goes before a job's next batch.
+
+    On a CPU it runs beside the batch, which may take many seconds; the cores are shared by the system anyway. That
+    is safe, because inference only reads a network, and torch keeps its modes per thread. The tokenizer does change
+    while it works, so all prompts share one thread; there, too, loading goes on when its caller has been told to
+    ask again.
+    """
+
+    def __init__(self, manager: ModelManager, turn: Callable[[], AbstractContextManager[object]]) -> None:
+        self._manager = manager
+        self._turn = turn
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="text")
+
+    def embed(self, prompt: str, weights: Sequence[str] | None, wait_seconds: float) -> NDArray[np.float32]:
+        """Embed a prompt; returns a unit vector, float32 [512].
+
+        ``weights``, where given, are the SHA-256 of those that the caller's space was made with; raises
+        FingerprintChanged when the text model has others. Raises TextNotReady after ``wait_seconds``; WeightsMissing,
+        WeightsUnusable; DeviceOutOfMemory; EmbedderDied when the device is lost to this process.
+        """
+        try:
+            answer = self._thread.submit(self._embed, prompt, weights)
+        except RuntimeError as error:
+            raise EmbedderUnavailable("the embedder is shutting down") from error
+        try:
+            return answer.result(wait_seconds)
+        except FutureTimeoutError as error:
+            answer.cancel()  # if it has not begun
+            loaded = self._manager.model(TEXT_MODEL.key).loaded
+            reason = "the device is busy" if loaded else "it is being loaded, ask again in a moment"
+            raise TextNotReady(f"the text model did not answer within {wait_seconds:.3g} s: {reason}") from error
+
+    def problem(self) -> str:
+        """Why no text can be embedded, as a sentence; empty when the files are there."""
+        try:
+            self._manager.text_model(TEXT_MODEL.key).require_files()
+        except NavembedError as error:
+            return str(error)
+        return ""
+
+    def _embed(self, prompt: str, weights: Sequence[str] | None) -> NDArray[np.float32]:
+        model = self._manager.text_model(TEXT_MODEL.key)
+        found = model.describe()
+        _require(found, weights)
+        if model.loaded_as and model.loaded_as.fingerprint != found.fingerprint:
+            self._manager.unload(model.key)  # its files have been replaced
+        with self._manager.use(model.key):
+            _require(model.loaded_as or found, weights)
+            with nullcontext() if model.device == "cpu" else self._turn():
+                vector = _embedded(model, prompt)
+        if not np.isfinite(vector).all():
+            raise WeightsUnusable(f"the text model of {found.source} makes no numbers of a text: is it damaged?")
+        return vector
+
+    def close(self) -> None:
+        """Take no more prompts; the one under way may end."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+def _embedded(model: TextModel, prompt: str) -> NDArray[np.float32]:
+    try:
+        return model.embed(prompt)
+    except RuntimeError as error:
+        if is_lost(error):
+            raise EmbedderDied(f"the device failed: {error}") from error
+        raise
+
+
+def _require(found: Description, weights: Sequence[str] | None) -> None:
+    if weights is not None and found.fingerprint["weights"] != list(weights):
+        raise FingerprintChanged("the text model belongs to other weights than the vectors that search uses")

@@ -1,0 +1,152 @@
+"""Words as vectors: a prompt becomes a vector of a model's space, to be searched like that of a track."""
+
+from __future__ import annotations
+
+import threading
+import unicodedata
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from django.conf import settings
+from numpy.typing import NDArray
+
+from embeddings.embedder.client import EmbedderClient
+from embeddings.encoders.registry import MODEL_KEYS, TEXT_MODEL
+from embeddings.errors import (
+    EmbedderUnavailable,
+    FingerprintChanged,
+    TextUnavailable,
+    WeightsMissing,
+    WeightsUnusable,
+)
+from embeddings.models import EmbeddingSpace
+from embeddings.spaces import live_space
+
+MAX_CHARACTERS = 500
+MOST_REMEMBERED = 256
+PROBE_SECONDS = 2.0  # a status takes milliseconds; an embedder that needs longer is frozen, or away
+JOINERS = "\u200c\u200d"
+"""Invisible, but part of how Persian, Hindi and emoji are written."""
+REMOVED = {"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"}
+"""Unicode's controls, invisible formats, unassigned and private characters, halves of pairs, separators of lines."""
+
+Vector = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class TextSupport:
+    """Whether a model can be searched by text. ``problem`` says what to do when ``kind`` is None."""
+
+    kind: str | None
+    """``native``: words and music share the space. ``bridged``: words come by way of the native model. None: not."""
+    problem: str = ""
+
+
+def clean_prompt(text: str) -> str:
+    """Return a prompt as it is embedded: composed Unicode, no controls, single spaces, at most 500 characters.
+
+    Language, case and punctuation stay. Raises ValueError when nothing is left.
+    """
+    start = unicodedata.normalize("NFC", text[: 4 * MAX_CHARACTERS])  # of megabytes it would take long
+    kept = [" " if unicodedata.category(c) in REMOVED and c not in JOINERS else c for c in start]
+    prompt = " ".join("".join(kept).split())[:MAX_CHARACTERS].strip()
+    if not prompt.strip(JOINERS + " "):
+        raise ValueError("the text is empty, or holds nothing but control characters")
+    return prompt
+
+
+def text_vector(model: str, prompt: str, *, wait_seconds: float = 25.0) -> Vector:
+    """Return ``prompt`` as a vector of this model's live space: float32 [dimension], unit length.
+
+    For the model that hears and reads it is [text; 0; 0], for others what their bridge makes of it. Raises
+    TextUnavailable, with what to run; TextNotReady when the text model, which goes on loading, was not there within
+    ``wait_seconds``; EmbedderUnavailable; ValueError when nothing is left of the prompt.
+    """
+    if model not in MODEL_KEYS:
+        raise TextUnavailable(f"no model is named {model}; there are {', '.join(MODEL_KEYS)}")
+    if model != TEXT_MODEL.hears_with:
+        raise TextUnavailable(_no_bridge(model))
+    words = _words(live_space(TEXT_MODEL.hears_with), clean_prompt(prompt), wait_seconds)
+    return np.concatenate([words, np.zeros(2 * len(words), np.float32)])
+
+
+def text_support() -> dict[str, TextSupport]:
+    """Return by model whether it can be searched by text; asks an embedder, loads nothing."""
+    try:
+        problem = str(_answering()[1]["text_problem"])
+    except EmbedderUnavailable as error:
+        problem = str(error)
+    native = TextSupport(None, problem) if problem else TextSupport("native")
+    return {
+        model: native if model == TEXT_MODEL.hears_with else TextSupport(None, _no_bridge(model))
+        for model in MODEL_KEYS
+    }
+
+
+def _no_bridge(model: str) -> str:
+    return f"{model} cannot be searched by text yet; `manage.py fit_text_bridge {model}` learns a way from the library"
+
+
+class _Recent:
+    """The vectors of the latest prompts, by fingerprint of the space and prompt."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._vectors: OrderedDict[tuple[str, str], Vector] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: tuple[str, str]) -> Vector | None:
+        with self._lock:
+            if key in self._vectors:
+                self._vectors.move_to_end(key)
+            return self._vectors.get(key)
+
+    def put(self, key: tuple[str, str], vector: Vector) -> None:
+        vector.flags.writeable = False
+        with self._lock:
+            self._vectors[key] = vector
+            self._vectors.move_to_end(key)
+            if len(self._vectors) > self._most:
+                self._vectors.popitem(last=False)
+
+
+recent = _Recent(MOST_REMEMBERED)
+
+
+def _words(space: EmbeddingSpace | None, prompt: str, wait_seconds: float) -> Vector:
+    """Return the prompt in the space of words and music, float32 [512], made by the weights of ``space``."""
+    key = (space.fingerprint if space else "", prompt)
+    vector = recent.get(key)
+    if vector is None:
+        vector = _ask(prompt, space.recipe["weights"] if space else None, wait_seconds)
+        recent.put(key, vector)
+    return vector
+
+
+def _ask(prompt: str, weights: Sequence[str] | None, wait_seconds: float) -> Vector:
+    client, _ = _answering()
+    try:
+        return client.embed_text(prompt, weights, wait_seconds=wait_seconds)
+    except (WeightsMissing, WeightsUnusable) as error:
+        raise TextUnavailable(str(error)) from error
+    except FingerprintChanged as error:
+        model = TEXT_MODEL.hears_with
+        raise TextUnavailable(
+            f"{error}; `manage.py embed_library --models {model}` embeds the library with the new ones, "
+            f"or NAVEMBED_{model.upper()} names the former"
+        ) from error
+
+
+def _answering() -> tuple[EmbedderClient, dict[str, Any]]:
+    """Return the first embedder that answers, and its status. Raises EmbedderUnavailable when none does."""
+    failure = EmbedderUnavailable("no embedder is configured")
+    for device in range(len(settings.DEVICES)):
+        client = EmbedderClient(device, timeout=PROBE_SECONDS)
+        try:
+            return client, client.status()
+        except EmbedderUnavailable as error:
+            failure = error
+    raise failure
