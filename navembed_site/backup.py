@@ -24,7 +24,7 @@ from navembed_site import archive, databases, supervision
 from navembed_site.archive import DATABASE, SETTINGS, BackupError, Manifest
 from navembed_site.processes import hold, programs
 
-OUR_APPS = ("embeddings", "batches")
+OUR_APPS = ("access", "embeddings", "batches")
 SECRET_NAMES = re.compile("TOKEN|SECRET|PASSWORD|KEY|_URL$")
 OF_THE_MACHINE = ("NAVEMBED_HOME", "LOG_DIR", "PID_DIR", "NAVIDROME_MILVUS_URI")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, time
@@ -16,6 +17,7 @@ LOCALTIME = Path("/etc/localtime")
 Parsed = TypeVar("Parsed")
 Schedule = Literal["off", "scan"] | time
 Hours = tuple[time, time] | None
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def read_env_file(path: Path) -> dict[str, str]:
@@ -52,6 +54,13 @@ def web_address(text: str) -> str:
     if text and not (parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0):
         raise ValueError(text)
     return text
+
+
+def networks(text: str) -> tuple[Network, ...]:
+    """Networks like ``192.168.1.0/24`` separated by commas, or ``none``. Raises ValueError."""
+    if text == "none":
+        return ()
+    return tuple(ipaddress.ip_network(part.strip()) for part in text.split(","))
 
 
 def _time_of_day(text: str) -> time:

@@ -79,7 +79,16 @@ WEBHOOK_SECRET = env.string("NAVEMBED_WEBHOOK_SECRET")
 BIND = env.string("NAVEMBED_BIND", "127.0.0.1")
 PORT = env.integer("NAVIDROME_RECOMMENDER_PORT", 9002, low=1, high=65535)
 TEXT_PORT = env.integer("TEXT_EMBEDDING_PORT", 9003, low=1, high=65535)
-ALLOWED_HOSTS = [*env.strings("NAVEMBED_ALLOWED_HOSTS"), "localhost", "127.0.0.1", "[::1]"]
+LOCAL_HOSTS = ["localhost"]
+OUR_HOSTS = [*LOCAL_HOSTS, BIND, *env.strings("NAVEMBED_ALLOWED_HOSTS")]
+ALLOWED_HOSTS = ["*"]  # judged by navembed_site.access.hosts, for which every address is ours, too
+TRUSTED_NETWORKS = env.parsed(
+    "NAVEMBED_TRUSTED_NETWORKS",
+    "127.0.0.0/8, ::1/128",
+    environment.networks,
+    "networks like 127.0.0.0/8, 172.18.0.0/16 separated by commas, or none",
+)
+RATE_LIMIT = env.integer("NAVEMBED_RATE_LIMIT", 60, low=0, high=10**6)
 CSRF_TRUSTED_ORIGINS = [
     origin if "://" in origin else f"https://{origin}" for origin in env.strings("NAVEMBED_TRUSTED_ORIGINS")
 ]
@@ -103,10 +112,12 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "django_q",
+    "navembed_site.access",
     "embeddings",
     "batches",
 ]
 MIDDLEWARE = [
+    "navembed_site.access.middleware.OurHosts",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -195,7 +206,16 @@ Q_CLUSTER = {
 REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["navembed_site.rest.parsers.StrictJSONParser"],
-    "DEFAULT_AUTHENTICATION_CLASSES": [],
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "navembed_site.access.authentication.BearerToken",
+        "navembed_site.access.authentication.TrustedProgram",
+        "navembed_site.access.authentication.StaffSession",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["navembed_site.access.permissions.HasScope"],
+    "DEFAULT_THROTTLE_CLASSES": [
+        "navembed_site.access.throttles.PerCaller",
+        "navembed_site.access.throttles.PerAddress",
+    ],
     "UNAUTHENTICATED_USER": None,
     "EXCEPTION_HANDLER": "navembed_site.rest.problems.handle",
     "DEFAULT_SCHEMA_CLASS": "navembed_site.rest.schema.Schema",
@@ -207,6 +227,7 @@ SPECTACULAR_SETTINGS = {
     "OAS_VERSION": "3.1.0",
     "SCHEMA_PATH_PREFIX": "/api/v1",
     "SERVE_PUBLIC": True,
+    "SERVE_PERMISSIONS": ["navembed_site.access.permissions.HasScope"],
     "SERVE_INCLUDE_SCHEMA": False,
     "ENUM_NAME_OVERRIDES": {"ModelEnum": [encoder.key for encoder in ENCODERS]},
     "SWAGGER_UI_DIST": "SIDECAR",

@@ -23,8 +23,10 @@ os.environ.update(
 )
 
 from navembed_site.settings import *  # noqa: E402, F403
-from navembed_site.settings import DATABASES  # noqa: E402
+from navembed_site.settings import DATABASES, LOCAL_HOSTS, OUR_HOSTS  # noqa: E402
 
+for names in (LOCAL_HOSTS, OUR_HOSTS):
+    names.append("testserver")  # the name under which Django's test client calls
 UNKNOWN_VARIABLES: dict[str, list[str]] = {}  # NAVEMBED_TEST_… are ours
 DATABASES["default"]["TEST"] = {"NAME": DATABASES["default"]["NAME"]}
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

@@ -8,17 +8,16 @@ from typing import Any
 from django.http import Http404
 from drf_spectacular.utils import extend_schema
 from rest_framework import status
-from rest_framework.authentication import SessionAuthentication
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
 from batches import services
-from batches.api.permissions import LocalCaller, Operator
 from batches.api.serializers import JobFilter, JobSerializer, NewJobSerializer, PreviewSerializer
 from batches.models import BatchJob, ModelProgress
 from batches.preview import preview
+from navembed_site.access.scopes import caller_name
 from navembed_site.rest.etags import etag_of, not_modified, tagged
 from navembed_site.rest.idempotency import idempotency_key
 from navembed_site.rest.pages import NewestFirst, page_of
@@ -33,8 +32,6 @@ STATE += [field.attname for field in ModelProgress._meta.concrete_fields]
 class JobViewSet(GenericViewSet[BatchJob]):
     """Jobs. A new one waits in line when another is unfinished; every action is safe to repeat."""
 
-    authentication_classes = [SessionAuthentication]
-    permission_classes = [LocalCaller | Operator]
     queryset = BatchJob.objects.prefetch_related("progress")
     serializer_class = JobSerializer
     pagination_class = NewestFirst
@@ -111,7 +108,7 @@ def start(request: Request, models: list[str], **extent: Any) -> Response:
     """Start what is asked for, once for each key, and show the job. Raises Conflict."""
     key = idempotency_key(request)
     try:
-        job, is_new = services.start_once(key, models, started_by=_name(request), **extent)
+        job, is_new = services.start_once(key, models, started_by=caller_name(request), **extent)
     except services.JobConflict as error:
         raise Conflict(str(error)) from error
     place = request.build_absolute_uri(f"/api/v1/batches/{job.pk}")
@@ -123,10 +120,6 @@ def _body(request: Request) -> dict[str, Any]:
     body = NewJobSerializer(data=request.data)
     body.is_valid(raise_exception=True)
     return dict(body.validated_data)
-
-
-def _name(request: Request) -> str:
-    return request.user.get_username() if request.user else "http"
 
 
 def _conditions(wanted: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,40 @@
+"""``manage.py tokens``: which programs may call the API, and an end to that."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils import timezone
+
+from navembed_site.access.models import Token
+from navembed_site.access.tokens import revoke
+
+
+class Command(BaseCommand):
+    help = "Lists the tokens, or revokes one."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--revoke", metavar="NAME", help="It opens nothing from then on.")
+
+    def handle(self, *, revoke: str | None, **options: Any) -> None:
+        if revoke is not None:
+            self._revoke(revoke)
+            return
+        for token in Token.objects.all():
+            self.stdout.write(_line(token))
+
+    def _revoke(self, name: str) -> None:
+        token = Token.objects.filter(name=name, revoked=False).first()
+        if token is None:
+            raise CommandError(f"There is no token named {name!r}.")
+        revoke(token)
+        self.stdout.write(f"{token} is revoked.")
+
+
+def _line(token: Token) -> str:
+    used = f"used {timezone.localtime(token.last_used_at):%Y-%m-%d %H:%M}" if token.last_used_at else "never used"
+    state = "revoked" if token.revoked else "valid" if token.is_valid else "expired"
+    if token.is_valid and token.expires_at:
+        state = f"valid until {timezone.localtime(token.expires_at):%Y-%m-%d}"
+    return f"{token}: {token.scope}, {state}, {used}, made by {token.created_by}"

@@ -1,0 +1,41 @@
+"""Tokens of programs."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.utils import timezone
+
+from navembed_site.access.scopes import Scope
+
+
+class Token(models.Model):
+    """A program's right to call. The secret itself is shown once, when it is made, and kept nowhere."""
+
+    name = models.CharField(max_length=100, help_text="What it is for.")
+    scope = models.CharField(max_length=10, choices=Scope.choices, default=Scope.READ)
+    digest = models.CharField(max_length=64, unique=True, editable=False)
+    """SHA-256 of the secret in hexadecimal digits: the secret is random, so nothing slower is needed."""
+    prefix = models.CharField(max_length=12, editable=False, help_text="How it begins.")
+    created_by = models.CharField(max_length=150, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+    last_used_at = models.DateTimeField(null=True, blank=True, editable=False, help_text="To the minute.")
+    expires_at = models.DateTimeField(null=True, blank=True, help_text="Empty: never.")
+    revoked = models.BooleanField(default=False, help_text="Cannot be undone.")
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["name"],
+                condition=models.Q(revoked=False),
+                name="one_token_of_a_name",
+                violation_error_message="There is a token of this name; revoke it first, or choose another name.",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.prefix}…)"
+
+    @property
+    def is_valid(self) -> bool:
+        return not self.revoked and (self.expires_at is None or timezone.now() < self.expires_at)

@@ -1,0 +1,83 @@
+"""Making, finding and revoking tokens."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+
+from django.db import DatabaseError, connection, transaction
+from django.utils import timezone
+
+from navembed_site.access.models import Token
+from navembed_site.access.scopes import Scope
+
+logger = logging.getLogger(__name__)
+
+SECRET = re.compile(r"nv_[\w-]{43}", re.ASCII)
+PREFIX_CHARS = 8
+NOTE_USE_EVERY = timedelta(minutes=1)
+
+
+def create_token(name: str, scope: Scope, *, created_by: str, expires_at: datetime | None = None) -> tuple[Token, str]:
+    """Return a new token and its secret, which nobody can find out later. Raises IntegrityError for a taken name."""
+    secret = f"nv_{secrets.token_urlsafe(32)}"
+    token = Token.objects.create(
+        name=name,
+        scope=scope,
+        digest=_digest(secret),
+        prefix=secret[:PREFIX_CHARS],
+        created_by=created_by,
+        expires_at=expires_at,
+    )
+    return token, secret
+
+
+def find_token(secret: str) -> Token | None:
+    """Return the valid token with this secret."""
+    if not SECRET.fullmatch(secret):
+        return None
+    token = Token.objects.filter(digest=_digest(secret)).first()
+    return token if token and token.is_valid else None
+
+
+def note_use(token: Token) -> None:
+    """Remember, to the minute, when ``token`` was used; forgone when the database cannot write at once."""
+    now = timezone.now()
+    if token.last_used_at and now - token.last_used_at < NOTE_USE_EVERY:
+        return
+    try:
+        with _at_once():
+            Token.objects.filter(pk=token.pk).update(last_used_at=now)
+    except DatabaseError as error:
+        logger.debug("The use of %s was not noted: %s", token, error)
+
+
+def revoke(token: Token) -> None:
+    """Let ``token`` open nothing from now on."""
+    Token.objects.filter(pk=token.pk).update(revoked=True)
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+@contextmanager
+def _at_once() -> Iterator[None]:
+    """Let a statement fail at once where it would wait for a lock."""
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            with transaction.atomic():
+                cursor.execute("SET LOCAL lock_timeout = '10ms'")
+                yield
+            return
+        patience = cursor.execute("PRAGMA busy_timeout").fetchone()[0]
+        cursor.execute("PRAGMA busy_timeout = 0")
+        try:
+            yield
+        finally:
+            cursor.execute(f"PRAGMA busy_timeout = {patience}")
