@@ -6,7 +6,7 @@ from __future__ import annotations
 class NavembedError(Exception):
     """Base of all. ``permanent``: the same input will fail again, so it is not tried again.
 
-    ``stage`` names where in a track's way it happened: library, decode, encode, store, index.
+    ``stage`` names where in a track's way it happened: library, decode, encode, store, index, search.
     """
 
     permanent = False
@@ -123,3 +123,9 @@ class IndexRefused(NavembedError):
 
     permanent = True
     stage = "index"
+
+
+class OutOfTime(NavembedError):
+    """What was asked for cannot be there while somebody still waits for it."""
+
+    stage = "search"

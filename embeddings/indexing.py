@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from django.db.models import QuerySet
@@ -61,11 +61,11 @@ class Reconciliation(NamedTuple):
     surplus: int
 
 
-def vector_store() -> VectorStore:
-    """Return the index that the settings name. Only here pymilvus is imported."""
+def vector_store(**options: Any) -> VectorStore:
+    """Return the index that the settings name; ``options`` are ``VectorStore``'s. Only here pymilvus is imported."""
     from embeddings.vector_store import VectorStore
 
-    return VectorStore()
+    return VectorStore(**options)
 
 
 def index_pending(space: EmbeddingSpace, *, batch: int = 200, progress: Callable[[int], None] | None = None) -> int:

@@ -56,6 +56,7 @@ class EmbeddingSpace(models.Model):
     status = models.CharField(max_length=16, choices=Status)
     created_at = models.DateTimeField(auto_now_add=True)
     kept_at = models.DateTimeField(null=True, help_text="When another one became live in its place.")
+    calibration = models.JSONField(null=True, help_text="What cosines mean here; see embeddings.search.calibration.")
 
     class Meta:
         constraints = [

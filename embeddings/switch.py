@@ -167,7 +167,8 @@ def _copy(space: EmbeddingSpace, pks: Sequence[int]) -> int:
         return int(cursor.rowcount)
 
 
-def _sample(space: EmbeddingSpace, size: int) -> QuerySet[Embedding]:
+def sample(space: EmbeddingSpace, size: int) -> QuerySet[Embedding]:
+    """Return so many of the space's embeddings, from all over it, always the same."""
     place = F("pk") * SCATTER % PRIME
     return _sound_rows(space).alias(place=place).order_by("place", "pk")[:size]
 
@@ -183,7 +184,7 @@ def _damage(space: EmbeddingSpace, beat: Callable[[], None]) -> list[str]:
     if waiting := space.embeddings.exclude(index_state=Embedding.IndexState.INDEXED).count():
         problems.append(f"{waiting:,} vectors are not in Milvus yet")
     beat()
-    pks = list(_sample(space, NORM_SAMPLE).values_list("pk", flat=True))
+    pks = list(sample(space, NORM_SAMPLE).values_list("pk", flat=True))
     dtype = encoder_class(space.model).stored_dtype
     bad = 0
     for row in space.embeddings.filter(pk__in=pks).values_list("vector", flat=True).iterator(chunk_size=50):
@@ -207,7 +208,7 @@ def _search(space: EmbeddingSpace, beat: Callable[[], None]) -> tuple[list[str],
     old = live_space(space.model)
     if old and (old == space or not vector_store().exists(old.collection)):
         old = None
-    track_ids = list(_sample(space, SEARCH_SAMPLE).values_list("track_id", flat=True))
+    track_ids = list(sample(space, SEARCH_SAMPLE).values_list("track_id", flat=True))
     lost, overlaps = 0, []
     for track_id in track_ids:
         hits = dict(nearest_in(space, embedding_in(space, track_id), limit=NEIGHBOURS + 1))

@@ -80,15 +80,22 @@ os.register_at_fork(after_in_child=_renew_lock)
 class VectorStore:
     """The index that the settings name. Cheap to make: all threads of a process share one connection.
 
-    ``timeout`` bounds calls that read, ``write_timeout`` those that write, in seconds. All methods raise
-    IndexUnavailable when Milvus is away, too slow, or fails.
+    ``timeout`` bounds calls that read, ``write_timeout`` those that write, ``connect_pauses`` lie between tries to
+    connect; all in seconds. All methods raise IndexUnavailable when Milvus is away, too slow, or fails.
     """
 
-    def __init__(self, *, timeout: float = 5.0, write_timeout: float = 60.0) -> None:
+    def __init__(
+        self,
+        *,
+        timeout: float = 5.0,
+        write_timeout: float = 60.0,
+        connect_pauses: Sequence[float] = CONNECT_PAUSES,
+    ) -> None:
         self.uri = settings.MILVUS_URI or f"unix:{settings.MILVUS_LITE_SOCKET}"
         self.token = settings.MILVUS_TOKEN
         self.timeout = timeout
         self.write_timeout = write_timeout
+        self.connect_pauses = connect_pauses
 
     # Collections
 
@@ -178,21 +185,34 @@ class VectorStore:
         library_ids: Iterable[int] | None = None,
     ) -> list[Hit]:
         """Return the ``limit`` rows nearest to ``vector`` [dimension] by cosine, best first."""
+        (hits,) = self.search_all(name, vector[None], limit, exclude=exclude, library_ids=library_ids)
+        return hits
+
+    def search_all(
+        self,
+        name: str,
+        vectors: NDArray[np.float32],
+        limit: int,
+        *,
+        exclude: Iterable[str] = (),
+        library_ids: Iterable[int] | None = None,
+    ) -> list[list[Hit]]:
+        """Return for each of ``vectors`` [n, dimension] its ``limit`` nearest rows by cosine, best first."""
         excluded = sorted(set(exclude))
         conditions = [f"track_id not in {_among(excluded)}"] if excluded else []
         if library_ids is not None:
             conditions.append(f"library_id in {sorted(set(library_ids))}")
-        (hits,) = self._read_loaded(
+        found = self._read_loaded(
             "search",
             name,
-            [np.asarray(vector, np.float32)],
+            list(np.asarray(vectors, np.float32)),
             filter=" and ".join(conditions),
             limit=limit,
             output_fields=["track_id"],  # an empty list means all of them on Lite
             search_params={"metric_type": "COSINE", "params": {"ef": max(HNSW_EF, 2 * limit)}},
             consistency_level="Strong",
         )
-        return [Hit(hit["track_id"], float(hit["distance"])) for hit in hits]
+        return [[Hit(hit["track_id"], float(hit["distance"])) for hit in hits] for hits in found]
 
     def count(self, name: str) -> int:
         """Return the number of rows."""
@@ -285,7 +305,7 @@ class VectorStore:
 
     def _connection(self) -> _Connection:
         """Return this process's connection to a server that listens now; wait for one a second or two."""
-        for pause in (*CONNECT_PAUSES, None):
+        for pause in (*self.connect_pauses, None):
             try:
                 _knock(self.uri, self.timeout)
                 break
@@ -336,8 +356,13 @@ def _among(ids: Iterable[str]) -> str:
     return f"[{', '.join(map(_literal, ids))}]"
 
 
+def can_be_id(track_id: str) -> bool:
+    """Whether a track may have this id: 1 to 255 bytes without control characters or lone surrogates."""
+    return 0 < len(track_id.encode("utf-8", "replace")) <= ID_BYTES and track_id.isprintable()
+
+
 def _literal(track_id: str) -> str:
     """Return the id as a literal of Milvus's expressions; Lite has no parameters for them."""
-    if not 0 < len(track_id.encode("utf-8", "replace")) <= ID_BYTES or not track_id.isprintable():
+    if not can_be_id(track_id):
         raise IndexRefused(f"{track_id!r} cannot be a track's id: 1 to {ID_BYTES} bytes without control characters")
     return '"' + track_id.replace("\\", "\\\\").replace('"', '\\"') + '"'

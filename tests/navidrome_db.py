@@ -25,6 +25,11 @@ CREATE TABLE media_file (id varchar(255) not null primary key, path varchar(255)
     size integer default 0 not null, suffix varchar(255) default '' not null, duration real default 0
     not null, created_at datetime, updated_at datetime,
     library_id integer default 1 not null references library on delete cascade);
+CREATE TABLE playlist (id varchar(255) not null primary key, name varchar(255) default '' not null,
+    owner_id varchar(255) not null references user on update cascade on delete cascade);
+CREATE TABLE playlist_tracks (id integer default 0 not null, playlist_id varchar(255) not null references playlist
+    on update cascade on delete cascade, media_file_id varchar(255) not null);
+CREATE UNIQUE INDEX playlist_tracks_pos ON playlist_tracks (playlist_id, id);
 """
 SINCE = {
     "0.55": """

@@ -21,7 +21,7 @@ from embeddings.demo.music import SAMPLE_RATE, render
 from embeddings.demo.navidrome import Row, write_database
 from embeddings.library.sqlite import ForeignDatabase
 
-VERSION = 1  # a library made by another version is made again
+VERSION = 2  # a library made by another version is made again
 LIBRARIES = {1: ("Music", "music"), 2: ("Vinyl 📀", "vinyl")}
 USERS = {"admin": {1, 2}, "guest": {1}}
 SUFFIXES = (".mp3", ".flac", ".m4a", ".ogg", ".opus", ".wav", ".alac.m4a", ".aiff", ".wma", ".wv")

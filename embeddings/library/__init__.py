@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from embeddings.errors import LibraryUnavailable
-from embeddings.library.base import Library, LibraryTrack
+from embeddings.library.base import Library, LibraryTrack, PresentTrack
 
-__all__ = ["Library", "LibraryTrack", "open_library"]
+__all__ = ["Library", "LibraryTrack", "PresentTrack", "open_library"]
 
 
 def open_library() -> Library:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -31,6 +31,20 @@ class LibraryTrack:
     """The library's text for the last change; compared, never parsed."""
 
 
+@dataclass(frozen=True, slots=True)
+class PresentTrack:
+    """What the library says at this moment of a track that can be played."""
+
+    library_id: int
+    title: str
+    artist: str
+    """Display name; may be empty."""
+    artist_id: str
+    """Of the first artist; empty where the library has no such ids."""
+    participants: frozenset[str]
+    """Ids of everybody who takes part in it, in whatever role."""
+
+
 class Library(Protocol):
     """A source of tracks. Every method raises LibraryUnavailable when it cannot be read now."""
 
@@ -52,6 +66,21 @@ class Library(Protocol):
 
     def last_scan(self) -> datetime | None:
         """Return when the library's own last scan ended; None during one, after none, or if it has no such thing."""
+        ...
+
+    def present(self, ids: Collection[str]) -> dict[str, PresentTrack]:
+        """Return those of these tracks that the library has now and does not call missing, by id."""
+        ...
+
+    def visible_to(self, user_id: str) -> frozenset[int] | None:
+        """Return the libraries that a user may see; None when nothing restricts anybody.
+
+        Somebody unknown sees what every user may see.
+        """
+        ...
+
+    def in_playlists(self, playlist_ids: Collection[str]) -> set[str]:
+        """Return the ids of the tracks in these playlists; unknown ones are empty."""
         ...
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import mutagen
 
 from embeddings.errors import LibraryUnavailable
-from embeddings.library.base import LibraryTrack, clean_text
+from embeddings.library.base import LibraryTrack, PresentTrack, clean_text
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +69,19 @@ class FolderLibrary:
 
     def last_scan(self) -> None:
         """Return None: a folder is not scanned by anybody else."""
+
+    def present(self, ids: Collection[str]) -> dict[str, PresentTrack]:
+        """Return what the last scan saw of these tracks."""
+        from embeddings.library.sync import known_tracks
+
+        return known_tracks(ids)
+
+    def visible_to(self, user_id: str) -> None:
+        """Return None: a folder has no users."""
+
+    def in_playlists(self, playlist_ids: Collection[str]) -> set[str]:
+        """Return nothing: a folder has no playlists that we read."""
+        return set()
 
     def _walk(self) -> Iterator[bytes]:
         """Yield the audio files' paths relative to the root, each folder once.

@@ -5,17 +5,20 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from embeddings.errors import LibraryUnavailable
-from embeddings.library.base import PAGE_SIZE, LibraryTrack, clean_text
-from embeddings.library.sqlite import ForeignDatabase, Row
+from embeddings.library.base import PAGE_SIZE, LibraryTrack, PresentTrack, clean_text
+from embeddings.library.listeners import in_playlists, present_tracks, visible_to
+from embeddings.library.sqlite import BUSY_SECONDS, ForeignDatabase, Row
 
 logger = logging.getLogger(__name__)
+
+LISTENER_SECONDS = 1.0  # that somebody who waits for music waits for a locked database
 
 PAGE = """
     SELECT id, library_id, path, title, artist, album, duration, size, updated_at
@@ -114,6 +117,24 @@ class NavidromeLibrary:
             return None
         return max((end for text, _ in rows if (end := _moment(text))), default=None)
 
+    def present(self, ids: Collection[str]) -> dict[str, PresentTrack]:
+        """Return those of these tracks that are in Navidrome now and not missing. Raises LibraryUnavailable."""
+        with self._reading(LISTENER_SECONDS) as database:
+            return present_tracks(database, ids)
+
+    def visible_to(self, user_id: str) -> frozenset[int] | None:
+        """Return the libraries that a user may see; None before 0.58, which restricts nobody.
+
+        An administrator sees all, somebody unknown what every user may see. Raises LibraryUnavailable.
+        """
+        with self._reading(LISTENER_SECONDS) as database:
+            return visible_to(database, user_id)
+
+    def in_playlists(self, playlist_ids: Collection[str]) -> set[str]:
+        """Return the ids of the tracks in these playlists. Raises LibraryUnavailable."""
+        with self._reading(LISTENER_SECONDS) as database:
+            return in_playlists(database, playlist_ids)
+
     def _folders(self, database: ForeignDatabase) -> dict[int, LibraryFolder]:
         working_folder = str(self.database.absolute().parent)
         # Before 0.55 paths were stored as the scanner opened them: with a relative MusicFolder they begin
@@ -127,9 +148,9 @@ class NavidromeLibrary:
         return folders
 
     @contextmanager
-    def _reading(self) -> Iterator[ForeignDatabase]:
+    def _reading(self, busy_seconds: float = BUSY_SECONDS) -> Iterator[ForeignDatabase]:
         """Open the database, and say what is wrong with it in words that its owner understands."""
-        database = ForeignDatabase(self.database.absolute())
+        database = ForeignDatabase(self.database.absolute(), busy_seconds=busy_seconds)
         try:
             yield database
         except FileNotFoundError as error:

@@ -37,7 +37,8 @@ _one_at_a_time = threading.Lock()
 class ForeignDatabase:
     """Runs one short query at a time; between two queries nothing but a private copy is open."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, busy_seconds: float = BUSY_SECONDS) -> None:
+        self.busy_seconds = busy_seconds  # how long a query waits while the owner locks the whole database
         self.path = path.resolve()  # SQLite, too, looks for journals where a link leads
         self._copy: tuple[State, sqlite3.Connection] | None = None
 
@@ -100,7 +101,7 @@ class ForeignDatabase:
     def _open(self, options: str, path: Path | None = None) -> sqlite3.Connection:
         uri = f"file:{quote(str(path or self.path))}?{options}"
         # A generator may be continued by another thread, never by two at once.
-        connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, check_same_thread=False)
+        connection = sqlite3.connect(uri, uri=True, timeout=self.busy_seconds, check_same_thread=False)
         connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
         return connection
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from operator import attrgetter
 
 from django.db import connection, transaction
 from django.db.models import Max
 
-from embeddings.library import open_library
+from embeddings.library import PresentTrack, open_library
 from embeddings.models import Track
 
 FIELDS = ("library_id", "path", "title", "artist", "album", "duration", "size", "mtime")
@@ -39,3 +39,12 @@ def sync_tracks(*, fence: Callable[[], None] = lambda: None) -> int:
         fence()
         Track.objects.filter(playable=True, scan__lt=scan).update(playable=False)
     return count
+
+
+def known_tracks(ids: Collection[str]) -> dict[str, PresentTrack]:
+    """Return what the last scan saw of these tracks, those that can be played; without ids of artists."""
+    rows = Track.objects.filter(pk__in=ids, playable=True)
+    return {
+        row.pk: PresentTrack(row.library_id, row.title, row.artist, artist_id="", participants=frozenset())
+        for row in rows
+    }

@@ -1,0 +1,85 @@
+"""Which of the candidates are taken, in what order."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from embeddings.library import PresentTrack
+from embeddings.search.comparing import Floats
+from embeddings.search.merging import Candidate
+from embeddings.search.seeds import DIGITS
+
+UNKNOWN_ARTIST = "[unknown artist]"  # Navidrome's name for none
+
+
+def most_of_an_artist(limit: int, diversity: float) -> int:
+    """Return how many tracks of one artist a list of ``limit`` may hold: all of it at 0, one at 1."""
+    return math.ceil(round(math.pow(limit, 1 - diversity), DIGITS))
+
+
+def best_first(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Return them by score; those of equal score by id."""
+    return sorted(candidates, key=lambda each: (-round(each.score, DIGITS), each.track_id))
+
+
+def one_of_each_recording(candidates: Sequence[Candidate], tracks: Mapping[str, PresentTrack]) -> list[Candidate]:
+    """Return the candidates, best first, without further ones of the same title and artist.
+
+    Those without title or artist are recordings of their own.
+    """
+    seen: set[tuple[str, str]] = set()
+    kept = []
+    for candidate in best_first(candidates):
+        title, artist = _plain(tracks[candidate.track_id].title), _plain(tracks[candidate.track_id].artist)
+        is_named = title and artist and artist != UNKNOWN_ARTIST
+        if is_named and (title, artist) in seen:
+            continue
+        seen.add((title, artist))
+        kept.append(candidate)
+    return kept
+
+
+def chosen(
+    candidates: Sequence[Candidate],
+    tracks: Mapping[str, PresentTrack],
+    likeness: Floats,
+    *,
+    limit: int,
+    diversity: float,
+) -> list[Candidate]:
+    """Return at most ``limit`` of the candidates by maximal marginal relevance, and not too many of an artist.
+
+    They come best first. Each in turn has the highest (1 − diversity) · score − diversity · likeness to the likest
+    one chosen so far (Carbonell & Goldstein, SIGIR 1998). ``likeness`` [candidates, candidates] is 0 to 1.
+    """
+    scores = np.array([each.score for each in candidates])
+    most = most_of_an_artist(limit, diversity)
+    taken: Counter[str] = Counter()
+    likest = np.zeros(len(candidates))
+    is_left = np.ones(len(candidates), bool)
+    picked: list[Candidate] = []
+    while is_left.any() and len(picked) < limit:
+        values = np.round((1 - diversity) * scores - diversity * likest, DIGITS)
+        place = int(np.where(is_left, values, -np.inf).argmax())  # the first of equals is the better one
+        is_left[place] = False
+        artist = _artist(tracks[candidates[place].track_id])
+        if artist and taken[artist] >= most:
+            continue
+        taken[artist] += 1
+        picked.append(candidates[place])
+        likest = np.maximum(likest, likeness[place])
+    return picked
+
+
+def _artist(track: PresentTrack) -> str:
+    """Return what tells artists apart; nothing for nobody in particular."""
+    name = _plain(track.artist)
+    return "" if name in ("", UNKNOWN_ARTIST) else track.artist_id or name
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split())

@@ -1,0 +1,51 @@
+"""What may be shown to whoever listens, by what the library says at this moment."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from embeddings.errors import LibraryUnavailable
+from embeddings.library import PresentTrack, open_library
+from embeddings.library.sync import known_tracks
+from embeddings.models import Track
+from embeddings.search.query import Query
+
+
+def allowed_libraries(query: Query, warnings: list[str]) -> frozenset[int] | None:
+    """Return the libraries that the query and its user's rights leave; None when all.
+
+    Who may see what is not known while Navidrome's database is away: with several libraries nobody sees any.
+    """
+    wanted = frozenset(query.library_ids) or None
+    if not query.user_id:
+        return wanted
+    try:
+        visible = open_library().visible_to(query.user_id)
+    except LibraryUnavailable as error:
+        visible = None
+        if Track.objects.values("library_id").distinct().count() > 1:
+            visible = frozenset()
+            warnings.append(f"Which libraries {query.user_id!r} may see is not known now: {error}")
+    if wanted is None or visible is None:
+        return wanted if visible is None else visible
+    return wanted & visible
+
+
+def excluded_tracks(query: Query, warnings: list[str]) -> set[str]:
+    """Return what must not come: seeds, what is excluded by id, and what is in excluded playlists."""
+    excluded = {seed.track_id for seed in query.seeds} | set(query.exclude_track_ids)
+    if query.exclude_playlist_ids:
+        try:
+            excluded |= open_library().in_playlists(query.exclude_playlist_ids)
+        except LibraryUnavailable as error:
+            warnings.append(f"The playlists to leave out cannot be read now: {error}")
+    return excluded
+
+
+def present_tracks(track_ids: Collection[str], warnings: list[str]) -> dict[str, PresentTrack]:
+    """Return those that the library has now; when it cannot be read, those of the last scan."""
+    try:
+        return open_library().present(track_ids)
+    except LibraryUnavailable as error:
+        warnings.append(f"What the last scan saw is taken for what is there; disliked artists do not count: {error}")
+        return known_tracks(track_ids)

@@ -1,0 +1,205 @@
+"""From seeds to a list of tracks. Each step is a file of its own; docs/search.md tells it in words."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
+from datetime import datetime
+from functools import partial
+
+import numpy as np
+from django.utils import timezone
+
+from embeddings.errors import IndexRefused, IndexUnavailable, OutOfTime
+from embeddings.library import PresentTrack
+from embeddings.models import EmbeddingSpace, Track
+from embeddings.search.calibration import space_calibration
+from embeddings.search.comparing import Floats, Probe, as_text, gram, probe
+from embeddings.search.deadline import Deadline
+from embeddings.search.diversity import chosen, one_of_each_recording
+from embeddings.search.listener import allowed_libraries, excluded_tracks, present_tracks
+from embeddings.search.merging import Candidate, merged
+from embeddings.search.penalties import after_dislikes, after_negatives, negative_similarities
+from embeddings.search.prompts import Reader
+from embeddings.search.query import Answer, Query, Recommendation, Seed
+from embeddings.search.reasons import likest_seed, reason_for, short_label
+from embeddings.search.retrieval import Found, Ready, candidates, compared
+from embeddings.search.seeds import MOST_SEEDS, grouped, start_of, track_probes
+
+__all__ = ["Answer", "Query", "Recommendation", "Seed", "recommend"]
+
+SECONDS = 4.0  # the Go server gives up after five
+SEARCH_SECONDS = 2.5  # that Milvus may take
+MOST_DISLIKED = 100  # whose neighbours are pushed down; the disliked tracks themselves always are
+
+
+def recommend(query: Query, *, now: datetime | None = None, seconds: float = SECONDS) -> Answer:
+    """Return the tracks that fit the query best, and warnings about what is missing from the answer.
+
+    Equal queries at the same ``now``, which tells how long ago seeds were played, get equal answers. What does not
+    work within ``seconds`` is left out; only our own database's failures are raised.
+    """
+    return _Search(query, now or timezone.now(), Deadline(seconds)).answer()
+
+
+class _Search:
+    """One query on its way."""
+
+    def __init__(self, query: Query, now: datetime, deadline: Deadline) -> None:
+        self.query = query
+        self.now = now
+        self.deadline = deadline
+        self.warnings: list[str] = []
+        self.reader = Reader(deadline, self.warnings)
+
+    def answer(self) -> Answer:
+        query = self.query
+        spaces = self._spaces()
+        models = {key: model for key, space in spaces.items() if (model := self._prepare(space))}
+        libraries = allowed_libraries(query, self.warnings)
+        if not models:
+            self.warnings.append("No seed can be used, so there is nothing to start from.")
+        if not models or (libraries is not None and not libraries):
+            return self._said([])
+        excluded = excluded_tracks(query, self.warnings)
+        findings = self._findings(models, excluded, libraries)
+        agreement = min(query.min_agreement, max(1, len(findings)))
+        if agreement < query.min_agreement:
+            self.warnings.append(f"Only {len(findings)} models answer, so no more than that can agree.")
+        found = merged(findings, query.merge, priorities=query.priorities, min_agreement=agreement)
+        tracks = self._allowed([each.track_id for each in found], excluded, libraries)
+        found = [each for each in found if each.track_id in tracks]
+        found = after_dislikes(found, tracks, query)
+        negative = self._negative(spaces, [each.track_id for each in found])
+        found = after_negatives(found, negative, query.negative_penalty)
+        found = one_of_each_recording(found, tracks)
+        if query.diversity > 0:
+            likeness = self._likeness(models, found)
+            found = chosen(found, tracks, likeness, limit=query.limit, diversity=query.diversity)
+        return self._said(found[: query.limit], negative)
+
+    def _said(self, found: list[Candidate], negative: Mapping[str, float] | None = None) -> Answer:
+        names = self._names({likest_seed(each).track_id for each in found})
+        tracks = [
+            Recommendation(
+                each.track_id,
+                each.score,
+                reason_for(each, names),
+                tuple(each.found),
+                (negative or {}).get(each.track_id),
+            )
+            for each in found
+        ]
+        return Answer(tracks, list(dict.fromkeys(self.warnings)))
+
+    def _names(self, track_ids: Collection[str]) -> dict[str, str]:
+        return {track.pk: str(track) for track in Track.objects.filter(pk__in=track_ids)}
+
+    # What each model starts from
+
+    def _spaces(self) -> dict[str, EmbeddingSpace]:
+        """Return the live spaces of the wanted models, each looked up once: it may change meanwhile."""
+        wanted = list(dict.fromkeys(self.query.models))
+        live = EmbeddingSpace.objects.filter(model__in=wanted, status=EmbeddingSpace.Status.LIVE)
+        spaces = {space.model: space for space in live}
+        for model in wanted:
+            if model not in spaces:
+                self.warnings.append(f"Nothing has been embedded with {short_label(model)} yet.")
+        return {model: spaces[model] for model in wanted if model in spaces}
+
+    def _prepare(self, space: EmbeddingSpace) -> Ready | None:
+        """Return what the model starts from; None when no seed is of use to it."""
+        query, name = self.query, short_label(space.model)
+        try:
+            start = start_of(space, query.seeds, self.now, self.deadline)
+            seeds = start.probes + self.reader.probes(space, query.texts)
+            if start.unknown:
+                self.warnings.append(f"{start.unknown} seeds are not embedded with {name}.")
+            if start.left_out:
+                self.warnings.append(f"Of the seeds for {name} only the {MOST_SEEDS} heaviest count.")
+            if not seeds:
+                return None
+            disliked = sorted(set(query.disliked_track_ids))[:MOST_DISLIKED]
+            probes = track_probes(space, dict.fromkeys(disliked, 1.0), self.deadline)
+            calibration = space_calibration(space, self.deadline)
+        except OutOfTime as error:
+            self.warnings.append(f"{name} is left out: {error}.")
+            return None
+        return Ready(space, seeds, grouped(seeds), probes, calibration)
+
+    # What each model finds
+
+    def _findings(
+        self, models: Mapping[str, Ready], excluded: Collection[str], libraries: Collection[int] | None
+    ) -> dict[str, dict[str, Found]]:
+        """Search with all models at once, and compare exactly what each has found, in their order."""
+        pool = ThreadPoolExecutor(len(models))
+        search = partial(
+            candidates, exclude=excluded, library_ids=libraries, seconds=min(SEARCH_SECONDS, self.deadline.left)
+        )
+        searches = {key: pool.submit(search, ready) for key, ready in models.items()}
+        pool.shutdown(wait=False)
+        findings = {}
+        for key, ready in models.items():
+            try:
+                found = searches[key].result(timeout=self.deadline.left)
+                findings[key] = compared(ready, found, self.deadline)
+            except (IndexUnavailable, IndexRefused, OutOfTime, FutureTimeout) as error:
+                self.warnings.append(f"{short_label(key)} is left out: {str(error) or 'Milvus is too slow'}.")
+        return findings
+
+    def _allowed(
+        self, track_ids: Collection[str], excluded: Collection[str], libraries: Collection[int] | None
+    ) -> dict[str, PresentTrack]:
+        """Return those of the tracks that may be shown now, whatever Milvus thought."""
+        tracks = present_tracks(track_ids, self.warnings)
+        return {
+            track_id: track
+            for track_id, track in tracks.items()
+            if track_id not in excluded and (libraries is None or track.library_id in libraries)
+        }
+
+    # What is pushed down, and apart
+
+    def _negative(self, spaces: Mapping[str, EmbeddingSpace], track_ids: Collection[str]) -> dict[str, float]:
+        """Return how like the tracks are to what is not wanted, by the model that finds them likest."""
+        answer: dict[str, float] = {}
+        for key, space in spaces.items():
+            probes = self._negative_probes(space)
+            if not probes:
+                continue
+            try:
+                calibration = space_calibration(space, self.deadline)
+                found = negative_similarities(space, probes, track_ids, calibration, self.deadline)
+            except OutOfTime as error:
+                self.warnings.append(f"What is not wanted does not count for {short_label(key)}: {error}.")
+                continue
+            for track_id, similarity in found.items():
+                answer[track_id] = max(answer.get(track_id, 0.0), similarity)
+        return answer
+
+    def _negative_probes(self, space: EmbeddingSpace) -> list[Probe]:
+        given = [np.asarray(vector) for vector in self.query.negative_embeddings.get(space.model, ())]
+        fitting = [vector for vector in given if vector.shape == (space.dimension,)]
+        if len(fitting) < len(given):
+            self.warnings.append(
+                f"Negative embeddings for {short_label(space.model)} must have {space.dimension} numbers; "
+                f"{len(given) - len(fitting)} do not count."
+            )
+        probes = [as_text(each) for vector in fitting if (each := probe(vector))]
+        return probes + self.reader.probes(space, self.query.negative_prompts)
+
+    def _likeness(self, models: Mapping[str, Ready], found: list[Candidate]) -> Floats:
+        """Return how alike the candidates are, 0 to 1, by the first model that has a say; 0 where it does not know."""
+        model = next(iter(models.values()))
+        likeness = np.zeros((len(found), len(found)))
+        try:
+            ids, among = gram(model.space, [each.track_id for each in found], self.deadline)
+        except OutOfTime as error:
+            self.warnings.append(f"Diversity does not count: {error}.")
+            return likeness
+        places = {each.track_id: place for place, each in enumerate(found)}
+        known = [places[track_id] for track_id in ids]
+        likeness[np.ix_(known, known)] = model.calibration.share(among)
+        return likeness

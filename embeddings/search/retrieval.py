@@ -1,0 +1,109 @@
+"""One model's candidates: found by Milvus, then compared exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from embeddings.encoders.registry import encoder_class
+from embeddings.indexing import vector_store
+from embeddings.models import EmbeddingSpace
+from embeddings.projection import search_vectors
+from embeddings.search.calibration import Calibration, calibration_of
+from embeddings.search.comparing import Probe, cosines
+from embeddings.search.deadline import Deadline
+from embeddings.search.seeds import DIGITS, Group
+
+MOST_CANDIDATES = 200  # of a model
+CANCELLED = 1e-6  # a group whose seeds add up to less says nothing
+CLOSE = 0.95  # calibrated: a track that is less like a disliked one is not like it
+
+
+class Found(NamedTuple):
+    """What a model says of a track."""
+
+    score: float
+    """Calibrated similarity to the best group, 0 to 1."""
+    likest: Probe
+    """The seed of that group that it is most like."""
+    closeness: float
+    """0 to 1, to the likest disliked track; 0 when none is close."""
+
+
+@dataclass(frozen=True, eq=False)
+class Ready:
+    """A model that can search: its space, and its own vectors of all that the query names."""
+
+    space: EmbeddingSpace
+    seeds: list[Probe]
+    groups: list[Group]
+    disliked: list[Probe]
+    calibration: Calibration
+
+
+def candidates(
+    ready: Ready, *, exclude: Collection[str], library_ids: Collection[int] | None, seconds: float
+) -> list[str]:
+    """Return at most 200 tracks, those that Milvus finds nearest to any group. Touches no database.
+
+    Raises IndexUnavailable, IndexRefused; takes about ``seconds`` at most.
+    """
+    from embeddings.vector_store import can_be_id
+
+    sums = [group.query(ready.seeds) for group in ready.groups]
+    lengths = np.array([np.linalg.norm(each) for each in sums])
+    heard = lengths > CANCELLED
+    if not heard.any():
+        return []
+    queries = search_vectors(encoder_class(ready.space.model), np.stack(sums)[heard].astype(np.float32))
+    store = vector_store(timeout=seconds, write_timeout=seconds, connect_pauses=())
+    hits = store.search_all(
+        ready.space.collection,
+        queries,
+        MOST_CANDIDATES,
+        exclude=filter(can_be_id, exclude),
+        library_ids=library_ids,
+    )
+    best: dict[str, float] = {}
+    for found, length in zip(hits, lengths[heard], strict=True):
+        for hit in found:
+            best[hit.track_id] = max(best.get(hit.track_id, -np.inf), hit.score * length)
+    return sorted(best, key=lambda track_id: (-best[track_id], track_id))[:MOST_CANDIDATES]
+
+
+def compared(ready: Ready, track_ids: Collection[str], deadline: Deadline) -> dict[str, Found]:
+    """Return what the model's full vectors say of the candidates. Raises OutOfTime."""
+    seeds, groups = ready.seeds, ready.groups
+    ids, found = cosines(ready.space, [*seeds, *ready.disliked], track_ids, deadline)
+    to_seeds, to_disliked = found[:, : len(seeds)], found[:, len(seeds) :]
+    measures = group_calibrations(ready.space, seeds, groups, ready.calibration, deadline)
+    shares = [measure.share(group.means(to_seeds)) for group, measure in zip(groups, measures, strict=True)]
+    scores = np.stack(shares, axis=1)
+    best = np.round(scores, DIGITS).argmax(axis=1)
+    close = np.clip((ready.calibration.share(to_disliked) - CLOSE) / (1 - CLOSE), 0, 1).max(axis=1, initial=0)
+    answer = {}
+    for row, track_id in enumerate(ids):
+        members = groups[best[row]].members
+        likest = members[int(np.round(to_seeds[row, members], DIGITS).argmax())]
+        answer[track_id] = Found(float(scores[row, best[row]]), seeds[likest], float(close[row]))
+    return answer
+
+
+def group_calibrations(
+    space: EmbeddingSpace,
+    seeds: Sequence[Probe],
+    groups: Sequence[Group],
+    calibration: Calibration,
+    deadline: Deadline,
+) -> list[Calibration]:
+    """Return what each group's cosines are measured by: the space's pairs, a text's by those with its sample."""
+    texts = [group for group in groups if seeds[group.members[0]].is_text]
+    if not texts:
+        return [calibration] * len(groups)
+    _, found = cosines(space, seeds, (space.calibration or {}).get("sample", []), deadline)
+    return [
+        (calibration_of(group.means(found)) if seeds[group.members[0]].is_text else calibration) for group in groups
+    ]
