@@ -8,10 +8,20 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# A machine that is busy with other things fails no test.
+hypothesis.settings.register_profile("tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("tests")
 
 # A shell lets what it runs in the background ignore Ctrl-C, and processes that tests start would inherit it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings() -> None:
+    """Add no worker's number to the database's name, as pytest-django would: each worker has an instance already."""
 
 
 @pytest.fixture

@@ -56,7 +56,7 @@ class EmbedderProcess:
         if number in PAUSING:
             return 0
         with self._process:  # closes its pipe
-            return self._process.wait(30)
+            return self._process.wait(120)
 
     def restart(self, *, wait: bool = True, **environment: str) -> None:
         """Start it, after an end of the one that runs. ``environment`` is added to the usual one."""

@@ -45,7 +45,7 @@ class LiteServer:
         return (self.home / "milvus.log").read_text()
 
     def wait_for_log(self, text: str, times: int = 1) -> None:
-        for _ in range(1200):
+        for _ in range(2400):
             if self.log().count(text) >= times:
                 return
             assert self.process is not None
@@ -61,7 +61,7 @@ class LiteServer:
         self.send(number)
         assert self.process is not None
         with self.process:  # closes its pipe
-            code = self.process.wait(30)
+            code = self.process.wait(120)
         (self.home / "milvus.log").write_text("")
         return code
 

@@ -1,6 +1,7 @@
 """The application's settings in an instance of the tests' own, untouched by the developer's environment.
 
-The test database is the instance's database, so that real processes started by a test see the same rows.
+The test database is the instance's database, so that real processes started by a test see the same rows. Every worker
+of pytest-xdist reads this for itself, and so has an instance of its own.
 """
 
 import atexit
@@ -14,10 +15,11 @@ for name in list(os.environ):
         del os.environ[name]
 HOME = tempfile.mkdtemp(prefix="nt-", dir="/tmp")  # short: unix sockets lie in it
 atexit.register(shutil.rmtree, HOME, ignore_errors=True)
+SERVER_URL = os.environ.get("NAVEMBED_TEST_DATABASE_URL", "")
 os.environ.update(
     NAVEMBED_HOME=HOME,
     DJANGO_SETTINGS_MODULE="navembed_site.settings",  # for processes that tests start
-    DATABASE_URL=os.environ.get("NAVEMBED_TEST_DATABASE_URL", ""),
+    DATABASE_URL=SERVER_URL and SERVER_URL + os.environ.get("PYTEST_XDIST_WORKER", ""),
     HF_HUB_OFFLINE="1",
     OMP_NUM_THREADS="1",
 )

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.processes.conftest import MANAGE, Instance, _free_ports
+from tests.processes.conftest import MANAGE, Instance
 
 SERVE_SECONDS = 180.0
 CONTROL_SECONDS = 120.0
@@ -160,10 +160,8 @@ def make_machine(home: Path, template: Path, environment: dict[str, str]) -> Mac
     shutil.copy(template, home / "navembed.sqlite3")
     with closing(sqlite3.connect(home / "navembed.sqlite3")) as connection:
         connection.executescript(LOG)
-    first, second = _free_ports()
-    ports = {"NAVIDROME_RECOMMENDER_PORT": str(first), "TEXT_EMBEDDING_PORT": str(second)}
     usual = {"NAVEMBED_HOME": str(home), "TEXT_EMBEDDING_DEVICE": "cpu", "NAVEMBED_DECODE_PROCESSES": "2"}
-    return Machine(home, usual | {"DATABASE_URL": ""} | ports | environment)
+    return Machine(home, usual | {"DATABASE_URL": ""} | environment)
 
 
 def wait_until(condition: Callable[[], object], seconds: float, pause: float = 0.1) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -95,9 +94,7 @@ def test_an_embedder_that_dies_meanwhile_is_an_error(embedder: EmbedderProcess, 
 def test_one_that_is_stopped_says_so(embedder: EmbedderProcess, songs: dict[str, Path]) -> None:
     events = EmbedderClient().hash([str(songs["long.m4a"])] * 5000)
     next(events)
-    began = time.monotonic()
     embedder.kill(signal.SIGTERM)
-    assert time.monotonic() - began < 30
     with pytest.raises(EmbedderUnavailable):
         list(events)
 

@@ -32,6 +32,6 @@ def rows(count: int, *, prefix: str = "t", seed: int = 0, dimension: int = DIMEN
 @pytest.fixture
 def store(milvus: LiteServer) -> VectorStore:
     """A store with an empty collection NAME."""
-    store = VectorStore(timeout=2, write_timeout=20)
+    store = VectorStore(timeout=60, write_timeout=120)
     store.ensure_collection(NAME, DIMENSION)
     return store

@@ -24,15 +24,25 @@ MANAGE = [sys.executable, str(settings.BASE_DIR / "manage.py")]
 
 @dataclass
 class Instance:
-    """An instance in ``home``. ``environment`` is added to the tests' own."""
+    """An instance in ``home`` with two ports of its own. ``environment`` is added to the tests' own."""
 
     home: Path
     environment: dict[str, str]
     started: list[subprocess.Popen[str]] = field(default_factory=list)
+    reserved: list[socket.socket] = field(default_factory=lambda: [_reserve_port(), _reserve_port()])
+
+    def __post_init__(self) -> None:
+        names = ("NAVIDROME_RECOMMENDER_PORT", "TEXT_EMBEDDING_PORT")
+        self.environment = self.environment | {name: str(port) for name, port in zip(names, self.ports, strict=True)}
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """Those of ``web`` and ``text``."""
+        return tuple(each.getsockname()[1] for each in self.reserved)
 
     @property
     def port(self) -> int:
-        return int(self.environment["NAVIDROME_RECOMMENDER_PORT"])
+        return self.ports[0]
 
     def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -83,6 +93,8 @@ class Instance:
             process.communicate()
         for pid in self.pids():
             os.kill(pid, signal.SIGKILL)
+        for each in self.reserved:
+            each.close()
 
 
 def children(parent: int, word: str = "") -> list[int]:
@@ -118,15 +130,12 @@ def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def instance(short_tmp: Path, migrated_database: Path) -> Iterator[Instance]:
     (short_tmp / "music").mkdir()
     shutil.copy(migrated_database, short_tmp)
-    first, second = _free_ports()
     made = Instance(
         home=short_tmp,
         environment={
             "NAVEMBED_HOME": str(short_tmp),
             "NAVEMBED_LIBRARY": "folder",
             "NAVIDROME_MUSIC_ROOT": str(short_tmp / "music"),
-            "NAVIDROME_RECOMMENDER_PORT": str(first),
-            "TEXT_EMBEDDING_PORT": str(second),
             "TEXT_EMBEDDING_DEVICE": "cpu",
             "DATABASE_URL": "",
         },
@@ -135,16 +144,19 @@ def instance(short_tmp: Path, migrated_database: Path) -> Iterator[Instance]:
     made.end()
 
 
-def _free_ports() -> tuple[int, int]:
-    with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
-        return first.getsockname()[1], second.getsockname()[1]
+def _reserve_port() -> socket.socket:
+    """Return a socket whose port nobody on this machine is given while it is open; a server may listen on it beside."""
+    reserved = socket.socket()
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do; two may share it, one may listen
+    reserved.bind(("127.0.0.1", 0))
+    return reserved
 
 
 @pytest.fixture
 def eventually() -> Callable[..., None]:
     """Wait until a condition holds; fail the test when it does not within a generous time."""
 
-    def wait(condition: Callable[[], Any], seconds: float = 60) -> None:
+    def wait(condition: Callable[[], Any], seconds: float = 180) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, "did not come true in time"

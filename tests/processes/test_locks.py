@@ -9,7 +9,7 @@ from collections.abc import Callable
 from navembed_site import processes
 from tests.processes.conftest import Instance
 
-HOLD = "import time; from navembed_site.processes import hold; hold('x'); print('held', flush=True); time.sleep(60)"
+HOLD = "import time; from navembed_site.processes import hold; hold('x'); print('held', flush=True); time.sleep(300)"
 
 
 def test_a_lock_is_held_until_it_is_released() -> None:

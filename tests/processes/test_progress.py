@@ -18,7 +18,7 @@ START = "from batches.services import start_job; start_job()"
 def test_restarted_web_server_knows_the_job_without_its_database(
     instance: Instance, eventually: Callable[..., None]
 ) -> None:
-    assert instance.start(code=START).wait(60) == 0
+    assert instance.start(code=START).wait(120) == 0
     instance.start("serve", "--only", "web")
     eventually(instance.answers)
     before = _progress(instance.port)
@@ -28,7 +28,7 @@ def test_restarted_web_server_knows_the_job_without_its_database(
 
 
 def _progress(port: int) -> Any:
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=120)) as connection:
         connection.request("GET", "/batch/progress")
         reply = connection.getresponse()
         assert reply.status == 200

@@ -66,6 +66,6 @@ def _accepts(host: str, port: int) -> bool:
 
 
 def _status(port: int, host: str = "127.0.0.1") -> int:
-    with closing(http.client.HTTPConnection(host, port, timeout=60)) as connection:
+    with closing(http.client.HTTPConnection(host, port, timeout=120)) as connection:
         connection.request("GET", "/healthz", headers={"Host": "localhost"})
         return connection.getresponse().status
