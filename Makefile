@@ -1,12 +1,15 @@
-# `make help` lists the targets. PYTHON names the interpreter, ARGS is passed on to serve, pytest and chaos.
+# `make help` lists the targets. PYTHON names the interpreter, ARGS is passed on to serve, pytest and chaos. TESTERS is
+# the number of processes that test: each runs an embedder of its own, and takes up to 3 GB.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 PYTHON ?= python3
 ARGS ?=
+TESTERS ?= 2
 RUNS ?= 10
 SEED ?= 1
 LOCK := requirements/lock.txt
 BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest --numprocesses $(TESTERS) --dist worksteal
 
 .PHONY: help env install lock demo serve test soak chaos fmt clean
 .DEFAULT_GOAL := help
@@ -48,8 +51,8 @@ test: env ## Style, types and all tests, those of the database also on PostgreSQ
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	@home=$$(mktemp -d); trap 'rm -rf "$$home"' EXIT; set -x; NAVEMBED_HOME="$$home" $(BIN)/mypy
-	$(BIN)/python -m pytest $(ARGS)
-	$(BIN)/python -m tests.postgres $(BIN)/python -m pytest -m "database and not soak" $(ARGS)
+	$(PYTEST) $(ARGS)
+	$(BIN)/python -m tests.postgres $(PYTEST) -m "database and not soak" $(ARGS)
 
 soak: env ## Tests that take longer than a few minutes.
 	$(BIN)/python -m pytest -m soak $(ARGS)

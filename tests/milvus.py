@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -70,16 +71,20 @@ class LiteServer:
         return self.process is not None and self.process.poll() is None
 
 
+@cache
+def shared_server() -> LiteServer:
+    """One server for the tests of all folders; a start takes seconds."""
+    return LiteServer(Path(tempfile.mkdtemp(prefix="nm-", dir="/tmp")))  # short: a unix socket lies in it
+
+
 @pytest.fixture(scope="session")
 def lite_server() -> Iterator[LiteServer]:
-    """One server for all tests; a start takes seconds."""
-    home = Path(tempfile.mkdtemp(prefix="nm-", dir="/tmp"))  # short: a unix socket lies in it
-    server = LiteServer(home)
+    server = shared_server()
     yield server
     if server.running:
         server.send(signal.SIGCONT)
         server.end(signal.SIGKILL)
-    shutil.rmtree(home)
+    shutil.rmtree(server.home, ignore_errors=True)
 
 
 @pytest.fixture
