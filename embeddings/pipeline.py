@@ -25,6 +25,7 @@ from embeddings.encoders.base import Item, Segmenter
 from embeddings.errors import DecoderDied, EmbedderDied, WeightsMissing, WeightsUnusable
 from embeddings.model_manager import ModelManager
 from embeddings.rows import RowStore, forget_checkpoint
+from embeddings.stages import StageSeconds
 from embeddings.work import Failure, Step, TrackOutcome, TrackRequest, TrackVector, failure_of
 
 MAX_WAITING_BLOCKS = 2
@@ -98,11 +99,13 @@ class Pipeline:
         spool: Path,
         *,
         turn: Callable[[], AbstractContextManager[object]] = nullcontext,
+        stages: StageSeconds | None = None,
     ) -> None:
         self._manager = manager
         self._pool = pool
         self._spool = spool
         self._turn = turn
+        self._stages = stages or StageSeconds()
         self._finished: set[str] = set()
 
     def embed(
@@ -146,6 +149,7 @@ class _Run:
         self._pool = pipeline._pool
         self._spool = pipeline._spool
         self._turn = pipeline._turn
+        self._stages = pipeline._stages
         self._finished = pipeline._finished
         self._unwanted = unwanted
         self._requests = iter(requests)
@@ -195,7 +199,7 @@ class _Run:
         formats = list({self._manager.encoder(model).audio for model in request.models})
         try:
             with closing(self._pool.decode(request.path, formats)) as parts:
-                for part in parts:
+                for part in self._stages.waited("decode", parts):
                     if not self._put(_Part(track, part)):
                         return
         except OSError:
@@ -278,6 +282,7 @@ class _Run:
         began = time.monotonic()
         self._encode(model, batch)
         seconds = time.monotonic() - began
+        self._stages.add(seconds, "encode", model)
         for entry in batch:
             entry.track.outstanding[model] -= 1
             entry.track.seconds[model] += seconds / len(batch)
@@ -307,7 +312,8 @@ class _Run:
     def _settle(self, tracks: Iterable[_TrackInWork]) -> Iterator[TrackOutcome]:
         """Yield the outcome of each track that has a vector or a failure for all its models."""
         for track in tracks:
-            track.pool_finished()
+            with self._stages.timed("pool"):
+                track.pool_finished()
             if track.ended and not track.segmenters and track in self._tracks:
                 self._tracks.remove(track)
                 if track.request.checkpoint and all(failure.permanent for failure in track.failures.values()):

@@ -15,7 +15,7 @@ import dj_database_url
 import django_stubs_ext
 
 from embeddings.encoders.registry import ENCODERS
-from navembed_site import environment
+from navembed_site import VERSION, environment
 from navembed_site.environment import Environment, read_env_file
 
 django_stubs_ext.monkeypatch()  # ModelAdmin[...] and ModelForm[...] are classes only to the type checker
@@ -223,7 +223,7 @@ REST_FRAMEWORK = {
 SPECTACULAR_SETTINGS = {
     "TITLE": "navembed",
     "DESCRIPTION": "Jobs that embed a music library, and search by sound.",
-    "VERSION": "1",
+    "VERSION": VERSION,
     "OAS_VERSION": "3.1.0",
     "SCHEMA_PATH_PREFIX": "/api/v1",
     "SERVE_PUBLIC": True,

@@ -34,6 +34,7 @@ from embeddings.model_manager import ModelManager
 from embeddings.pipeline import Pipeline
 from embeddings.rows import forget_old_checkpoints
 from embeddings.spaces import fingerprint_of
+from embeddings.stages import StageSeconds
 from embeddings.work import Step, TrackOutcome, TrackRequest
 
 logger = logging.getLogger(__name__)
@@ -73,11 +74,14 @@ class Embedder:
 
     def __init__(self, manager: ModelManager, pool: DecodePool, spool: Path) -> None:
         self.manager = manager
+        self.stages = StageSeconds()
         turns = Turns()
         # Not the job's decoders: on a slow device they may wait for minutes with a track in hand.
         self._pools = (pool, DecodePool(1))
-        self.jobs = Line(Pipeline(manager, self._pools[0], spool / "jobs", turn=turns.job))
-        self.interactive = Line(Pipeline(manager, self._pools[1], spool / "interactive", turn=turns.interactive))
+        self.jobs = Line(Pipeline(manager, self._pools[0], spool / "jobs", turn=turns.job, stages=self.stages))
+        self.interactive = Line(
+            Pipeline(manager, self._pools[1], spool / "interactive", turn=turns.interactive, stages=self.stages)
+        )
         self.texts = Texts(manager, turns.interactive)
         self._closing = threading.Event()
         forget_old_checkpoints(spool / "jobs", older_than=time.time() - KEEP_CHECKPOINTS_SECONDS)
@@ -97,6 +101,8 @@ class Embedder:
             "pid": os.getpid(),
             "models": self.manager.report(),
             "busy": self.jobs.lock.locked(),
+            "stage_seconds": self.stages.report(),
+            "seconds_spent_loading": self.manager.seconds_spent_loading,
             "text_problem": self.texts.problem(),
         }
 

@@ -9,7 +9,7 @@ from django.core.exceptions import ValidationError as FieldError
 from django.db.models import Field, Model, QuerySet
 from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.generics import GenericAPIView
-from rest_framework.pagination import Cursor, CursorPagination
+from rest_framework.pagination import BasePagination, Cursor, CursorPagination
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -20,7 +20,7 @@ ModelT = TypeVar("ModelT", bound=Model)
 class Pages(CursorPagination):
     """Pages in the order of ``ordering``, whose first field must be indexed together with what is filtered."""
 
-    ordering = "id"
+    ordering: str | tuple[str, ...] = "id"
     page_size = 50
     max_page_size = 500
     page_size_query_param = "page_size"
@@ -58,16 +58,7 @@ class Pages(CursorPagination):
             raise ValueError("no database's text holds NUL")
 
     def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
-        link = {"type": ["string", "null"], "format": "uri", "description": "Address of that page, null without one."}
-        return {
-            "type": "object",
-            "required": ["next", "previous", "results"],
-            "properties": {
-                "next": link | {"example": "http://127.0.0.1:9002/api/v1/…?cursor=cD0xMjM%3D"},
-                "previous": link | {"example": None},
-                "results": schema,
-            },
-        }
+        return _page_schema(schema)
 
     def get_schema_operation_parameters(self, view: APIView) -> list[dict[str, Any]]:
         cursor, size = super().get_schema_operation_parameters(view)
@@ -80,5 +71,28 @@ def page_of(view: GenericAPIView[ModelT], rows: QuerySet[ModelT]) -> Response:
     return view.get_paginated_response(view.get_serializer(view.paginate_queryset(rows), many=True).data)
 
 
+class OnePage(BasePagination):
+    """A short list that needs no cursor, in the same form."""
+
+    def get_paginated_response(self, data: Any) -> Response:
+        return Response({"next": None, "previous": None, "results": data})
+
+    def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
+        return _page_schema(schema)
+
+
 class NewestFirst(Pages):
     ordering = "-id"
+
+
+def _page_schema(schema: dict[str, Any]) -> dict[str, Any]:
+    link = {"type": ["string", "null"], "format": "uri", "description": "Address of that page, null without one."}
+    return {
+        "type": "object",
+        "required": ["next", "previous", "results"],
+        "properties": {
+            "next": link | {"example": "http://127.0.0.1:9002/api/v1/…?cursor=cD0xMjM%3D"},
+            "previous": link | {"example": None},
+            "results": schema,
+        },
+    }

@@ -1,0 +1,36 @@
+"""What is costly to find out is found out now and then."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+IDLE_FACTOR = 50  # what takes a second is asked again after 50: at most 2 % of the time goes into it
+
+
+class Remembered(Generic[T]):
+    """What ``ask`` returned at most ``seconds`` ago; longer when it took long."""
+
+    def __init__(self, ask: Callable[[], T], *, seconds: float = 10.0) -> None:
+        self._ask = ask
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._found: tuple[T] | None = None
+        self._until = 0.0
+
+    def get(self) -> T:
+        with self._lock:  # others wait for the answer instead of asking, too
+            began = time.monotonic()
+            if self._found is None or began >= self._until:
+                self._found = (self._ask(),)
+                ended = time.monotonic()
+                self._until = ended + max(self._seconds, IDLE_FACTOR * (ended - began))
+            return self._found[0]
+
+    def forget(self) -> None:
+        """Ask again the next time."""
+        with self._lock:
+            self._found = None
