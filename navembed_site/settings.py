@@ -229,6 +229,12 @@ SPECTACULAR_SETTINGS = {
     "SERVE_PUBLIC": True,
     "SERVE_PERMISSIONS": ["navembed_site.access.permissions.HasScope"],
     "SERVE_INCLUDE_SCHEMA": False,
+    "APPEND_COMPONENTS": {
+        "securitySchemes": {
+            "token": {"type": "http", "scheme": "bearer", "description": "Made by `create_token` or in the console."},
+            "session": {"type": "apiKey", "in": "cookie", "name": "sessionid", "description": "Of the console."},
+        }
+    },
     "ENUM_NAME_OVERRIDES": {"ModelEnum": [encoder.key for encoder in ENCODERS]},
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",

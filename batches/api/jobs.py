@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from django.http import Http404
 from drf_spectacular.utils import extend_schema
@@ -17,7 +17,7 @@ from batches import services
 from batches.api.serializers import JobFilter, JobSerializer, NewJobSerializer, PreviewSerializer
 from batches.models import BatchJob, ModelProgress
 from batches.preview import preview
-from navembed_site.access.scopes import caller_name
+from navembed_site.access.scopes import Scope, caller_name
 from navembed_site.rest.etags import etag_of, not_modified, tagged
 from navembed_site.rest.idempotency import idempotency_key
 from navembed_site.rest.pages import NewestFirst, page_of
@@ -32,6 +32,7 @@ STATE += [field.attname for field in ModelProgress._meta.concrete_fields]
 class JobViewSet(GenericViewSet[BatchJob]):
     """Jobs. A new one waits in line when another is unfinished; every action is safe to repeat."""
 
+    scopes: ClassVar = {"dry_run": Scope.READ}  # a question, though it has a body
     queryset = BatchJob.objects.prefetch_related("progress")
     serializer_class = JobSerializer
     pagination_class = NewestFirst

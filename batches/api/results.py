@@ -105,7 +105,11 @@ class ResultViewSet(GenericViewSet[TrackResult]):
         """List what became of a job's tracks, by track and model."""
         return page_of(self, self._results(request, job_id))
 
-    @extend_schema(parameters=[ResultFilter], responses={(200, "text/csv"): OpenApiResponse(str, examples=[CSV])})
+    @extend_schema(
+        operation_id="batches_results_table",
+        parameters=[ResultFilter],
+        responses={(200, "text/csv"): OpenApiResponse(str, examples=[CSV])},
+    )
     def export(self, request: Request, job_id: int) -> HttpResponseBase:
         """Download a job's results as CSV, however many there are.
 

@@ -6,10 +6,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from django.conf import settings
+from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from embeddings.api.bodies import (
+    ModelOverviewSerializer,
+    TextHealthSerializer,
+    TextSerializer,
+    TextVectorSerializer,
+)
 from embeddings.encoders.registry import MODEL_KEYS, TEXT_MODEL
 from embeddings.errors import TextUnavailable
 from embeddings.search.overview import health, model_overview
@@ -33,7 +40,9 @@ class EmbedTextView(APIView):
     contract = True
     costs_device_time = True
 
+    @extend_schema(request=TextSerializer, responses=TextVectorSerializer)
     def post(self, request: Request) -> Response:
+        """Embed a text. 422 says what to run when the model cannot read."""
         try:
             asked = _asked(request.data)
             vector = text_vector(asked.model, asked.prompt)
@@ -48,6 +57,7 @@ class ModelsView(APIView):
 
     contract = True
 
+    @extend_schema(responses=ModelOverviewSerializer(many=True))
     def get(self, request: Request) -> Response:
         return Response(model_overview())
 
@@ -57,6 +67,7 @@ class HealthView(APIView):
 
     contract = True
 
+    @extend_schema(responses=TextHealthSerializer)
     def get(self, request: Request) -> Response:
         return Response(health(settings.CHECKPOINT_DIR))
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 from django.http import Http404
 from drf_spectacular.utils import OpenApiExample, extend_schema, extend_schema_serializer
@@ -13,11 +14,14 @@ from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
 from embeddings.embedder.states import EmbedderState, embedder_states, unload_everywhere
-from embeddings.encoders.base import Encoder
-from embeddings.encoders.registry import ENCODERS
+from embeddings.encoders.base import Encoder, Model
+from embeddings.encoders.registry import ENCODERS, TEXT_MODEL
 from embeddings.models import EmbeddingSpace
+from embeddings.search.text import TextSupport, text_support
+from navembed_site.access.scopes import Scope
 from navembed_site.rest.pages import OnePage
 
+MODELS: tuple[type[Model], ...] = (*ENCODERS, TEXT_MODEL)
 Body = serializers.Serializer[dict[str, Any]]
 UNKNOWN = {"loaded": False, "device": None, "bytes": 0, "idle_seconds": None, "load_seconds": None, "batch": None}
 LOADED = {
@@ -55,8 +59,12 @@ class ModelPlaceSerializer(Body):
             {
                 "key": "muq",
                 "label": "MuQ-MuLan",
+                "description": "sound, mood and genre; can be searched by text",
+                "hears": True,
                 "dimension": 1536,
                 "space": 4,
+                "text": "native",
+                "text_problem": "",
                 "embedders": [LOADED, {**UNKNOWN, **AWAY}],
             },
         )
@@ -67,8 +75,14 @@ class ModelSerializer(Body):
 
     key = serializers.CharField()
     label = serializers.CharField()  # type: ignore[assignment]  # a field; they are kept apart
-    dimension = serializers.IntegerField(help_text="Numbers in an embedding.")
+    description = serializers.CharField()
+    hears = serializers.BooleanField(help_text="Whether it embeds tracks; the other kind reads the words of a search.")
+    dimension = serializers.IntegerField(allow_null=True, help_text="Numbers in an embedding of a track.")
     space = serializers.IntegerField(allow_null=True, help_text="What search uses; null before the first job.")
+    text = serializers.ChoiceField(
+        choices=["native", "bridged"], allow_null=True, help_text="How it can be searched by words; null: not now."
+    )
+    text_problem = serializers.CharField(allow_blank=True, help_text="What to do about that.")
     embedders = ModelPlaceSerializer(many=True)
 
 
@@ -92,56 +106,59 @@ class ModelViewSet(GenericViewSet[Any]):
 
     serializer_class = ModelSerializer
     pagination_class = OnePage
+    scopes: ClassVar = {"unload": Scope.OPERATE}
     lookup_field = "key"
     lookup_value_regex = "[a-z0-9_]+"
 
     def list(self, request: Request) -> Response:
         """List the models, and in which embedders they are loaded."""
-        spaces, states = _live_spaces(), embedder_states()
-        shown = [_model(encoder, spaces, states) for encoder in ENCODERS]
-        return self.get_paginated_response(self.get_serializer(shown, many=True).data)
+        return self.get_paginated_response(self.get_serializer(_models(MODELS), many=True).data)
 
     def retrieve(self, request: Request, key: str) -> Response:
         """Show one model, and in which embedders it is loaded."""
-        return Response(self.get_serializer(_model(_encoder(key), _live_spaces(), embedder_states())).data)
+        return Response(self.get_serializer(_models([_known(key)])[0]).data)
 
     @extend_schema(request=None, responses=UnloadedSerializer)
     @action(detail=True, methods=["post"])
     def unload(self, request: Request, key: str) -> Response:
         """Give a model's memory back in every embedder; it is loaded again when it is needed."""
-        answers = unload_everywhere(_encoder(key).key)
+        answers = unload_everywhere(_known(key).key)
         shown = [
-            {
-                "embedder": device,
-                "unloaded": answer is True,
-                "error": answer if isinstance(answer, str) else "",
-            }
+            {"embedder": device, "unloaded": answer is True, "error": answer if isinstance(answer, str) else ""}
             for device, answer in answers.items()
         ]
         return Response(UnloadedSerializer({"embedders": shown}).data)
 
 
-def _encoder(key: str) -> type[Encoder]:
-    found = next((encoder for encoder in ENCODERS if encoder.key == key), None)
+def _known(key: str) -> type[Model]:
+    found = next((model for model in MODELS if model.key == key), None)
     if found is None:
         raise Http404
     return found
 
 
-def _live_spaces() -> dict[str, EmbeddingSpace]:
-    return {space.model: space for space in EmbeddingSpace.objects.filter(status=EmbeddingSpace.Status.LIVE)}
+def _models(models: Sequence[type[Model]]) -> list[dict[str, Any]]:
+    spaces = {space.model: space for space in EmbeddingSpace.objects.filter(status=EmbeddingSpace.Status.LIVE)}
+    states, support = embedder_states(), text_support()
+    return [_model(model, spaces.get(model.key), states, support.get(model.key)) for model in models]
 
 
-def _model(encoder: type[Encoder], spaces: dict[str, EmbeddingSpace], states: list[EmbedderState]) -> dict[str, Any]:
-    space = spaces.get(encoder.key)
+def _model(
+    model: type[Model], space: EmbeddingSpace | None, states: list[EmbedderState], support: TextSupport | None
+) -> dict[str, Any]:
+    published = model.published_dimension if issubclass(model, Encoder) else None
     return {
-        "key": encoder.key,
-        "label": encoder.label,
-        "dimension": space.dimension if space else encoder.published_dimension,
+        "key": model.key,
+        "label": model.label,
+        "description": model.description,
+        "hears": issubclass(model, Encoder),
+        "dimension": space.dimension if space else published,
         "space": space and space.pk,
+        "text": support and support.kind,
+        "text_problem": support.problem if support else "",
         "embedders": [
             {"embedder": state.device, "reachable": state.answers, "error": state.error}
-            | (state.models.get(encoder.key) or UNKNOWN)
+            | (state.models.get(model.key) or UNKNOWN)
             for state in states
         ],
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.db.models import Count, QuerySet
 from drf_spectacular.utils import OpenApiExample, extend_schema, extend_schema_serializer
@@ -17,6 +17,7 @@ from embeddings.encoders.registry import MODEL_KEYS
 from embeddings.models import EmbeddingSpace
 from embeddings.spaces import roll_back
 from embeddings.switch import point_aliases, size_of
+from navembed_site.access.scopes import Scope
 from navembed_site.rest.pages import Pages, page_of
 from navembed_site.rest.problems import Conflict
 from navembed_site.rest.queries import query
@@ -74,6 +75,7 @@ class SpaceFilter(serializers.Serializer[dict[str, Any]]):
 class SpaceViewSet(RetrieveModelMixin, GenericViewSet[EmbeddingSpace]):
     """Which vectors there are of each model, and which of them search uses."""
 
+    scopes: ClassVar = {"rollback": Scope.ADMIN}
     queryset = EmbeddingSpace.objects.annotate(vectors=Count("embeddings"))
     serializer_class = SpaceSerializer
     pagination_class = Pages

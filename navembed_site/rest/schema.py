@@ -9,6 +9,7 @@ from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema_serializer
 from rest_framework import serializers
 
+from navembed_site.access.permissions import needed_scope
 from navembed_site.rest.problems import MEDIA_TYPE, problem
 
 IDEMPOTENCY = OpenApiParameter(
@@ -79,6 +80,22 @@ class Schema(AutoSchema):
     def get_tags(self) -> list[str]:
         return ["contract"] if self._is_contract else super().get_tags()
 
+    def get_auth(self) -> list[dict[str, list[str]]]:
+        """Trusted networks stand as no credentials at all (docs/security.md)."""
+        return [{"token": []}, {"session": []}, *([{}] if self._is_contract else [])]
+
+    def get_operation_id(self) -> str:
+        """The contract has paths that end like ours."""
+        path = self.path.strip("/").replace("/", "_").replace("{", "").replace("}", "")
+        return f"contract_{path}" if self._is_contract else super().get_operation_id()
+
+    def get_description(self) -> str:
+        """End with the scope that the operation needs."""
+        if not self.view.get_authenticators():
+            return str(super().get_description())
+        scope = needed_scope(self.view.request, self.view)
+        return f"{super().get_description()}\n\nScope: `{scope}`"
+
     def _get_response_bodies(self, direction: Any = "response") -> dict[str, Any]:
         bodies: dict[str, Any] = super()._get_response_bodies(direction)
         for code in self._errors():
@@ -87,6 +104,8 @@ class Schema(AutoSchema):
         return dict(sorted(bodies.items()))
 
     def _errors(self) -> list[int]:
+        if not self.view.get_authenticators():
+            return []
         codes = [*ALWAYS, *(WITH_BODY if self.method != "GET" else ())]
         return sorted([*codes, 404] if "{" in self.path else codes)
 

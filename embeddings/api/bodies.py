@@ -1,0 +1,87 @@
+"""Bodies of the contract's routes about models and texts, for the OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.utils import OpenApiExample, extend_schema_serializer
+from rest_framework import serializers
+
+from embeddings.encoders.registry import MODEL_KEYS
+
+Body = serializers.Serializer[dict[str, Any]]
+
+
+@extend_schema_serializer(examples=[OpenApiExample("A mood", {"text": "calm piano, rain", "model": "muq"})])
+class TextSerializer(Body):
+    """A text to be embedded."""
+
+    text = serializers.CharField(help_text="In any language; what goes beyond 500 characters is left out.")
+    model = serializers.ChoiceField(choices=MODEL_KEYS, required=False, allow_null=True)
+
+
+@extend_schema_serializer(
+    examples=[
+        OpenApiExample(
+            "Shortened here", {"embedding": [0.0213, -0.0071, 0.0], "model": "muq", "dimension": 1536, "is_stub": False}
+        )
+    ]
+)
+class TextVectorSerializer(Body):
+    """A text as a vector of unit length in a model's space."""
+
+    embedding = serializers.ListField(child=serializers.FloatField())
+    model = serializers.ChoiceField(choices=MODEL_KEYS)
+    dimension = serializers.IntegerField()
+    is_stub = serializers.BooleanField(help_text="Always false.")
+
+
+@extend_schema_serializer(
+    examples=[
+        OpenApiExample(
+            "A model",
+            {
+                "name": "muq",
+                "dimension": 1536,
+                "status": "available",
+                "description": "Sound, mood and genre; reads text queries",
+                "text": "native",
+                "problem": None,
+            },
+        )
+    ],
+    many=True,
+)
+class ModelOverviewSerializer(Body):
+    """A model, and whether it can be searched by text."""
+
+    name = serializers.CharField()
+    dimension = serializers.IntegerField()
+    status = serializers.ChoiceField(choices=["available", "stub", "unavailable"])
+    description = serializers.CharField()
+    text = serializers.ChoiceField(choices=["native", "bridged"], allow_null=True)
+    problem = serializers.CharField(allow_null=True, help_text="What to do when it is unavailable.")
+
+
+@extend_schema_serializer(
+    examples=[
+        OpenApiExample(
+            "Well",
+            {
+                "status": "healthy",
+                "device": "cuda",
+                "checkpoint_dir": "/var/lib/navembed/checkpoints",
+                "use_stubs": False,
+                "embedder": "running",
+            },
+        )
+    ]
+)
+class TextHealthSerializer(Body):
+    """That the web server answers, and what is known of the device."""
+
+    status = serializers.CharField()
+    device = serializers.CharField()
+    checkpoint_dir = serializers.CharField()
+    use_stubs = serializers.BooleanField()
+    embedder = serializers.CharField(help_text="running, or why it does not answer.")
