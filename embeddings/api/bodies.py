@@ -85,3 +85,44 @@ class TextHealthSerializer(Body):
     checkpoint_dir = serializers.CharField()
     use_stubs = serializers.BooleanField()
     embedder = serializers.CharField(help_text="running, or why it does not answer.")
+
+
+class FoundSerializer(Body):
+    """A track that fits, and why."""
+
+    score = serializers.FloatField(help_text="0 to 1: the share of chance pairs of tracks that are less alike.")
+    reason = serializers.CharField(allow_null=True)
+    models = serializers.ListField(child=serializers.ChoiceField(choices=MODEL_KEYS), help_text="That found it.")
+    negative_similarity = serializers.FloatField(
+        allow_null=True, help_text="0 to 1, to what is not wanted; null when nothing is unwanted."
+    )
+
+
+class PlaylistTrackSerializer(FoundSerializer):
+    track_id = serializers.CharField()
+
+
+@extend_schema_serializer(
+    examples=[
+        OpenApiExample(
+            "One track",
+            {
+                "tracks": [
+                    {
+                        "track_id": "3d4e5f",
+                        "score": 0.998,
+                        "reason": "sounds like Erik Satie - Gymnopédie No. 1 (MuQ, MERT agree)",
+                        "models": ["muq", "mert"],
+                        "negative_similarity": None,
+                    }
+                ],
+                "warnings": [],
+            },
+        )
+    ]
+)
+class PlaylistAnswerSerializer(Body):
+    """Tracks, best first, and what is missing from the answer."""
+
+    tracks = PlaylistTrackSerializer(many=True)
+    warnings = serializers.ListField(child=serializers.CharField())

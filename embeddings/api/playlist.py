@@ -8,12 +8,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 from django.utils.dateparse import parse_datetime
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiExample, extend_schema, extend_schema_field, extend_schema_serializer
 from numpy.typing import NDArray
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from embeddings.api.bodies import PlaylistAnswerSerializer
 from embeddings.encoders.registry import MODEL_KEYS
 from embeddings.search.query import MERGES, PRIORITIES, UNION, Query, Recommendation, Seed
 from embeddings.search.recommend import recommend
@@ -26,6 +29,7 @@ LARGEST_WEIGHT = 1e6
 DEFAULT_MODELS = (MODEL_KEYS[0],)
 
 
+@extend_schema_field({"type": "array", "items": {"type": "number"}, "minItems": 1, "maxItems": MOST_NUMBERS})
 class VectorField(serializers.Field[NDArray[np.float64], Any, Any, Any]):
     """A list of finite numbers, checked as a whole: a vector may have 76,800."""
 
@@ -45,6 +49,7 @@ class VectorField(serializers.Field[NDArray[np.float64], Any, Any, Any]):
         return vector
 
 
+@extend_schema_field(OpenApiTypes.DATETIME)
 class PlayedAtField(serializers.Field[datetime | None, Any, Any, Any]):
     """A time in RFC 3339, however many digits its seconds have. Go's zero time is none."""
 
@@ -80,6 +85,23 @@ class SeedSerializer(serializers.Serializer[dict[str, Any]]):
     embedding = VectorField(allow_null=True, required=False)
 
 
+@extend_schema_serializer(
+    examples=[
+        OpenApiExample(
+            "Like the last plays",
+            {
+                "user_id": "u1",
+                "limit": 25,
+                "mode": "recent",
+                "seeds": [
+                    {"track_id": "0a1b2c", "weight": 0.5, "source": "recent", "played_at": "2026-11-24T20:15:00Z"}
+                ],
+                "diversity": 0.2,
+                "models": ["muq", "mert"],
+            },
+        )
+    ]
+)
 class PlaylistSerializer(serializers.Serializer[dict[str, Any]]):
     """Body of the request. What is absent or null has its default; unknown fields are ignored."""
 
@@ -147,7 +169,9 @@ class PlaylistView(APIView):
     costs_device_time = True  # prompts
     scopes: ClassVar[Mapping[str, Scope]] = {"post": Scope.READ}
 
+    @extend_schema(request=PlaylistSerializer, responses=PlaylistAnswerSerializer)
     def post(self, request: Request, mode: str) -> Response:
+        """Recommend tracks. ``mode`` is any name; it does not change the answer."""
         body = PlaylistSerializer(data=request.data)
         if not body.is_valid():
             raise Unprocessable(_sentence(body.errors))
