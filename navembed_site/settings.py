@@ -5,6 +5,7 @@ Variables may also stand in ``$NAVEMBED_HOME/navembed.env``; the process environ
 
 import os
 import secrets
+from datetime import timedelta
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from urllib.parse import quote
 
 import dj_database_url
 import django_stubs_ext
+from csp.constants import NONE, SELF
 
 from embeddings.encoders.registry import ENCODERS
 from navembed_site import VERSION, environment
@@ -89,10 +91,13 @@ TRUSTED_NETWORKS = env.parsed(
     "networks like 127.0.0.0/8, 172.18.0.0/16 separated by commas, or none",
 )
 RATE_LIMIT = env.integer("NAVEMBED_RATE_LIMIT", 60, low=0, high=10**6)
+HTTPS = env.boolean("NAVEMBED_HTTPS")
 CSRF_TRUSTED_ORIGINS = [
     origin if "://" in origin else f"https://{origin}" for origin in env.strings("NAVEMBED_TRUSTED_ORIGINS")
 ]
-DATA_UPLOAD_MAX_MEMORY_SIZE = 16 * 2**20
+CONTRACT_BODY_BYTES = DATA_UPLOAD_MAX_MEMORY_SIZE = 16 * 2**20  # a text vector of MERT's is 1.7 MB of JSON
+BODY_BYTES = 2**20
+AUDIO_BODY_BYTES = env.integer("NAVEMBED_MAX_UPLOAD_MB", 200, low=1, high=10**4) * 2**20
 
 # Django.
 SECRET_KEY = _secret_key(NAVEMBED_HOME / "secret_key")
@@ -112,6 +117,8 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "django_q",
+    "axes",
+    "csp",
     "navembed_site.access",
     "embeddings",
     "batches",
@@ -119,13 +126,16 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "navembed_site.access.middleware.OurHosts",
     "django.middleware.security.SecurityMiddleware",
+    "csp.middleware.CSPMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "navembed_site.access.middleware.BodyLimit",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "axes.middleware.AxesMiddleware",
 ]
 TEMPLATES = [
     {
@@ -147,11 +157,48 @@ USE_TZ = True
 TIME_ZONE = env.time_zone()
 STATIC_URL = "/static/"
 WHITENOISE_USE_FINDERS = True  # no collectstatic step on a home server
-SESSION_COOKIE_HTTPONLY = True
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
+
+# Guesses at passwords: per name and address, because behind a proxy everybody comes from one address.
+AXES_FAILURE_LIMIT = 5
+AXES_COOLOFF_TIME = timedelta(minutes=15)
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # else a stranger could lock somebody out for good
+AXES_RESET_ON_SUCCESS = True
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_LOCKOUT_CALLABLE = "navembed_site.access.signin.locked_out"
+AXES_DISABLE_ACCESS_LOG = True
+AXES_ENABLE_ADMIN = False
+AXES_VERBOSE = False
+
+# What browsers are told. No page has scripts or styles of others', or may be shown inside of theirs.
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        "script-src": [SELF],
+        "style-src": [SELF],
+        "img-src": [SELF, "data:"],
+        "font-src": [SELF],
+        "connect-src": [SELF],
+        "form-action": [SELF],
+        "frame-ancestors": [NONE],
+        "base-uri": [NONE],
+    }
+}
+X_FRAME_OPTIONS = "DENY"
+SECURE_REFERRER_POLICY = "same-origin"
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+if HTTPS:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    SECURE_HSTS_SECONDS = 365 * 86_400
+    SECURE_SSL_REDIRECT = True
+    SECURE_REDIRECT_EXEMPT = [r"^(?!admin|setup/|api/docs)"]  # a redirect would turn a program's POST into a GET
+    # Other machines of the domain are not ours to speak for.
+    SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 
 # Database: one SQLite file, or PostgreSQL by DATABASE_URL.
 SQLITE_OPTIONS = {

@@ -49,7 +49,7 @@ def first_user(request: HttpRequest, token: str) -> HttpResponse:
         _digest_path().unlink()  # whoever removes the file owns the link: a second request finds none
     except FileNotFoundError as error:
         raise Http404 from error
-    login(request, form.save())
+    login(request, form.save(), backend="django.contrib.auth.backends.ModelBackend")
     return redirect("admin:index")
 
 

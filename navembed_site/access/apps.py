@@ -4,4 +4,6 @@ from django.apps import AppConfig
 class AccessConfig(AppConfig):
     name = "navembed_site.access"
     label = "access"
-    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from navembed_site.access import checks  # noqa: F401  (registers the system checks)

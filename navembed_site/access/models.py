@@ -21,21 +21,20 @@ class Token(models.Model):
     last_used_at = models.DateTimeField(null=True, blank=True, editable=False, help_text="To the minute.")
     expires_at = models.DateTimeField(null=True, blank=True, help_text="Empty: never.")
     revoked = models.BooleanField(default=False, help_text="Cannot be undone.")
+    secret = ""
+    """Of one that was just made; empty ever after."""
 
     class Meta:
         ordering = ["-id"]
         constraints = [
-            models.UniqueConstraint(
-                fields=["name"],
-                condition=models.Q(revoked=False),
-                name="one_token_of_a_name",
-                violation_error_message="There is a token of this name; revoke it first, or choose another name.",
-            )
+            models.UniqueConstraint(fields=["name"], condition=models.Q(revoked=False), name="one_token_of_a_name")
         ]
 
     def __str__(self) -> str:
         return f"{self.name} ({self.prefix}…)"
 
     @property
-    def is_valid(self) -> bool:
-        return not self.revoked and (self.expires_at is None or timezone.now() < self.expires_at)
+    def state(self) -> str:
+        if self.revoked:
+            return "revoked"
+        return "expired" if self.expires_at and self.expires_at <= timezone.now() else "valid"

@@ -8,11 +8,12 @@ import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from django.db import DatabaseError, connection, transaction
 from django.utils import timezone
 
+from embeddings.errors import NavembedError
 from navembed_site.access.models import Token
 from navembed_site.access.scopes import Scope
 
@@ -20,21 +21,33 @@ logger = logging.getLogger(__name__)
 
 SECRET = re.compile(r"nv_[\w-]{43}", re.ASCII)
 PREFIX_CHARS = 8
+LONGEST_DAYS = 36_500
 NOTE_USE_EVERY = timedelta(minutes=1)
 
 
-def create_token(name: str, scope: Scope, *, created_by: str, expires_at: datetime | None = None) -> tuple[Token, str]:
-    """Return a new token and its secret, which nobody can find out later. Raises IntegrityError for a taken name."""
+class NameTaken(NavembedError):
+    """Tokens that are not revoked have different names."""
+
+
+def create_token(name: str, scope: Scope, *, created_by: str, days: int | None = None) -> Token:
+    """Return a new token, valid for so many days, whose ``secret`` nobody can find out later. Raises NameTaken."""
     secret = f"nv_{secrets.token_urlsafe(32)}"
+    if is_taken(name):
+        raise NameTaken(f"There is a token named {name!r}; revoke it, or choose another name.")
     token = Token.objects.create(
         name=name,
         scope=scope,
         digest=_digest(secret),
         prefix=secret[:PREFIX_CHARS],
         created_by=created_by,
-        expires_at=expires_at,
+        expires_at=timezone.now() + timedelta(days=days) if days else None,
     )
-    return token, secret
+    token.secret = secret
+    return token
+
+
+def is_taken(name: str) -> bool:
+    return Token.objects.filter(name=name, revoked=False).exists()
 
 
 def find_token(secret: str) -> Token | None:
@@ -42,7 +55,7 @@ def find_token(secret: str) -> Token | None:
     if not SECRET.fullmatch(secret):
         return None
     token = Token.objects.filter(digest=_digest(secret)).first()
-    return token if token and token.is_valid else None
+    return token if token and token.state == "valid" else None
 
 
 def note_use(token: Token) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
-from django.core.exceptions import BadRequest, PermissionDenied, RequestDataTooBig, SuspiciousOperation
+from django.core.exceptions import BadRequest, DisallowedHost, PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.views import defaults
@@ -21,6 +21,7 @@ from embeddings.errors import NavembedError
 logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
+WRONG_NAME = "this host name is not allowed; see NAVEMBED_ALLOWED_HOSTS"
 UNEXPECTED = "something went wrong in the server; its log says what"
 Errors = dict[str, list[str]]
 
@@ -144,29 +145,35 @@ def _by_field(detail: Any, field: str = "") -> Errors:
 # What reaches no view of ours: Django's handler400 to handler500.
 
 
-def _is_api(request: HttpRequest) -> bool:
-    return request.path.startswith("/api/")
+PAGES = ("/admin", "/setup/", "/static/")
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    if _is_api(request):
-        return problem_response(request, status.HTTP_400_BAD_REQUEST, "this is not a request that we can read")
-    return defaults.bad_request(request, exception)
+    wrong_name = isinstance(exception, DisallowedHost)
+    sentence = WRONG_NAME if wrong_name else "this is not a request that we can read"
+    return _answer(request, status.HTTP_400_BAD_REQUEST, sentence) or defaults.bad_request(
+        request, exception, "400_name.html" if wrong_name else "400.html"
+    )
 
 
 def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
-    if _is_api(request):
-        return problem_response(request, status.HTTP_403_FORBIDDEN, "you may not do this")
-    return defaults.permission_denied(request, exception)
+    sentence = "you may not do this"
+    return _answer(request, status.HTTP_403_FORBIDDEN, sentence) or defaults.permission_denied(request, exception)
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    if _is_api(request):
-        return problem_response(request, status.HTTP_404_NOT_FOUND, "there is nothing at this address")
-    return defaults.page_not_found(request, exception)
+    sentence = "there is nothing at this address"
+    return _answer(request, status.HTTP_404_NOT_FOUND, sentence) or defaults.page_not_found(request, exception)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    if _is_api(request):
-        return problem_response(request, status.HTTP_500_INTERNAL_SERVER_ERROR, UNEXPECTED)
-    return defaults.server_error(request)
+    return _answer(request, status.HTTP_500_INTERNAL_SERVER_ERROR, UNEXPECTED) or defaults.server_error(request)
+
+
+def _answer(request: HttpRequest, status_code: int, sentence: str) -> JsonResponse | None:
+    """Return the answer for a program; None where people look at pages."""
+    if request.path.startswith("/api/"):
+        return problem_response(request, status_code, sentence)
+    if request.path.startswith(PAGES) or request.path == "/":
+        return None
+    return JsonResponse({"error": sentence}, status=status_code)

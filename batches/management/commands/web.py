@@ -9,9 +9,13 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 from granian import Granian
 from granian._granian import SocketHolder
-from granian.constants import Interfaces
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
 
 from navembed_site import processes, sockets
+
+HEADER_BYTES = 64 * 1024
+HEADER_MILLISECONDS = 15_000
 
 
 class Server(Granian):  # type: ignore[misc, valid-type]
@@ -43,6 +47,8 @@ class Command(BaseCommand):
             sockets.listen(settings.BIND, port) if descriptor is None else socket.socket(fileno=descriptor),
             target="navembed_site.wsgi:application",
             interface=Interfaces.WSGI,
+            http=HTTPModes.http1,
+            http1_settings=HTTP1Settings(header_read_timeout=HEADER_MILLISECONDS, max_buffer_size=HEADER_BYTES),
             workers=1,
             blocking_threads=8,
             workers_kill_timeout=3,  # a client that never stops reading must not delay the end

@@ -27,7 +27,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ['-id'],
-                'constraints': [models.UniqueConstraint(condition=models.Q(('revoked', False)), fields=('name',), name='one_token_of_a_name', violation_error_message='There is a token of this name; revoke it first, or choose another name.')],
+                'constraints': [models.UniqueConstraint(condition=models.Q(('revoked', False)), fields=('name',), name='one_token_of_a_name')],
             },
         ),
     ]

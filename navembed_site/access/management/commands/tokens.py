@@ -7,8 +7,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
+from navembed_site.access import tokens
 from navembed_site.access.models import Token
-from navembed_site.access.tokens import revoke
 
 
 class Command(BaseCommand):
@@ -28,13 +28,11 @@ class Command(BaseCommand):
         token = Token.objects.filter(name=name, revoked=False).first()
         if token is None:
             raise CommandError(f"There is no token named {name!r}.")
-        revoke(token)
+        tokens.revoke(token)
         self.stdout.write(f"{token} is revoked.")
 
 
 def _line(token: Token) -> str:
     used = f"used {timezone.localtime(token.last_used_at):%Y-%m-%d %H:%M}" if token.last_used_at else "never used"
-    state = "revoked" if token.revoked else "valid" if token.is_valid else "expired"
-    if token.is_valid and token.expires_at:
-        state = f"valid until {timezone.localtime(token.expires_at):%Y-%m-%d}"
-    return f"{token}: {token.scope}, {state}, {used}, made by {token.created_by}"
+    until = f" until {timezone.localtime(token.expires_at):%Y-%m-%d}" if token.expires_at and not token.revoked else ""
+    return f"{token}: {token.scope}, {token.state}{until}, {used}, made by {token.created_by}"
