@@ -5,20 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import os
-import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from django.db import Error as DatabaseError
-from django.db import connection
 
 from batches import services
 from batches.models import BatchJob
 from batches.progress import contract_progress
+from navembed_site.time_limit import time_limit
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +39,7 @@ class LastKnown:
     def progress(self) -> dict[str, Any]:
         """Return where the open job stands, else the newest; what was known last while the database does not answer."""
         try:
-            with _time_limit(ANSWER_SECONDS):
+            with time_limit(ANSWER_SECONDS):
                 reply = contract_progress(services.open_job() or BatchJob.objects.first())
         except DatabaseError as error:
             if not self._away:
@@ -81,26 +78,3 @@ class LastKnown:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
         part.replace(self._path)
-
-
-@contextmanager
-def _time_limit(seconds: float) -> Iterator[None]:
-    """Cut the line to a database server that does not answer: a frozen one accepts everything and says nothing.
-
-    Raises django.db.Error then. No time-out of PostgreSQL's does this, for they are the server's, or the kernel's,
-    which still answers for it.
-    """
-    connection.ensure_connection()  # has a limit of its own
-    if connection.vendor != "postgresql":
-        yield
-        return
-    with connection.wrap_database_errors:
-        descriptor = os.dup(connection.connection.fileno())
-    with socket.socket(fileno=descriptor) as line:
-        cut = threading.Timer(seconds, line.shutdown, (socket.SHUT_RDWR,))
-        cut.start()
-        try:
-            yield
-        finally:
-            cut.cancel()
-            cut.join()

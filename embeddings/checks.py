@@ -88,6 +88,19 @@ def check_schedule(**_: Any) -> list[CheckMessage]:
     return [Error(message, id="navembed.E006")]
 
 
+@register
+def check_old_text_projections(**_: Any) -> list[CheckMessage]:
+    """Name what the replaced system's scripts left behind: pickled files, which are never loaded."""
+    return [
+        checks.Warning(
+            f"{path} is a text projection of the replaced system; it is not used.",
+            hint="`manage.py fit_text_bridge MODEL` learns one from your library. The file may be deleted.",
+            id="navembed.W005",
+        )
+        for path in sorted(settings.CHECKPOINT_DIR.glob("*_best_r1.pt"))
+    ]
+
+
 @register(deploy=True)
 def check_foreign_collections(**_: Any) -> list[CheckMessage]:
     """Name collections of somebody else's under our alias names; `check --deploy` asks Milvus."""

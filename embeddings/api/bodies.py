@@ -47,6 +47,9 @@ class TextVectorSerializer(Body):
                 "description": "Sound, mood and genre; reads text queries",
                 "text": "native",
                 "problem": None,
+                "embedded": True,
+                "loaded": False,
+                "device": "cuda",
             },
         )
     ],
@@ -61,6 +64,9 @@ class ModelOverviewSerializer(Body):
     description = serializers.CharField()
     text = serializers.ChoiceField(choices=["native", "bridged"], allow_null=True)
     problem = serializers.CharField(allow_null=True, help_text="What to do when it is unavailable.")
+    embedded = serializers.BooleanField(allow_null=True, help_text="Null while the database is away.")
+    loaded = serializers.BooleanField(allow_null=True, help_text="Null while the embedder is away; so is the device.")
+    device = serializers.CharField(allow_null=True)
 
 
 @extend_schema_serializer(
@@ -73,6 +79,7 @@ class ModelOverviewSerializer(Body):
                 "checkpoint_dir": "/var/lib/navembed/checkpoints",
                 "use_stubs": False,
                 "embedder": "running",
+                "text_loaded": True,
             },
         )
     ]
@@ -85,6 +92,7 @@ class TextHealthSerializer(Body):
     checkpoint_dir = serializers.CharField()
     use_stubs = serializers.BooleanField()
     embedder = serializers.CharField(help_text="running, or why it does not answer.")
+    text_loaded = serializers.BooleanField(help_text="Whether a text is answered at once.")
 
 
 class FoundSerializer(Body):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from django.conf import settings
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -21,6 +21,7 @@ from embeddings.encoders.registry import MODEL_KEYS, TEXT_MODEL
 from embeddings.errors import TextUnavailable
 from embeddings.search.overview import health, model_overview
 from embeddings.search.text import clean_prompt, text_vector
+from navembed_site.access.scopes import Scope
 from navembed_site.rest.problems import Unprocessable
 
 DECIMALS = 9
@@ -39,6 +40,7 @@ class EmbedTextView(APIView):
 
     contract = True
     costs_device_time = True
+    scopes: ClassVar[Mapping[str, Scope]] = {"post": Scope.READ}
 
     @extend_schema(request=TextSerializer, responses=TextVectorSerializer)
     def post(self, request: Request) -> Response:
@@ -69,7 +71,7 @@ class HealthView(APIView):
 
     @extend_schema(responses=TextHealthSerializer)
     def get(self, request: Request) -> Response:
-        return Response(health(settings.CHECKPOINT_DIR))
+        return Response(health())
 
 
 def _asked(data: Any) -> Asked:

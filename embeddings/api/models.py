@@ -108,7 +108,7 @@ class ModelViewSet(GenericViewSet[Any]):
     pagination_class = OnePage
     scopes: ClassVar = {"unload": Scope.OPERATE}
     lookup_field = "key"
-    lookup_value_regex = "[a-z0-9_]+"
+    lookup_value_regex = "[a-z0-9_-]+"
 
     def list(self, request: Request) -> Response:
         """List the models, and in which embedders they are loaded."""

@@ -52,10 +52,15 @@ class Texts:
         try:
             return answer.result(wait_seconds)
         except FutureTimeoutError as error:
-            answer.cancel()  # if it has not begun
             loaded = self._manager.model(TEXT_MODEL.key).loaded
+            if answer.cancel() and not loaded:  # it had not begun, and nobody wants it any more
+                self._thread.submit(self._load)
             reason = "the device is busy" if loaded else "it is being loaded, ask again in a moment"
             raise TextNotReady(f"the text model did not answer within {wait_seconds:.3g} s: {reason}") from error
+
+    def _load(self) -> None:
+        with self._manager.use(TEXT_MODEL.key):
+            pass
 
     def problem(self) -> str:
         """Why no text can be embedded, as a sentence; empty when the files are there."""

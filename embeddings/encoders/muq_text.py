@@ -69,12 +69,14 @@ class MuqText(TextModel):
         return checkpoint, config, find_part(checkpoint, config["text_model"]["name"])
 
     def _load(self) -> Any:
+        from huggingface_hub.errors import StrictDataclassError
+
         checkpoint, config, part = self._files()
         try:
             with unfilled():
                 network = text_tower(config, part.json())
             network["text"]._tokenizer = _tokenizer(part, config)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, StrictDataclassError) as error:
             raise WeightsUnusable(f"{checkpoint.label}: its configs do not describe a text model: {error!r}") from error
         weights = checkpoint.path(*WEIGHT_FILES)
         load_strictly(network, read_tensors(weights, prefix="mulan.", part="text"), weights, unneeded=UNNEEDED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import unicodedata
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from embeddings.errors import (
     WeightsUnusable,
 )
 from embeddings.models import EmbeddingSpace
+from embeddings.search.bridge import bridge_between
 from embeddings.spaces import live_space
 
 MAX_CHARACTERS = 500
@@ -67,27 +68,46 @@ def text_vector(model: str, prompt: str, *, wait_seconds: float = 25.0) -> Vecto
     """
     if model not in MODEL_KEYS:
         raise TextUnavailable(f"no model is named {model}; there are {', '.join(MODEL_KEYS)}")
-    if model != TEXT_MODEL.hears_with:
-        raise TextUnavailable(_no_bridge(model))
-    words = _words(live_space(TEXT_MODEL.hears_with), clean_prompt(prompt), wait_seconds)
-    return np.concatenate([words, np.zeros(2 * len(words), np.float32)])
+    native, cleaned = live_space(TEXT_MODEL.hears_with), clean_prompt(prompt)
+    if model == TEXT_MODEL.hears_with:
+        words = _words(native, cleaned, wait_seconds)
+        return np.concatenate([words, np.zeros(2 * len(words), np.float32)])
+    bridge = bridge_between(native, live_space(model), model)
+    return bridge.apply(_words(native, cleaned, wait_seconds))
 
 
 def text_support() -> dict[str, TextSupport]:
-    """Return by model whether it can be searched by text; asks an embedder, loads nothing."""
+    """Return by model whether it can be searched by text now; asks an embedder and the database, loads nothing."""
     try:
-        problem = str(_answering()[1]["text_problem"])
+        problem = str(answering_embedder()[1]["text_problem"])
     except EmbedderUnavailable as error:
         problem = str(error)
-    native = TextSupport(None, problem) if problem else TextSupport("native")
-    return {
-        model: native if model == TEXT_MODEL.hears_with else TextSupport(None, _no_bridge(model))
-        for model in MODEL_KEYS
-    }
+    live = {space.model: space for space in EmbeddingSpace.objects.filter(status=EmbeddingSpace.Status.LIVE)}
+    return {model: text_support_in(model, live, problem) for model in MODEL_KEYS}
 
 
-def _no_bridge(model: str) -> str:
-    return f"{model} cannot be searched by text yet; `manage.py fit_text_bridge {model}` learns a way from the library"
+def text_support_in(model: str, live: Mapping[str, EmbeddingSpace], problem: str) -> TextSupport:
+    """``live`` spaces by model; ``problem`` is that of the text model itself, empty when it has none."""
+    if model != TEXT_MODEL.hears_with:
+        try:
+            bridge_between(live.get(TEXT_MODEL.hears_with), live.get(model), model)
+        except TextUnavailable as error:
+            return TextSupport(None, str(error))
+    if problem:
+        return TextSupport(None, problem)
+    return TextSupport("native" if model == TEXT_MODEL.hears_with else "bridged")
+
+
+def answering_embedder() -> tuple[EmbedderClient, dict[str, Any]]:
+    """Return the first embedder that answers, and its status. Raises EmbedderUnavailable when none does."""
+    failure = EmbedderUnavailable("no embedder is configured")
+    for device in range(len(settings.DEVICES)):
+        client = EmbedderClient(device, timeout=PROBE_SECONDS)
+        try:
+            return client, client.status()
+        except EmbedderUnavailable as error:
+            failure = error
+    raise failure
 
 
 class _Recent:
@@ -127,7 +147,7 @@ def _words(space: EmbeddingSpace | None, prompt: str, wait_seconds: float) -> Ve
 
 
 def _ask(prompt: str, weights: Sequence[str] | None, wait_seconds: float) -> Vector:
-    client, _ = _answering()
+    client, _ = answering_embedder()
     try:
         return client.embed_text(prompt, weights, wait_seconds=wait_seconds)
     except (WeightsMissing, WeightsUnusable) as error:
@@ -138,15 +158,3 @@ def _ask(prompt: str, weights: Sequence[str] | None, wait_seconds: float) -> Vec
             f"{error}; `manage.py embed_library --models {model}` embeds the library with the new ones, "
             f"or NAVEMBED_{model.upper()} names the former"
         ) from error
-
-
-def _answering() -> tuple[EmbedderClient, dict[str, Any]]:
-    """Return the first embedder that answers, and its status. Raises EmbedderUnavailable when none does."""
-    failure = EmbedderUnavailable("no embedder is configured")
-    for device in range(len(settings.DEVICES)):
-        client = EmbedderClient(device, timeout=PROBE_SECONDS)
-        try:
-            return client, client.status()
-        except EmbedderUnavailable as error:
-            failure = error
-    raise failure
