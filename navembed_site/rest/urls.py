@@ -13,6 +13,7 @@ from batches.api.metrics import MetricsView
 from batches.api.results import CsvRenderer, ResultViewSet
 from batches.api.tracks import TrackViewSet
 from embeddings.api.models import ModelViewSet
+from embeddings.api.search import SearchView
 from embeddings.api.spaces import SpaceViewSet
 
 router = SimpleRouter(trailing_slash=False)
@@ -27,6 +28,7 @@ urlpatterns = [
     path("api/v1/batches/<int:job_id>/results", results, name="results"),
     path("api/v1/batches/<int:job_id>/results.csv", table, name="results-table"),
     path("api/v1/library", LibraryView.as_view(), name="library"),
+    path("api/v1/search", SearchView.as_view(), name="search"),
     path("api/v1/", include(router.urls)),
     path("metrics", MetricsView.as_view(), name="metrics"),
     path("api/schema", SpectacularJSONAPIView.as_view(), name="schema"),
