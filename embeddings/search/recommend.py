@@ -30,7 +30,8 @@ from embeddings.search.seeds import MOST_SEEDS, grouped, start_of, track_probes
 __all__ = ["Answer", "Query", "Recommendation", "Seed", "recommend"]
 
 SECONDS = 4.0  # the Go server gives up after five
-SEARCH_SECONDS = 2.5  # that Milvus may take
+RANKING_SECONDS = 1.5  # for everything after Milvus
+SHORTEST_SEARCH = 0.5
 MOST_DISLIKED = 100  # whose neighbours are pushed down; the disliked tracks themselves always are
 
 
@@ -136,7 +137,10 @@ class _Search:
         """Search with all models at once, and compare exactly what each has found, in their order."""
         pool = ThreadPoolExecutor(len(models))
         search = partial(
-            candidates, exclude=excluded, library_ids=libraries, seconds=min(SEARCH_SECONDS, self.deadline.left)
+            candidates,
+            exclude=excluded,
+            library_ids=libraries,
+            seconds=max(SHORTEST_SEARCH, self.deadline.left - RANKING_SECONDS),
         )
         searches = {key: pool.submit(search, ready) for key, ready in models.items()}
         pool.shutdown(wait=False)

@@ -1,4 +1,4 @@
-"""``manage.py benchmark index|jobs``: measure on this machine what docs/performance.md states."""
+"""``manage.py benchmark index|search|jobs``: measure on this machine what docs/performance.md states."""
 
 from __future__ import annotations
 
@@ -14,32 +14,38 @@ from rich.console import Console
 from rich.table import Table
 
 from batches.benchmarks import jobs
-from embeddings.benchmarks import index
+from embeddings.benchmarks import index, search
 from embeddings.encoders.registry import ENCODERS
 from embeddings.errors import NavembedError
 from navembed_site.processes import needed_processes
 
 
 class Command(BaseCommand):
-    help = "Measure the search index against brute force, or jobs over a large library; all data is synthetic."
+    help = "Measure the search index, recommendations, or jobs over a large library; all data is synthetic."
 
     def add_arguments(self, parser: CommandParser) -> None:
         commands = parser.add_subparsers(dest="what", required=True)
         searched = commands.add_parser("index", help="recall and speed of search, on embeddings of every model")
         searched.add_argument("--rows", type=int, default=5000, help="embeddings per model (default: 5000)")
+        found = commands.add_parser("search", help="recommendations in a large library, in a scratch instance")
+        found.add_argument("--tracks", type=int, default=20_000, help="in the library (default: 20,000)")
+        found.add_argument("--folder", type=Path, help="where the scratch instance lies (default: temporary files)")
+        found.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
         worked = commands.add_parser("jobs", help="start, resume and progress of jobs, in a scratch instance")
         worked.add_argument("--tracks", type=int, default=1_000_000, help="in the library (default: 1,000,000)")
         worked.add_argument("--numbers", type=int, default=8, help="of a MuQ vector; really 1536 (default: 8)")
         worked.add_argument("--folder", type=Path, help="where the scratch instance lies (default: temporary files)")
         worked.add_argument("--database", default="", help="URL of an empty PostgreSQL database, which is left filled")
         worked.add_argument("--step", choices=jobs.STEPS, help=argparse.SUPPRESS)
-        for each in (searched, worked):
+        for each in (searched, found, worked):
             each.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
     def handle(self, *args: Any, what: str, **options: Any) -> None:
         try:
             if what == "index":
                 self._index(options["rows"], as_json=options["json"])
+            elif what == "search":
+                self._search(options["tracks"], options["folder"], here=options["here"], as_json=options["json"])
             else:
                 self._jobs(**options)
         except NavembedError as error:
@@ -54,6 +60,19 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps([asdict(each) for each in figures], indent=2))
         else:
             Console().print(_index_table(figures))
+
+    def _search(self, tracks: int, folder: Path | None, *, here: bool, as_json: bool) -> None:
+        if tracks < search.FEWEST_TRACKS:
+            raise CommandError(f"--tracks must be at least {search.FEWEST_TRACKS}.")
+        if here:
+            with needed_processes("milvus_lite"):
+                self.stdout.write(json.dumps(search.measure_here(tracks)))
+            return
+        figures = search.measure(tracks, folder)
+        if as_json:
+            self.stdout.write(json.dumps([asdict(each) for each in figures], indent=2))
+        else:
+            Console().print(_search_table(figures, tracks))
 
     def _jobs(self, tracks: int, numbers: int, **options: Any) -> None:
         if tracks < 1000 or numbers < 1:
@@ -82,6 +101,18 @@ def _index_table(figures: list[index.IndexFigures]) -> Table:
         times = (each.project_ms, each.insert_ms, each.search_ms, each.rank_ms, each.brute_force_ms)
         widths = (str(each.dimension), str(each.search_dimension))
         table.add_row(each.model, *widths, f"{each.recall:.3f}", *(f"{time:.2f}" for time in times))
+    return table
+
+
+def _search_table(figures: list[search.SearchFigure], tracks: int) -> Table:
+    table = Table(title=f"Recommendations from {tracks:,} tracks; milliseconds", box=box.SIMPLE, padding=0)
+    table.add_column("query, and where its time goes")
+    for column in ("median", "p95"):
+        table.add_column(column, justify="right")
+    for each in figures:
+        table.add_row(each.what, f"{each.median:.0f}", f"{each.p95:.0f}")
+        for stage, median in each.stages.items():
+            table.add_row(f"  {stage}", f"{median:.0f}", "")
     return table
 
 
