@@ -19,6 +19,7 @@ from embeddings.errors import SwitchRefused
 from embeddings.indexing import Reconciliation, counts_agree, ensure_live_aliases, index_pending, reconcile
 from embeddings.models import EmbeddingSpace
 from embeddings.pruning import prune
+from embeddings.search.calibration import calibrate
 from embeddings.spaces import make_live
 from embeddings.switch import examine, keep_old_vectors
 
@@ -41,6 +42,9 @@ def complete(job: BatchJob, look: Look) -> None:
     index(job, look)
     reconcile_with_milvus(job, "end", look)
     notes += _switch(job, builds, look)
+    for _, space in _spaces(job):
+        calibrate(space)
+        look()
     point_aliases()
     services.set_completed(job, " ".join(notes))
 

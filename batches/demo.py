@@ -6,7 +6,7 @@ import json
 import time
 import urllib.request
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
@@ -14,10 +14,11 @@ from rich.table import Table
 
 from batches.models import TrackResult
 from batches.status import library_status
-from embeddings.demo.library import DemoLibrary
+from embeddings.demo.library import ALBUMS, DemoLibrary
 from embeddings.encoders.registry import ENCODERS, MODEL_KEYS
 from embeddings.models import Track
 from embeddings.search.neighbours import Neighbour, embedding_of, nearest_to_track
+from embeddings.search.recommend import Query, Seed, recommend
 
 TERMINAL = {"completed", "completed_with_errors", "cancelled", "failed"}
 NEIGHBOURS = 3
@@ -92,6 +93,9 @@ def judge(library: DemoLibrary, end: dict[str, Any]) -> list[str]:
         wanted = {"embedded": good, "missing": 0, "failed": 1, "orphaned": 0, "indexed": good, "in_milvus": good}
         problems += [f"{model}: {key} is {counts[key]} instead of {n}" for key, n in wanted.items() if counts[key] != n]
         problems += _twins_apart(model, library)
+    genres = same_genre_first(library)
+    if genres.hits <= genres.by_chance:
+        problems.append(f"the same genre comes first {genres.hits} times, by chance {genres.by_chance:.1f} times")
     failed = set(TrackResult.objects.filter(status="failed").values_list("track_id", flat=True))
     if failed != {library.damaged}:
         problems.append(f"failed tracks are {sorted(failed)} instead of the damaged one")
@@ -123,7 +127,36 @@ def show_summary(library: DemoLibrary, console: Console) -> None:
         console.print(f"failed: {path}: {reason}", highlight=False, soft_wrap=True)
     for track_id in _three_tracks(library):
         _show_neighbours(track_id, console)
-    console.print("\nThese weights are tiny and random: neighbours only show that the machinery works, not taste.")
+    found = same_genre_first(library)
+    console.print(
+        f"\nAsked with all models for what sounds like it, {found.tracks} tracks get one of their own genre first "
+        f"{found.hits} times; by chance it would be {found.by_chance:.1f} times.",
+        highlight=False,
+    )
+    console.print("These weights are tiny and random: they only show that the machinery works, not taste.")
+
+
+class GenreFigure(NamedTuple):
+    """For how many tracks the first recommendation is of their own genre, and for how many by chance."""
+
+    tracks: int
+    hits: int
+    by_chance: float
+
+
+def same_genre_first(library: DemoLibrary) -> GenreFigure:
+    """Ask for each track what sounds like it; a copy of the same piece does not count."""
+    genres = {album.title: album.genre for album in ALBUMS}
+    tracks = Track.objects.filter(playable=True).exclude(id=library.damaged)
+    genre_of = {track.pk: genres[track.album] for track in tracks}
+    hits, by_chance = 0, 0.0
+    for track_id, genre in genre_of.items():
+        copies = library.twins if track_id in library.twins else (track_id,)
+        query = Query(seeds=[Seed(track_id)], models=MODEL_KEYS, limit=1, exclude_track_ids=copies)
+        hits += [genre_of.get(each.track_id) for each in recommend(query).tracks] == [genre]
+        others = [each for other, each in genre_of.items() if other not in copies]
+        by_chance += others.count(genre) / len(others)
+    return GenreFigure(len(genre_of), hits, by_chance)
 
 
 def _three_tracks(library: DemoLibrary) -> list[str]:
