@@ -18,6 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from embeddings import milvus_lite_flat
+
 logger = logging.getLogger(__name__)
 
 # fmt: off
@@ -89,6 +91,7 @@ def _open(folder: Path) -> Any:
     logging.getLogger("faiss").setLevel(logging.WARNING)  # it reports each instruction set that it tries
     from milvus_lite.db import MilvusLite
 
+    milvus_lite_flat.install()
     opening = threading.RLock()
 
     def serialised(method: Callable[..., Any]) -> Callable[..., Any]:

@@ -40,6 +40,7 @@ from embeddings.vectors import to_bytes
 
 SEEDS = 25
 LIMIT = 100
+DATABASE = "navidrome.db"
 FEWEST_TRACKS = 500
 REPEATS = 40
 WARM_UP = 3
@@ -75,7 +76,7 @@ def measure(tracks: int, folder: Path | None = None) -> list[SearchFigure]:
     with tempfile.TemporaryDirectory(prefix="nb-", dir=folder) as home:
         environment = {name: value for name, value in os.environ.items() if name not in settings.KNOWN_VARIABLES} | {
             "NAVEMBED_HOME": home,
-            "NAVIDROME_DB_PATH": str(Path(home) / "navidrome.db"),
+            "NAVIDROME_DB_PATH": str(Path(home) / DATABASE),
         }
         command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "benchmark", "search", "--here"]
         done = subprocess.run(
@@ -118,7 +119,7 @@ def _write_library(tracks: int) -> None:
         )
         for number in range(tracks)
     )
-    write_database(Path(settings.NAVIDROME_DB_PATH), {1: ("Music", "/music")}, {"admin": {1}}, rows, version=0)
+    write_database(settings.NAVEMBED_HOME / DATABASE, {1: ("Music", "/music")}, {"admin": {1}}, rows, version=0)
     sync_tracks()
 
 

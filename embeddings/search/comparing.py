@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,38 +49,44 @@ def as_text(found: Probe) -> Probe:
     return Probe(found.vector, found.weight, found.track_id, found.prompt, is_text)
 
 
-def stored(space: EmbeddingSpace, track_ids: Iterable[str], deadline: Deadline) -> Iterator[tuple[list[str], Floats]]:
-    """Yield the tracks' embeddings in blocks: ids, and float64 [≤ block, dimension] as stored, about unit length.
+class Block(NamedTuple):
+    """Some tracks' embeddings: float64 [tracks, dimension] as stored, and their lengths [tracks], about 1."""
+
+    ids: list[str]
+    rows: Floats
+    lengths: Floats
+
+
+def stored(space: EmbeddingSpace, track_ids: Iterable[str], deadline: Deadline) -> Iterator[Block]:
+    """Yield the tracks' embeddings in blocks; one is overwritten by the next.
 
     Tracks without a sound embedding are left out; no order. Raises OutOfTime.
     """
     dtype = DTYPES[encoder_class(space.model).stored_dtype]
     size = max(1, BLOCK_BYTES // (8 * space.dimension))
-    rows = space.embeddings.exclude(index_state=Embedding.IndexState.DELETING).filter(track_id__in=list(track_ids))
+    found = space.embeddings.exclude(index_state=Embedding.IndexState.DELETING).filter(track_id__in=list(track_ids))
     ids: list[str] = []
-    data: list[bytes | memoryview] = []
-    for track_id, vector in rows.values_list("track_id", "vector").iterator(chunk_size=size):
+    rows = np.empty((size, space.dimension))
+    for track_id, vector in found.values_list("track_id", "vector").iterator(chunk_size=size):
         if len(vector) != space.dimension * dtype.itemsize:
             continue
+        rows[len(ids)] = np.frombuffer(vector, dtype)
         ids.append(track_id)
-        data.append(vector)
         if len(ids) == size:
-            yield _sound(ids, data, dtype)
-            ids, data = [], []
+            yield _sound(ids, rows)
+            ids = []
             deadline.check()
     if ids:
-        yield _sound(ids, data, dtype)
+        yield _sound(ids, rows[: len(ids)])
 
 
-def _sound(
-    ids: list[str], data: Sequence[bytes | memoryview], dtype: np.dtype[np.floating]
-) -> tuple[list[str], Floats]:
-    rows = np.frombuffer(b"".join(data), dtype).reshape(len(ids), -1).astype(np.float64)
-    lengths = np.einsum("ij,ij->i", rows, rows)
+def _sound(ids: list[str], rows: Floats) -> Block:
+    """Return those that are neither zero nor infinite."""
+    lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))
     sound = np.isfinite(lengths) & (lengths > 0)
     if sound.all():
-        return ids, rows
-    return [track_id for track_id, good in zip(ids, sound, strict=True) if good], rows[sound]
+        return Block(ids, rows, lengths)
+    return Block([each for each, good in zip(ids, sound, strict=True) if good], rows[sound], lengths[sound])
 
 
 def cosines(
@@ -93,13 +100,12 @@ def cosines(
     text = np.array([each.is_text for each in probes])
     head = space.dimension // PARTS
     found: dict[str, Floats] = {}
-    for ids, rows in stored(space, track_ids, deadline):
-        lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))
-        lengths = np.repeat(lengths[:, None], len(probes), axis=1)
+    for block in stored(space, track_ids, deadline):
+        lengths = np.repeat(block.lengths[:, None], len(probes), axis=1)
         if text.any():
-            means = np.linalg.norm(rows[:, :head], axis=1)
+            means = np.linalg.norm(block.rows[:, :head], axis=1)
             lengths[:, text] = np.where(means > 0, means, np.inf)[:, None]
-        found.update(zip(ids, np.clip(rows @ wanted.T / lengths, -1, 1), strict=True))
+        found.update(zip(block.ids, np.clip(block.rows @ wanted.T / lengths, -1, 1), strict=True))
     ordered = sorted(found)
     return ordered, np.array([found[track_id] for track_id in ordered]).reshape(-1, len(probes))
 
@@ -107,9 +113,9 @@ def cosines(
 def gram(space: EmbeddingSpace, track_ids: Iterable[str], deadline: Deadline) -> tuple[list[str], Floats]:
     """Return the tracks that have an embedding, ordered by id, and the cosines between them: [tracks, tracks]."""
     found: dict[str, NDArray[np.float32]] = {}
-    for ids, rows in stored(space, track_ids, deadline):
-        unit = rows / np.sqrt(np.einsum("ij,ij->i", rows, rows))[:, None]
-        found.update(zip(ids, unit.astype(np.float32), strict=True))  # half of the memory
+    for block in stored(space, track_ids, deadline):
+        units = (block.rows / block.lengths[:, None]).astype(np.float32)  # half of the memory
+        found.update(zip(block.ids, units, strict=True))
     ordered = sorted(found)
     total = np.zeros((len(ordered), len(ordered)))
     width = max(1, BLOCK_BYTES // (8 * max(1, len(ordered))))

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from datetime import datetime
-from functools import partial
 
 import numpy as np
 from django.utils import timezone
@@ -24,7 +23,7 @@ from embeddings.search.penalties import after_dislikes, after_negatives, negativ
 from embeddings.search.prompts import Reader
 from embeddings.search.query import Answer, Query, Recommendation, Seed
 from embeddings.search.reasons import likest_seed, reason_for, short_label
-from embeddings.search.retrieval import Found, Ready, candidates, compared
+from embeddings.search.retrieval import Found, Ready, candidates, compared, enough_candidates
 from embeddings.search.seeds import MOST_SEEDS, grouped, start_of, track_probes
 
 __all__ = ["Answer", "Query", "Recommendation", "Seed", "recommend"]
@@ -52,32 +51,30 @@ class _Search:
         self.now = now
         self.deadline = deadline
         self.warnings: list[str] = []
+        self.models: dict[str, Ready] = {}
         self.reader = Reader(deadline, self.warnings)
 
     def answer(self) -> Answer:
         query = self.query
-        spaces = self._spaces()
-        models = {key: model for key, space in spaces.items() if (model := self._prepare(space))}
         libraries = allowed_libraries(query, self.warnings)
-        if not models:
-            self.warnings.append("No seed can be used, so there is nothing to start from.")
-        if not models or (libraries is not None and not libraries):
+        if libraries is not None and not libraries:
             return self._said([])
         excluded = excluded_tracks(query, self.warnings)
-        findings = self._findings(models, excluded, libraries)
-        agreement = min(query.min_agreement, max(1, len(findings)))
-        if agreement < query.min_agreement:
-            self.warnings.append(f"Only {len(findings)} models answer, so no more than that can agree.")
-        found = merged(findings, query.merge, priorities=query.priorities, min_agreement=agreement)
+        spaces = self._spaces()
+        findings = self._findings(spaces, excluded, libraries)
+        found = merged(
+            findings,
+            query.merge,
+            priorities=query.priorities,
+            min_agreement=self._agreement(len(findings)),
+        )
         tracks = self._allowed([each.track_id for each in found], excluded, libraries)
-        found = [each for each in found if each.track_id in tracks]
-        found = after_dislikes(found, tracks, query)
+        found = after_dislikes([each for each in found if each.track_id in tracks], tracks, query)
         negative = self._negative(spaces, [each.track_id for each in found])
         found = after_negatives(found, negative, query.negative_penalty)
         found = one_of_each_recording(found, tracks)
-        if query.diversity > 0:
-            likeness = self._likeness(models, found)
-            found = chosen(found, tracks, likeness, limit=query.limit, diversity=query.diversity)
+        if query.diversity > 0 and found:
+            found = chosen(found, tracks, self._likeness(found), limit=query.limit, diversity=query.diversity)
         return self._said(found[: query.limit], negative)
 
     def _said(self, found: list[Candidate], negative: Mapping[str, float] | None = None) -> Answer:
@@ -116,7 +113,7 @@ class _Search:
             start = start_of(space, query.seeds, self.now, self.deadline)
             seeds = start.probes + self.reader.probes(space, query.texts)
             if start.unknown:
-                self.warnings.append(f"{start.unknown} seeds are not embedded with {name}.")
+                self.warnings.append(f"Not embedded with {name}: {start.unknown} of {len(query.seeds)} seeds.")
             if start.left_out:
                 self.warnings.append(f"Of the seeds for {name} only the {MOST_SEEDS} heaviest count.")
             if not seeds:
@@ -132,26 +129,39 @@ class _Search:
     # What each model finds
 
     def _findings(
-        self, models: Mapping[str, Ready], excluded: Collection[str], libraries: Collection[int] | None
+        self, spaces: Mapping[str, EmbeddingSpace], excluded: Collection[str], libraries: Collection[int] | None
     ) -> dict[str, dict[str, Found]]:
-        """Search with all models at once, and compare exactly what each has found, in their order."""
-        pool = ThreadPoolExecutor(len(models))
-        search = partial(
-            candidates,
-            exclude=excluded,
-            library_ids=libraries,
-            seconds=max(SHORTEST_SEARCH, self.deadline.left - RANKING_SECONDS),
-        )
-        searches = {key: pool.submit(search, ready) for key, ready in models.items()}
+        """Let all models search beside each other, then compare exactly what each has found, in their order."""
+        pool = ThreadPoolExecutor(max(1, len(spaces)))
+        searches: dict[str, Future[list[str]]] = {}
+        for key, space in spaces.items():
+            if ready := self._prepare(space):
+                self.models[key] = ready
+                searches[key] = pool.submit(
+                    candidates,
+                    ready,
+                    enough_candidates(self.query.limit),
+                    exclude=excluded,
+                    library_ids=libraries,
+                    seconds=max(SHORTEST_SEARCH, self.deadline.left - RANKING_SECONDS),
+                )
         pool.shutdown(wait=False)
+        if not searches:
+            self.warnings.append("No seed can be used, so there is nothing to start from.")
         findings = {}
-        for key, ready in models.items():
+        for key, search in searches.items():
             try:
-                found = searches[key].result(timeout=self.deadline.left)
-                findings[key] = compared(ready, found, self.deadline)
+                found = search.result(timeout=self.deadline.left)
+                findings[key] = compared(self.models[key], found, self.deadline)
             except (IndexUnavailable, IndexRefused, OutOfTime, FutureTimeout) as error:
                 self.warnings.append(f"{short_label(key)} is left out: {str(error) or 'Milvus is too slow'}.")
         return findings
+
+    def _agreement(self, models: int) -> int:
+        """Return how many models must have found a track: no more than answer."""
+        if 0 < models < self.query.min_agreement:
+            self.warnings.append(f"Only {models} models answer, so no more than that can agree.")
+        return min(self.query.min_agreement, max(1, models))
 
     def _allowed(
         self, track_ids: Collection[str], excluded: Collection[str], libraries: Collection[int] | None
@@ -194,9 +204,9 @@ class _Search:
         probes = [as_text(each) for vector in fitting if (each := probe(vector))]
         return probes + self.reader.probes(space, self.query.negative_prompts)
 
-    def _likeness(self, models: Mapping[str, Ready], found: list[Candidate]) -> Floats:
+    def _likeness(self, found: list[Candidate]) -> Floats:
         """Return how alike the candidates are, 0 to 1, by the first model that has a say; 0 where it does not know."""
-        model = next(iter(models.values()))
+        model = next(iter(self.models.values()))
         likeness = np.zeros((len(found), len(found)))
         try:
             ids, among = gram(model.space, [each.track_id for each in found], self.deadline)

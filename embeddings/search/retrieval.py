@@ -17,7 +17,7 @@ from embeddings.search.comparing import Probe, cosines
 from embeddings.search.deadline import Deadline
 from embeddings.search.seeds import DIGITS, Group
 
-MOST_CANDIDATES = 200  # of a model
+MOST_CANDIDATES, FEWEST_CANDIDATES = 200, 100  # of a model
 CANCELLED = 1e-6  # a group whose seeds add up to less says nothing
 CLOSE = 0.95  # calibrated: a track that is less like a disliked one is not like it
 
@@ -44,10 +44,15 @@ class Ready:
     calibration: Calibration
 
 
+def enough_candidates(limit: int) -> int:
+    """Return how many tracks a model looks at for a list of ``limit``: twice as many, 100 to 200."""
+    return min(max(2 * limit, FEWEST_CANDIDATES), MOST_CANDIDATES)
+
+
 def candidates(
-    ready: Ready, *, exclude: Collection[str], library_ids: Collection[int] | None, seconds: float
+    ready: Ready, wanted: int, *, exclude: Collection[str], library_ids: Collection[int] | None, seconds: float
 ) -> list[str]:
-    """Return at most 200 tracks, those that Milvus finds nearest to any group. Touches no database.
+    """Return at most ``wanted`` tracks, those that Milvus finds nearest to any group. Touches no database.
 
     Raises IndexUnavailable, IndexRefused; takes about ``seconds`` at most.
     """
@@ -59,11 +64,12 @@ def candidates(
     if not heard.any():
         return []
     queries = search_vectors(encoder_class(ready.space.model), np.stack(sums)[heard].astype(np.float32))
+    of_each = wanted if len(queries) == 1 else wanted // 2  # Lite makes much of every hit
     store = vector_store(timeout=seconds, write_timeout=seconds, connect_pauses=())
     hits = store.search_all(
         ready.space.collection,
         queries,
-        MOST_CANDIDATES,
+        of_each,
         exclude=filter(can_be_id, exclude),
         library_ids=library_ids,
     )
@@ -71,7 +77,7 @@ def candidates(
     for found, length in zip(hits, lengths[heard], strict=True):
         for hit in found:
             best[hit.track_id] = max(best.get(hit.track_id, -np.inf), hit.score * length)
-    return sorted(best, key=lambda track_id: (-best[track_id], track_id))[:MOST_CANDIDATES]
+    return sorted(best, key=lambda track_id: (-best[track_id], track_id))[:wanted]
 
 
 def compared(ready: Ready, track_ids: Collection[str], deadline: Deadline) -> dict[str, Found]:

@@ -81,8 +81,8 @@ def track_probes(space: EmbeddingSpace, weights: Mapping[str, float], deadline: 
     """Return the embeddings of these tracks, those that the space has, with their weights. Raises OutOfTime."""
     return [
         found
-        for ids, rows in stored(space, weights, deadline)
-        for track_id, row in zip(ids, rows, strict=True)
+        for block in stored(space, weights, deadline)
+        for track_id, row in zip(block.ids, block.rows, strict=True)
         if (found := probe(row, weight=weights[track_id], track_id=track_id))
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -82,7 +83,7 @@ def find_track(name: str) -> Track:
     raise CommandError(f"No track has the id {name!r}, or it in its path or name.")
 
 
-def _ambiguous(name: str, found: list[Track]) -> str:
+def _ambiguous(name: str, found: Sequence[Track]) -> str:
     lines = [f"  {track.pk}  {track}  {track.path}" for track in found[:MOST_LISTED]]
     more = ["  …"] if len(found) > MOST_LISTED else []
     return "\n".join([f"Several tracks could be {name!r}; name one by its id:", *lines, *more])

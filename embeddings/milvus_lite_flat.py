@@ -1,0 +1,63 @@
+"""Comparing with all vectors, faster than Milvus Lite does it: it copies them and measures their lengths each time."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+COSINE = "COSINE"
+
+Floats = NDArray[np.float32]
+Ids = NDArray[np.int64]
+
+
+def install() -> None:
+    """Let Lite compare by ``nearest`` wherever it builds or loads a FLAT index; call it before opening a database."""
+    from milvus_lite.index import brute_force, factory
+
+    class FlatIndex(brute_force.BruteForceIndex):  # type: ignore[misc]  # Lite has no types
+        @cached_property
+        def lengths(self) -> Floats:
+            return lengths_of(self._vectors)
+
+        def search(
+            self, queries: Floats, top_k: int, valid_mask: NDArray[np.bool_] | None = None, params: Any = None
+        ) -> tuple[Ids, Floats]:
+            if self.metric != COSINE or top_k <= 0 or not self.num_vectors:
+                found: tuple[Ids, Floats] = super().search(queries, top_k, valid_mask, params)
+                return found
+            return nearest(self._vectors, self.lengths, np.atleast_2d(queries), top_k, valid_mask)
+
+    factory.BruteForceIndex = FlatIndex
+
+
+def lengths_of(vectors: Floats) -> Floats:
+    """Return the lengths [n] of vectors [n, dimension]; 1 for those without any, so that one may divide."""
+    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+    return np.where(lengths > 0, lengths, 1).astype(np.float32)
+
+
+def nearest(
+    vectors: Floats, lengths: Floats, queries: Floats, top_k: int, valid: NDArray[np.bool_] | None
+) -> tuple[Ids, Floats]:
+    """Return for each of ``queries`` the places of its ``top_k`` nearest valid vectors, and 1 − cosine: [queries, k].
+
+    Nearest first; where there are fewer, the places end in −1 and the distances in infinity.
+    """
+    units = (queries / lengths_of(queries)[:, None]).astype(np.float32)
+    distances = np.maximum(1 - units @ vectors.T / lengths, 0)
+    if valid is not None:
+        distances[:, ~valid] = np.inf
+    places = np.full((len(queries), top_k), -1, np.int64)
+    found = np.full((len(queries), top_k), np.inf, np.float32)
+    kept = min(top_k, len(vectors))
+    for row, of_query in enumerate(distances):
+        best = np.argpartition(of_query, kept - 1)[:kept]
+        best = best[np.lexsort((best, of_query[best]))]
+        best = best[np.isfinite(of_query[best])]
+        places[row, : len(best)] = best
+        found[row, : len(best)] = of_query[best]
+    return places, found

@@ -1,0 +1,67 @@
+"""Groups, calibration, merging and the rest, each by itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from embeddings.models import EmbeddingSpace
+from embeddings.search.calibration import SMALLEST_DEVIATION, calibrate, space_calibration
+from embeddings.search.comparing import probe
+from embeddings.search.deadline import Deadline
+from embeddings.search.diversity import most_of_an_artist
+from embeddings.search.seeds import grouped
+from tests.index.conftest import unit
+from tests.spaces.conftest import embed, make_space
+
+
+def test_seeds_that_are_alike_share_a_group() -> None:
+    centres = np.eye(4, 16)
+    near = [centres[n % 4] + 0.1 * each for n, each in enumerate(unit(20, 16))]
+    groups = grouped([found for each in near if (found := probe(each))])
+    assert sorted(sorted(group.members) for group in groups) == [[n, *range(n + 4, 20, 4)] for n in range(4)]
+    assert all(group.shares.sum() == pytest.approx(1) for group in groups)
+
+
+def test_up_to_four_seeds_are_groups_of_their_own() -> None:
+    assert len(grouped([found for each in unit(4, 16) if (found := probe(each))])) == 4
+
+
+@pytest.mark.parametrize(("diversity", "most"), [(0.0, 25), (0.3, 10), (0.6, 4), (1.0, 1)])
+def test_cap_of_an_artist_grows_stricter(diversity: float, most: int) -> None:
+    assert most_of_an_artist(25, diversity) == most
+
+
+@pytest.mark.django_db
+def test_calibration_is_that_of_all_pairs_and_always_the_same() -> None:
+    space = make_space(vectors=200)
+    vectors = unit(200, 16)
+    pairs = (vectors @ vectors.T)[~np.eye(200, dtype=bool)]
+    kept = calibrate(space)
+    assert kept["mean"] == pytest.approx(pairs.mean(), abs=0.01)
+    assert kept["deviation"] == pytest.approx(pairs.std(), rel=0.03)
+    assert calibrate(space) == kept == EmbeddingSpace.objects.get(pk=space.pk).calibration
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("vectors", [0, 1])
+def test_calibration_of_next_to_nothing_is_neutral(vectors: int) -> None:
+    assert space_calibration(make_space(vectors=vectors), Deadline(9)) == (0, 1)
+
+
+@pytest.mark.django_db
+def test_calibration_of_copies_can_be_divided_by() -> None:
+    space = make_space()
+    embed(space, np.repeat(unit(1, 16), 5, axis=0))
+    assert space_calibration(space, Deadline(9)) == (pytest.approx(1), SMALLEST_DEVIATION)
+
+
+@pytest.mark.database
+@pytest.mark.django_db
+def test_calibration_is_renewed_when_the_space_has_grown() -> None:
+    space = make_space(vectors=10)
+    small = space_calibration(space, Deadline(9))
+    embed(space, unit(5, 16, seed=3), [f"n{n}" for n in range(5)])
+    assert space_calibration(space, Deadline(9)) == small
+    embed(space, unit(50, 16, seed=3), [f"m{n}" for n in range(50)])
+    assert space_calibration(space, Deadline(9)) != small
