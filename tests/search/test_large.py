@@ -16,8 +16,8 @@ from tests.search.oracle import answer
 pytestmark = pytest.mark.django_db
 
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
-COUNT = 1_500
-QUERIES = 10
+COUNT = 600
+QUERIES = 6
 
 
 @pytest.mark.parametrize("model", ["muq", "mert"])
