@@ -78,6 +78,8 @@ class ModelManager:
         self._clock = clock
         self.seconds_spent_loading = 0.0
         self._lock = threading.RLock()  # guards the table; a slot's own lock guards its load
+        # Two threads that import PyTorch and its libraries at once may see each other's half-made modules.
+        self._one_load = threading.Lock()
 
     @property
     def keys(self) -> frozenset[str]:
@@ -154,7 +156,8 @@ class ModelManager:
     def _try_to_load(self, slot: _Slot) -> bool:
         """Load; False when memory ran out."""
         try:
-            slot.model.load()
+            with self._one_load:
+                slot.model.load()
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise

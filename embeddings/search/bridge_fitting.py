@@ -42,7 +42,7 @@ class _Pairs(NamedTuple):
 def fit_bridge(model: str, *, progress: Callable[[int, int], None] = lambda done, tracks: None) -> Bridge:
     """Learn the bridge from words to ``model``'s live space. ``progress(done, tracks)`` is called after each block.
 
-    Memory does not grow with the library: for MERT it takes about 0.6 GB. Raises TextUnavailable with a sentence when
+    Memory does not grow with the library: for MERT it takes about 0.75 GB. Raises TextUnavailable with a sentence when
     there is too little to learn from.
     """
     words, space = _live(TEXT_MODEL.hears_with), _live(model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -106,6 +107,25 @@ def test_a_real_model_is_loaded_once_however_many_threads_want_it(checkpoints: d
     [state] = manager.report()
     assert (state["key"], state["device"], state["loaded"]) == ("latent", "cpu", True)
     assert state["bytes"] > 10_000
+
+
+def test_models_are_loaded_one_at_a_time(
+    make: Callable[..., ModelManager], fakes: dict[str, Fake], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once, most, load = [], [], Fake._load
+
+    def slow_load(self: Fake) -> torch.nn.Module:
+        at_once.append(self)
+        most.append(len(at_once))
+        time.sleep(0.02)
+        at_once.remove(self)
+        return load(self)
+
+    monkeypatch.setattr(Fake, "_load", slow_load)
+    manager = make(3)
+    with ThreadPoolExecutor(3) as threads:
+        list(threads.map(lambda key: use(manager, key), "abc"))
+    assert (len(most), max(most)) == (3, 1)
 
 
 def test_an_idle_model_is_unloaded(make: Callable[..., ModelManager], clock: Clock) -> None:
