@@ -5,8 +5,10 @@ import threading
 
 from django.core.wsgi import get_wsgi_application
 
+from navembed_site.bodies import with_whole_bodies
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "navembed_site.settings")
-application = get_wsgi_application()
+application = with_whole_bodies(get_wsgi_application())
 
 
 def _warm_up() -> None:

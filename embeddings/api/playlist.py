@@ -155,7 +155,7 @@ class PlaylistSerializer(serializers.Serializer[dict[str, Any]]):
             "negative_prompt_penalty": "negative_penalty",
         }
         options = {names.get(name, name): value for name, value in given.items()}
-        options["seeds"] = [_seed(each) for each in given.get("seeds", ())]
+        options["seeds"] = [_seed(each) for each in given.get("seeds", ()) if each is not None]
         options["models"] = given.get("models") or DEFAULT_MODELS
         options["merge"] = given.get("merge_strategy", UNION)
         options["priorities"] = PRIORITIES | given.get("model_priorities", {})

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import DisallowedHost
@@ -15,8 +14,6 @@ from navembed_site.rest.problems import problem_response
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
 HEALTH = "/healthz"
-PIECE = 2**16
-MEMORY = 2**20  # of a chunked body; what is longer goes into a file
 
 
 class OurHosts:
@@ -36,30 +33,29 @@ class OurHosts:
 class BodyLimit:
     """Answers 413 to a body that is larger than its view takes: ``body_limit`` bytes, if the view says so.
 
-    What names its length is not read for that. A chunked body does not, and Django would take it for empty: it is
-    read here, as far as the limit, and gets a length.
+    And 411 to one that does not name its length: Django takes it for empty, and a chunked one that breaks off, or
+    cannot be understood, looks to us as if it were whole.
     """
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        try:
-            return self.get_response(request)
-        finally:
-            if "HTTP_TRANSFER_ENCODING" in request.META:
-                request._stream.close()
+        return self.get_response(request)
 
     def process_view(self, request: HttpRequest, view: Any, *_: Any) -> HttpResponse | None:
-        limit = _limit(view)
         if "HTTP_TRANSFER_ENCODING" in request.META:
-            _read_chunks(request, limit)
+            return _refusal(request, view, 411, "The body must come with a Content-Length, and not in chunks.")
+        limit = _limit(view)
         if int(request.META.get("CONTENT_LENGTH") or 0) <= limit:
             return None
-        sentence = f"The body is larger than the {limit:,} bytes that are taken here."
-        if _is_contract(view):
-            return JsonResponse({"error": sentence}, status=413)
-        return problem_response(request, 413, sentence)
+        return _refusal(request, view, 413, f"The body is larger than the {limit:,} bytes that are taken here.")
+
+
+def _refusal(request: HttpRequest, view: Any, status: int, sentence: str) -> HttpResponse:
+    if _is_contract(view):
+        return JsonResponse({"error": sentence}, status=status)
+    return problem_response(request, status, sentence)
 
 
 def _limit(view: Any) -> int:
@@ -74,14 +70,3 @@ def _is_contract(view: Any) -> bool:
 
 def _class_of(view: Any) -> Any:
     return getattr(view, "cls", None)  # of DRF's; the console has functions
-
-
-def _read_chunks(request: HttpRequest, limit: int) -> None:
-    """Read the body until its end, or until it is longer than ``limit``; its length stands in the request then."""
-    stream = request.META["wsgi.input"]
-    body = tempfile.SpooledTemporaryFile(max_size=MEMORY)  # noqa: SIM115  (closed with the request)
-    request._stream = cast("BinaryIO", body)  # Django's own is empty without a length
-    while body.tell() <= limit and (piece := stream.read(PIECE)):
-        body.write(piece)
-    request.META["CONTENT_LENGTH"] = str(body.tell())
-    body.seek(0)

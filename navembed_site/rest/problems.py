@@ -9,7 +9,7 @@ from typing import Any
 
 from django.core.exceptions import BadRequest, DisallowedHost, PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.db import InterfaceError, OperationalError
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, UnreadablePostError
 from django.views import defaults
 from rest_framework import exceptions, status
 from rest_framework.renderers import JSONRenderer
@@ -67,6 +67,7 @@ ANSWERS: dict[tuple[type[Exception], ...], Callable[[], exceptions.APIException]
     (Http404,): lambda: exceptions.NotFound("there is nothing of this name"),
     (PermissionDenied,): exceptions.PermissionDenied,
     (RequestDataTooBig,): TooLarge,
+    (UnreadablePostError,): lambda: exceptions.ParseError("the body did not come whole"),
     (SuspiciousOperation, BadRequest): exceptions.ParseError,
     (OperationalError, InterfaceError): lambda: Unavailable("the database does not answer"),
 }

@@ -12,7 +12,7 @@ from granian._granian import SocketHolder
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 
-from navembed_site import processes, sockets
+from navembed_site import bodies, processes, sockets
 
 HEADER_BYTES = 64 * 1024
 HEADER_MILLISECONDS = 15_000
@@ -50,7 +50,7 @@ class Command(BaseCommand):
             http=HTTPModes.http1,
             http1_settings=HTTP1Settings(header_read_timeout=HEADER_MILLISECONDS, max_buffer_size=HEADER_BYTES),
             workers=1,
-            blocking_threads=8,
+            blocking_threads=bodies.THREADS,
             workers_kill_timeout=3,  # a client that never stops reading must not delay the end
             websockets=False,
         ).serve()

@@ -1,0 +1,205 @@
+"""One real instance for all tests of the contract: every process of `serve`, tiny models, a small Navidrome library."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sqlite3
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from embeddings.demo.encode import write_audio
+from tests.audio_files import tone
+from tests.batches.conftest import Music
+from tests.contract.client import GoClient
+from tests.instances import checkpoints
+from tests.navidrome_db import make_navidrome
+from tests.processes.conftest import Instance, eventually, migrated_database
+
+__all__ = ["checkpoints", "eventually", "migrated_database"]
+
+RATE = 24_000
+SHORT, LONG = 10, 16
+"""Tracks of three seconds, embedded before the tests; tracks of a minute, which keep a batch running."""
+
+TERMINAL = ("completed", "completed_with_errors", "cancelled", "failed")
+PATIENCE_SECONDS = 300.0
+
+
+@dataclass
+class Server:
+    """The instance, its library and a client of the Go server's."""
+
+    instance: Instance
+    music: Music
+    go: GoClient
+
+    def wait(self, condition: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+        """Poll until the progress fulfils ``condition``."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not condition(progress := self.go.progress()):
+            assert time.monotonic() < deadline, progress
+            time.sleep(0.1)
+        return progress
+
+    def run_to_end(self, *models: str, clear: bool = False) -> dict[str, Any]:
+        assert self.go.start(*models, clear=clear).status == 200
+        return self.wait(has_ended)
+
+    def start_long(self) -> int:
+        """Have a batch running, in the middle of its work; returns the job's id."""
+        for _ in range(10):
+            if has_ended(self.go.progress()):
+                assert self.go.start(clear=True).status == 200  # another job goes on with what one has built
+            now = self.wait(lambda now: now["current_track"] or has_ended(now))
+            if not has_ended(now):
+                return int(now["job_id"])
+        raise AssertionError(f"no job lasts: {now}")
+
+    @contextmanager
+    def frozen(self, name: str) -> Iterator[None]:
+        """Let the process ``name`` do nothing meanwhile."""
+        pid = self.instance.processes()[name]["pid"]
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+    def stop(self) -> None:
+        """Have no job unfinished."""
+        if not has_ended(self.go.progress()):
+            self.go.cancel()
+            self.wait(has_ended)
+
+
+def has_ended(progress: dict[str, Any]) -> bool:
+    return progress["status"] in (*TERMINAL, "no_job")
+
+
+@pytest.fixture(scope="package")
+def server(migrated_database: Path, checkpoints: dict[str, Path]) -> Iterator[Server]:
+    """The short tracks are embedded, a damaged one has failed, the long ones are there to be embedded."""
+    home = Path(tempfile.mkdtemp(prefix="nt-", dir="/tmp"))  # short: unix sockets lie in it
+    shutil.copy(migrated_database, home)
+    music = _make_music(home)
+    environment = {f"NAVEMBED_{key.upper()}": str(folder) for key, folder in checkpoints.items()} | music.environment
+    instance = _instance(home, environment | {"NAVEMBED_LIBRARY": "navidrome"})
+    try:
+        started = instance.run("serve", "--detach")
+        assert started.returncode == 0, started.stderr
+        made = Server(instance, music, GoClient(instance.port))
+        ended = made.run_to_end()
+        assert (ended["status"], ended["processed_tracks"]) == ("completed_with_errors", SHORT), ended
+        for number in range(LONG):
+            music.add(f"long{number:02}.flac", seed=SHORT + number % 2, duration=60.0)
+        yield made
+        made.go.close()
+        instance.run("stop")
+    finally:
+        instance.end()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture
+def go(server: Server) -> GoClient:
+    return server.go
+
+
+@pytest.fixture(scope="module", params=["idle", "while a batch is running"])
+def at_any_time(request: pytest.FixtureRequest, server: Server) -> Iterator[Server]:
+    """The server twice: without an unfinished job, and in the middle of one."""
+    if request.param == "idle":
+        server.stop()
+    else:
+        server.start_long()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=["web", "text"])
+def client(request: pytest.FixtureRequest, at_any_time: Server) -> Iterator[GoClient]:
+    """A new connection to either port, at any time."""
+    web, text = at_any_time.instance.ports
+    client = GoClient(web if request.param == "web" else text)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def idle(server: Server) -> Iterator[Server]:
+    """The server without an unfinished job, before and after the test."""
+    server.stop()
+    yield server
+    server.stop()
+
+
+@dataclass
+class Bare:
+    """An instance of which only the web server runs: a job that is started there stays where it is."""
+
+    instance: Instance
+    go: GoClient
+
+    def sql(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        with closing(sqlite3.connect(self.instance.home / "navembed.sqlite3", timeout=60)) as connection, connection:
+            return connection.execute(statement, values).fetchall()
+
+    def put(self, job: int, state: str) -> None:
+        """Let the job be in this state."""
+        ended = "CURRENT_TIMESTAMP" if state in TERMINAL else "NULL"
+        self.sql(f"UPDATE batches_batchjob SET status = ?, finished_at = {ended} WHERE id = ?", state, job)
+
+
+@pytest.fixture(scope="package")
+def bare_instance(migrated_database: Path) -> Iterator[Bare]:
+    home = Path(tempfile.mkdtemp(prefix="nt-", dir="/tmp"))
+    shutil.copy(migrated_database, home)
+    (home / "music").mkdir()
+    library = {"NAVEMBED_LIBRARY": "folder", "NAVIDROME_MUSIC_ROOT": str(home / "music")}
+    instance = _instance(home, library)
+    try:
+        started = instance.run("serve", "--only", "web,text", "--detach")
+        assert started.returncode == 0, started.stderr
+        made = Bare(instance, GoClient(instance.port))
+        yield made
+        made.go.close()
+        instance.run("stop")
+    finally:
+        instance.end()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture
+def bare(bare_instance: Bare) -> Bare:
+    """Nobody has ever started a job."""
+    for table in ("batches_modelprogress", "batches_trackresult", "batches_batchjob"):
+        bare_instance.sql(f"DELETE FROM {table}")
+    return bare_instance
+
+
+def _instance(home: Path, environment: dict[str, str]) -> Instance:
+    usual = {"NAVEMBED_HOME": str(home), "TEXT_EMBEDDING_DEVICE": "cpu", "DATABASE_URL": ""}
+    return Instance(home, usual | {"NAVEMBED_DECODE_PROCESSES": "1"} | environment)
+
+
+def _make_music(home: Path) -> Music:
+    (home / "music").mkdir()
+    database = make_navidrome(home / "navidrome.db", libraries={1: str(home / "music")}, journal="delete")
+    lengths = [3.0] * SHORT + [60.0] * 2
+    pool = [home / f"{number}.flac" for number in range(len(lengths))]
+    for number, (path, seconds) in enumerate(zip(pool, lengths, strict=True)):
+        write_audio(path, tone(seconds, RATE, seed=number), RATE)
+    music = Music(home / "music", database, pool)
+    for number in range(SHORT):
+        music.add(f"track{number}.flac", seed=number, artist=f"Artist {number % 3}")
+    music.add_damaged()
+    return music
