@@ -193,14 +193,17 @@ CONTENT_SECURITY_POLICY = {
 X_FRAME_OPTIONS = "DENY"
 SECURE_REFERRER_POLICY = "same-origin"
 SESSION_COOKIE_HTTPONLY = True
-SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+HTTPS_SETTINGS = {
+    "SESSION_COOKIE_SECURE": True,
+    "CSRF_COOKIE_SECURE": True,
+    "SECURE_PROXY_SSL_HEADER": ("HTTP_X_FORWARDED_PROTO", "https"),
+    "SECURE_HSTS_SECONDS": 365 * 86_400,
+    "SECURE_SSL_REDIRECT": True,
+    "SECURE_REDIRECT_EXEMPT": [r"^(?!admin|setup/|api/docs)"],  # a redirect would turn a program's POST into a GET
+    "SILENCED_SYSTEM_CHECKS": ["security.W005", "security.W021"],  # other machines of the domain are not ours to bind
+}
 if HTTPS:
-    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
-    SECURE_HSTS_SECONDS = 365 * 86_400
-    SECURE_SSL_REDIRECT = True
-    SECURE_REDIRECT_EXEMPT = [r"^(?!admin|setup/|api/docs)"]  # a redirect would turn a program's POST into a GET
-    # Other machines of the domain are not ours to speak for.
-    SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
+    globals().update(HTTPS_SETTINGS)
 
 # Database: one SQLite file, or PostgreSQL by DATABASE_URL.
 SQLITE_OPTIONS = {

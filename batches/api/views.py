@@ -68,7 +68,7 @@ class BatchViewSet(ViewSet):
 
 
 @extend_schema(responses=HealthSerializer, tags=["contract"], auth=[])
-@api_view(["GET"])
+@api_view(["GET", "HEAD"])
 @authentication_classes([])
 @permission_classes([])
 def healthz(request: Request) -> Response:

@@ -16,6 +16,8 @@ from navembed_site.access import tokens
 from navembed_site.access.models import Token
 from navembed_site.access.scopes import Scope, scope_of
 
+OTHER_BUTTONS = ("show_save_and_add_another", "show_save_and_continue")
+
 
 class TokenForm(forms.ModelForm[Token]):
     """What a new token is asked for."""
@@ -41,6 +43,7 @@ class TokenAdmin(ReadOnlyAdmin[Token]):
     list_filter = ["scope", "revoked"]
     search_fields = ["name", "prefix", "created_by"]
     fields = readonly_fields = ("name", "prefix", "scope", "state", "last_used_at", "expires_at", "created_by")
+    form = TokenForm
     actions = ["revoke"]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -48,9 +51,6 @@ class TokenAdmin(ReadOnlyAdmin[Token]):
 
     def has_revoke_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("access.change_token")
-
-    def get_form(self, request: HttpRequest, obj: Token | None = None, change: bool = False, **kwargs: Any) -> Any:
-        return super().get_form(request, obj, change, **kwargs) if obj else TokenForm
 
     def get_fields(self, request: HttpRequest, obj: Token | None = None) -> Any:
         return self.fields if obj else [*TokenForm.Meta.fields, "expires_days"]
@@ -63,6 +63,10 @@ class TokenAdmin(ReadOnlyAdmin[Token]):
         own = scope_of(request.user)
         kwargs["choices"] = [(scope.value, scope.label) for scope in Scope if own and own.covers(scope)]
         return super().formfield_for_choice_field(db_field, request, **kwargs)
+
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
+        """One way to save: each would show the secret."""
+        return super().add_view(request, form_url, dict.fromkeys(OTHER_BUTTONS, False) | (extra_context or {}))
 
     def save_model(self, request: HttpRequest, obj: Token, form: Any, change: bool) -> None:
         """Make the token; the service makes the row, and ``obj`` becomes it."""

@@ -26,7 +26,7 @@ class BearerToken(BaseAuthentication):
         if token is None:
             raise AuthenticationFailed("The token is not known, has expired or was revoked.")
         tokens.note_use(token)
-        return None, Caller(token.name, Scope(token.scope), f"token {token.pk}")
+        return None, Caller(token.name, Scope(token.scope), f"token-{token.pk}")
 
     def authenticate_header(self, request: Request) -> str:
         return 'Bearer realm="navembed"'
@@ -50,4 +50,4 @@ class StaffSession(SessionAuthentication):
         if found is None:
             return None
         user = found[0]
-        return user, Caller(user.get_username(), scope_of(user), f"user {user.pk}")
+        return user, Caller(user.get_username(), scope_of(user), f"user-{user.pk}")

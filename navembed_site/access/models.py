@@ -12,7 +12,12 @@ class Token(models.Model):
     """A program's right to call. The secret itself is shown once, when it is made, and kept nowhere."""
 
     name = models.CharField(max_length=100, help_text="What it is for.")
-    scope = models.CharField(max_length=10, choices=Scope.choices, default=Scope.READ)
+    scope = models.CharField(
+        max_length=10,
+        choices=Scope.choices,
+        default=Scope.READ,
+        help_text="read: look at everything and search; operate: also start and steer jobs; admin: everything.",
+    )
     digest = models.CharField(max_length=64, unique=True, editable=False)
     """SHA-256 of the secret in hexadecimal digits: the secret is random, so nothing slower is needed."""
     prefix = models.CharField(max_length=12, editable=False, help_text="How it begins.")

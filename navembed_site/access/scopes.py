@@ -11,15 +11,18 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser, User
     from rest_framework.request import Request
 
-TRUSTED_PROGRAM = "trusted program"
+TRUSTED_PROGRAM = "trusted-program"
 
 
 class Scope(models.TextChoices):
     """Each scope includes those before it."""
 
-    READ = "read", "Read: look at everything and search"
-    OPERATE = "operate", "Operate: also start and steer jobs"
-    ADMIN = "admin", "Admin: everything"
+    READ = "read", "read"
+    """Look at everything, and search."""
+    OPERATE = "operate", "operate"
+    """Start and steer jobs."""
+    ADMIN = "admin", "admin"
+    """Everything."""
 
     def covers(self, needed: Scope) -> bool:
         scopes = list(Scope)
@@ -54,7 +57,7 @@ def caller_of(request: Request) -> Caller | None:
 def caller_name(request: Request) -> str:
     """What ``started_by`` says of a job that this request starts."""
     caller = caller_of(request)
-    return caller.name if caller else "http"
+    return caller.name if caller else ""
 
 
 def scope_of(user: User | AnonymousUser) -> Scope | None:

@@ -32,9 +32,9 @@ class DeviceTimeThrottle(SimpleRateThrottle):
 
 class PerCaller(DeviceTimeThrottle):
     def get_cache_key(self, request: Request, view: APIView) -> str | None:
-        return f"rate-of-{caller.key}".replace(" ", "-") if (caller := caller_of(request)) else None
+        return f"rate-{caller.key}" if (caller := caller_of(request)) else None
 
 
 class PerAddress(DeviceTimeThrottle):
     def get_cache_key(self, request: Request, view: APIView) -> str:
-        return f"rate-of-{request.META.get('REMOTE_ADDR')}"
+        return f"rate-{request.META.get('REMOTE_ADDR')}"

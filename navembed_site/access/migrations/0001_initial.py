@@ -16,7 +16,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('name', models.CharField(help_text='What it is for.', max_length=100)),
-                ('scope', models.CharField(choices=[('read', 'Read: look at everything and search'), ('operate', 'Operate: also start and steer jobs'), ('admin', 'Admin: everything')], default='read', max_length=10)),
+                ('scope', models.CharField(choices=[('read', 'read'), ('operate', 'operate'), ('admin', 'admin')], default='read', help_text='read: look at everything and search; operate: also start and steer jobs; admin: everything.', max_length=10)),
                 ('digest', models.CharField(editable=False, max_length=64, unique=True)),
                 ('prefix', models.CharField(editable=False, help_text='How it begins.', max_length=12)),
                 ('created_by', models.CharField(editable=False, max_length=150)),
