@@ -12,13 +12,15 @@ application = with_whole_bodies(get_wsgi_application())
 
 
 def _warm_up() -> None:
-    """Import what the first search needs: it takes seconds, and the Go server waits five."""
-    import scipy.fft
-    import scipy.special  # noqa: F401
+    """Prepare the first search: it would take seconds, and the Go server waits five."""
+    from django.db import connection
 
-    from embeddings.indexing import vector_store
+    from embeddings.search.warm_up import warm_up
 
-    vector_store()
+    try:
+        warm_up()
+    finally:
+        connection.close()  # the thread's own
 
 
 threading.Thread(target=_warm_up, name="warm-up", daemon=True).start()

@@ -11,6 +11,12 @@ import pytest
 from django.conf import settings
 from django.core.management import CommandError, call_command
 
+from embeddings.benchmarks import search
+from embeddings.encoders.registry import ENCODERS
+from tests.milvus import LiteServer, lite_server, milvus
+
+__all__ = ["lite_server", "milvus"]
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -47,3 +53,21 @@ def test_instance_of_its_own_is_used_and_leaves_nothing(figures: dict[str, dict[
 def test_library_too_small_to_measure_is_refused() -> None:
     with pytest.raises(CommandError, match="at least 1000"):
         call_command("benchmark", "jobs", "--tracks", "10")
+
+
+def test_search_in_a_library_too_small_is_refused() -> None:
+    with pytest.raises(CommandError, match="at least 500"):
+        call_command("benchmark", "search", "--tracks", "10")
+
+
+@pytest.mark.django_db
+def test_recommendations_are_measured_with_their_stages(milvus: LiteServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    for encoder in ENCODERS:
+        monkeypatch.setattr(encoder, "published_dimension", 24)
+    monkeypatch.setattr(search, "REPEATS", 2)
+    monkeypatch.setattr(search, "WARM_UP", 0)
+    monkeypatch.setattr(settings, "NAVIDROME_DB_PATH", settings.NAVEMBED_HOME / search.DATABASE)
+    figures = search.measure_here(500)
+    (settings.NAVEMBED_HOME / search.DATABASE).unlink()
+    assert [each["median"] > 0 for each in figures] == [True] * 4
+    assert set(figures[1]["stages"]) == set(search.STAGES.values())

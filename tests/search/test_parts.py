@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
+from pymilvus.client.types import LoadState
 
+from embeddings.indexing import index_pending
 from embeddings.models import EmbeddingSpace
 from embeddings.search.calibration import SMALLEST_DEVIATION, calibrate, space_calibration
 from embeddings.search.comparing import probe
 from embeddings.search.deadline import Deadline
 from embeddings.search.diversity import most_of_an_artist
 from embeddings.search.seeds import grouped
+from embeddings.search.warm_up import warm_up
+from embeddings.vector_store import VectorStore
 from tests.index.conftest import unit
+from tests.milvus import LiteServer
 from tests.spaces.conftest import embed, make_space
 
 
@@ -65,3 +73,22 @@ def test_calibration_is_renewed_when_the_space_has_grown() -> None:
     assert space_calibration(space, Deadline(9)) == small
     embed(space, unit(50, 16, seed=3), [f"m{n}" for n in range(50)])
     assert space_calibration(space, Deadline(9)) != small
+
+
+@pytest.mark.django_db
+def test_warm_up_lets_milvus_load_what_search_uses(milvus: LiteServer) -> None:
+    live, build = make_space(vectors=3), make_space("new", "building", vectors=3)
+    for space in (live, build):
+        index_pending(space)
+        VectorStore()._write("release_collection", space.collection)
+    warm_up()
+    states = [VectorStore()._read("get_load_state", space.collection)["state"] for space in (live, build)]
+    assert states == [LoadState.Loaded, LoadState.NotLoad]
+
+
+@pytest.mark.django_db
+def test_warm_up_without_milvus_is_no_error(settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.MILVUS_LITE_SOCKET = tmp_path / "none.sock"
+    monkeypatch.setattr("embeddings.search.warm_up.PAUSES", ())
+    make_space(vectors=1)
+    warm_up()
