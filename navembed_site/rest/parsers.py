@@ -11,8 +11,6 @@ from django.conf import settings
 from rest_framework.exceptions import ParseError
 from rest_framework.parsers import JSONParser
 
-from navembed_site.rest.problems import TooLarge
-
 
 class StrictJSONParser(JSONParser):
     """JSON as everybody understands it: finite numbers, each name once, text that can be sent, and not too deep.
@@ -25,6 +23,8 @@ class StrictJSONParser(JSONParser):
     ) -> Any:
         length = (parser_context or {})["request"].META.get("CONTENT_LENGTH") or 0
         if int(length) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
+            from navembed_site.rest.problems import TooLarge  # which imports views, and these their parsers
+
             raise TooLarge
         try:
             text = stream.read().decode("utf-8")
