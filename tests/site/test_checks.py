@@ -11,6 +11,8 @@ from django.core.checks import CheckMessage
 from django.core.management.base import SystemCheckError
 
 from embeddings import checks
+from navembed_site import environment
+from navembed_site.access import checks as access_checks
 
 
 def texts(messages: list[CheckMessage]) -> str:
@@ -98,3 +100,16 @@ def test_schedule_by_scans_needs_navidrome(settings: Any) -> None:
     assert "NAVEMBED_SCHEDULE is scan" in texts(checks.check_schedule())
     settings.LIBRARY = "navidrome"
     assert checks.check_schedule() == []
+
+
+def test_trust_in_public_networks_is_a_warning(settings: Any) -> None:
+    settings.TRUSTED_NETWORKS = environment.networks("10.0.0.0/8, 0.0.0.0/0, 172.16.0.0/12, 2001:db8::/32, 8.8.8.8")
+    [everybody, machine] = access_checks.check_trusted_networks()
+    assert "names 0.0.0.0/0" in everybody.msg
+    assert "names 8.8.8.8/32" in machine.msg
+
+
+def test_any_host_name_is_a_warning(settings: Any) -> None:
+    assert access_checks.check_hosts() == []
+    settings.OUR_HOSTS = ["*"]
+    assert "DNS rebinding" in texts(access_checks.check_hosts())

@@ -96,6 +96,19 @@ def test_wrong_web_address(text: str) -> None:
     assert env.problems == ["X is not usable; it must be an address."]
 
 
+def test_networks() -> None:
+    found = environment.networks("127.0.0.0/8, 192.168.1.7,::1/128")
+    assert [str(network) for network in found] == ["127.0.0.0/8", "192.168.1.7/32", "::1/128"]
+    assert environment.networks("none") == ()
+
+
+@pytest.mark.parametrize("text", ["10.0.0.1/8", "home", "127.0.0.1,,", ",", "1.2.3.4/33", "all"])
+def test_wrong_networks_are_a_problem_and_trust_this_machine_alone(text: str) -> None:
+    env = Environment({"X": text})
+    assert env.parsed("X", "127.0.0.0/8", environment.networks, "networks") == environment.networks("127.0.0.0/8")
+    assert env.problems == ["X is not usable; it must be networks."]
+
+
 def test_time_zone_is_the_one_asked_for() -> None:
     assert Environment({"TZ": "Europe/Berlin"}).time_zone() == "Europe/Berlin"
 
