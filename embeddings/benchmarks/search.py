@@ -13,9 +13,10 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -26,8 +27,9 @@ from django.core.management import call_command
 
 from embeddings.benchmarks.index import BLOCK, clustered
 from embeddings.demo.navidrome import Row, write_database
+from embeddings.embedder.client import EmbedderClient
 from embeddings.encoders.base import Description, Encoder
-from embeddings.encoders.registry import ENCODERS, MODEL_KEYS
+from embeddings.encoders.registry import ENCODERS, MODEL_KEYS, TEXT_MODEL
 from embeddings.errors import NavembedError
 from embeddings.indexing import index_pending
 from embeddings.library.sync import sync_tracks
@@ -46,6 +48,12 @@ REPEATS = 40
 WARM_UP = 3
 PATIENCE = 60.0  # so that a slow answer is counted as a slow one, not as an empty one
 TOLD_CHARACTERS = 2_000
+TEXT_LOAD_SECONDS = 300
+WRITE_TEXT_MODEL = """
+import pathlib, sys
+from embeddings.demo.checkpoints import make_text_checkpoint
+make_text_checkpoint(pathlib.Path(sys.argv[1]))
+"""
 STAGES = {
     "start_of": "seeds from the database",
     "candidates": "Milvus, the slowest of the models",
@@ -72,28 +80,46 @@ class SearchFigure:
 def measure(tracks: int, folder: Path | None = None) -> list[SearchFigure]:
     """Return the figures of a library of ``tracks``, made in a temporary folder in ``folder``. Raises BenchmarkFailed.
 
-    20,000 tracks take about 5 GB of disk and a few minutes.
+    20,000 tracks take about 6 GB of disk and a few minutes.
     """
     with tempfile.TemporaryDirectory(prefix="nb-", dir=folder) as home:
+        checkpoint = Path(home) / "text"
         environment = {name: value for name, value in os.environ.items() if name not in settings.KNOWN_VARIABLES} | {
             "NAVEMBED_HOME": home,
             "NAVIDROME_DB_PATH": str(Path(home) / DATABASE),
+            f"NAVEMBED_{TEXT_MODEL.hears_with.upper()}": str(checkpoint),
+            "TEXT_EMBEDDING_DEVICE": settings.DEVICES[0],
         }
-        command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "benchmark", "search", "--here"]
-        done = subprocess.run(
-            [*command, "--tracks", str(tracks)], env=environment, capture_output=True, text=True, check=False
-        )
+        # In a process of its own: PyTorch takes memory that the search should have.
+        _run(["-c", WRITE_TEXT_MODEL, str(checkpoint)], environment)
+        done = _run(["manage.py", "benchmark", "search", "--here", "--tracks", str(tracks)], environment)
+    return [SearchFigure(**figure) for figure in json.loads(done)]
+
+
+def _run(arguments: list[str], environment: dict[str, str]) -> str:
+    """Run Python in the folder of this program, and return what it prints. Raises BenchmarkFailed."""
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=settings.BASE_DIR,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode:
         raise BenchmarkFailed(f"the measurement failed: {done.stderr[-TOLD_CHARACTERS:].strip()}")
-    return [SearchFigure(**figure) for figure in json.loads(done.stdout)]
+    return done.stdout
 
 
-def measure_here(tracks: int) -> list[dict[str, Any]]:
-    """Fill this instance, which must be empty, and return the figures; Milvus runs."""
+def measure_here(tracks: int, weights: Sequence[str] = ("synthetic",)) -> list[dict[str, Any]]:
+    """Fill this instance, which must be empty, and return the figures; Milvus runs.
+
+    ``weights`` are what the vectors of the model that reads, too, are said to be made with.
+    """
     call_command("migrate", verbosity=0)
     _write_library(tracks)
     for encoder in ENCODERS:
-        _fill(encoder)
+        _fill(encoder, weights)
     plain = Query(limit=LIMIT, models=MODEL_KEYS)
     queries = {
         "25 seeds, three models": plain,
@@ -101,7 +127,24 @@ def measure_here(tracks: int) -> list[dict[str, Any]]:
         "… with 25 disliked tracks": replace(plain, disliked_track_ids=_ids(0, SEEDS), dislike_strength=0.5),
         "25 seeds, MuQ alone": replace(plain, models=["muq"]),
     }
-    return [asdict(_figure(what, query)) for what, query in queries.items()]
+    return [asdict(_figure(what, partial(_from_seeds, query))) for what, query in queries.items()]
+
+
+def measure_here_with_texts(tracks: int) -> list[dict[str, Any]]:
+    """As ``measure_here``, and by text; the embedder runs, too."""
+    client = EmbedderClient()
+    figures = measure_here(tracks, client.describe(TEXT_MODEL.key).fingerprint["weights"])
+    client.embed_text("ready", wait_seconds=TEXT_LOAD_SECONDS)
+    return [*figures, asdict(_figure("a text, MuQ alone, its model loaded", _from_text))]
+
+
+def _from_seeds(query: Query, number: int) -> Query:
+    return replace(query, seeds=[Seed(track_id) for track_id in _ids(1 + number, SEEDS)])
+
+
+def _from_text(number: int) -> Query:
+    """Each time another one, as those of before are remembered."""
+    return Query(limit=LIMIT, texts=[f"calm piano with strings in the rain, number {number}"])
 
 
 def _write_library(tracks: int) -> None:
@@ -124,10 +167,10 @@ def _write_library(tracks: int) -> None:
     sync_tracks()
 
 
-def _fill(encoder: type[Encoder]) -> EmbeddingSpace:
+def _fill(encoder: type[Encoder], weights: Sequence[str]) -> EmbeddingSpace:
     """Give every track an embedding of the published size, and bring them into Milvus."""
     dimension = encoder.published_dimension
-    space = space_for(encoder.key, Description(dimension, {"weights": "synthetic"}, 0, ""))
+    space = space_for(encoder.key, Description(dimension, {"weights": list(weights)}, 0, ""))
     ids = list(Track.objects.order_by("pk").values_list("pk", flat=True))
     for start, block in zip(range(0, len(ids), BLOCK), clustered(len(ids), dimension), strict=True):
         Embedding.objects.bulk_create(
@@ -153,13 +196,13 @@ def _ids(first: int, count: int) -> list[str]:
     return [ids[place] for place in np.random.default_rng(first).choice(len(ids), count, replace=False)]
 
 
-def _figure(what: str, query: Query) -> SearchFigure:
+def _figure(what: str, ask: Callable[[int], Query]) -> SearchFigure:
     times, stages = [], defaultdict(list)
     for number in range(WARM_UP + REPEATS):
-        asked = replace(query, seeds=[Seed(track_id) for track_id in _ids(1 + number, SEEDS)])
+        query = ask(number)
         with _stages() as spent:
             began = time.perf_counter()
-            answer = engine.recommend(asked, seconds=PATIENCE)
+            answer = engine.recommend(query, seconds=PATIENCE)
             seconds = time.perf_counter() - began
         if answer.warnings or len(answer.tracks) < query.limit / 2:
             raise BenchmarkFailed(f"{len(answer.tracks)} tracks instead of {query.limit}: {answer.warnings}")

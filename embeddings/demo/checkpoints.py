@@ -55,6 +55,14 @@ XLM_ROBERTA = {
     "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 130,
     "type_vocab_size": 1, "bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2,
 }  # fmt: skip
+PUBLISHED_TEXT = {
+    "text_model": {"name": TEXT_PART, "model_dim": 768},
+    "text_transformer": {**TRANSFORMER, "dim": 768, "tf_depth": 8, "heads": 8, "dim_head": 64, "ff_mult": 4},
+}
+PUBLISHED_XLM_ROBERTA = XLM_ROBERTA | {
+    "vocab_size": 250_002, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
+    "intermediate_size": 3_072, "max_position_embeddings": 514,
+}  # fmt: skip
 MERT: dict[str, Any] = {
     "architectures": ["MERTModel"], "model_type": "mert_model", "hidden_size": 16, "num_hidden_layers": 24,
     "num_attention_heads": 1, "intermediate_size": 32, "hidden_act": "gelu", "layer_norm_eps": 1e-5,
@@ -93,6 +101,20 @@ def make_tiny_checkpoint(key: str, folder: Path, *, seed: int = 0) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         MAKERS[key](folder)
+
+
+def make_text_checkpoint(folder: Path) -> None:
+    """Write MuQ-MuLan's text half alone, in the published size, with random weights: 1.3 GB to measure speed with."""
+    import torch
+
+    from embeddings.encoders.muq_network import text_tower
+
+    config = MULAN | PUBLISHED_TEXT
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        _write_part(folder, config, torch.nn.ModuleDict({"mulan": text_tower(config, PUBLISHED_XLM_ROBERTA)}))
+    _write_tokenizer(folder / TEXT_PART)
+    _write_json(folder / TEXT_PART / "config.json", PUBLISHED_XLM_ROBERTA)
 
 
 def _make_muq(folder: Path) -> None:

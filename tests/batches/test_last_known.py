@@ -29,14 +29,18 @@ def database_away() -> Iterator[None]:
             cursor.execute("SELECT pg_backend_pid()")
             server = cursor.fetchone()[0]
         os.kill(server, signal.SIGSTOP)
-        yield
-        os.kill(server, signal.SIGCONT)
+        try:
+            yield
+        finally:
+            os.kill(server, signal.SIGCONT)
     else:
         connection.close()
         name = connection.settings_dict["NAME"]
         connection.settings_dict["NAME"] = "nowhere/at-all"
-        yield
-        connection.settings_dict["NAME"] = name
+        try:
+            yield
+        finally:
+            connection.settings_dict["NAME"] = name
     connection.close()
 
 

@@ -65,8 +65,8 @@ class Command(BaseCommand):
         if tracks < search.FEWEST_TRACKS:
             raise CommandError(f"--tracks must be at least {search.FEWEST_TRACKS}.")
         if here:
-            with needed_processes("milvus_lite"):
-                self.stdout.write(json.dumps(search.measure_here(tracks)))
+            with needed_processes("milvus_lite", "embedder"):
+                self.stdout.write(json.dumps(search.measure_here_with_texts(tracks)))
             return
         figures = search.measure(tracks, folder)
         if as_json:
