@@ -269,6 +269,7 @@ REST_FRAMEWORK = {
         "navembed_site.access.throttles.PerCaller",
         "navembed_site.access.throttles.PerAddress",
     ],
+    "DEFAULT_METADATA_CLASS": None,  # OPTIONS is 405: the OpenAPI document says more
     "UNAUTHENTICATED_USER": None,
     "EXCEPTION_HANDLER": "navembed_site.rest.problems.handle",
     "DEFAULT_SCHEMA_CLASS": "navembed_site.rest.schema.Schema",

@@ -36,7 +36,7 @@ class JobViewSet(GenericViewSet[BatchJob]):
     queryset = BatchJob.objects.prefetch_related("progress")
     serializer_class = JobSerializer
     pagination_class = NewestFirst
-    lookup_value_regex = "[0-9]+"
+    lookup_value_regex = "[0-9]{1,18}"  # what a database can hold
 
     @extend_schema(parameters=[JobFilter])
     def list(self, request: Request) -> Response:

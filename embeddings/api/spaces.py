@@ -79,7 +79,7 @@ class SpaceViewSet(RetrieveModelMixin, GenericViewSet[EmbeddingSpace]):
     queryset = EmbeddingSpace.objects.annotate(vectors=Count("embeddings"))
     serializer_class = SpaceSerializer
     pagination_class = Pages
-    lookup_value_regex = "[0-9]+"
+    lookup_value_regex = "[0-9]{1,18}"  # what a database can hold
 
     @extend_schema(parameters=[SpaceFilter])
     def list(self, request: Request) -> Response:
