@@ -159,6 +159,8 @@ class PlaylistSerializer(serializers.Serializer[dict[str, Any]]):
         options["models"] = given.get("models") or DEFAULT_MODELS
         options["merge"] = given.get("merge_strategy", UNION)
         options["priorities"] = PRIORITIES | given.get("model_priorities", {})
+        negative = given.get("negative_embeddings", {})
+        options["negative_embeddings"] = {model: vectors for model, vectors in negative.items() if vectors}
         return Query(mode=mode, **options)
 
 
