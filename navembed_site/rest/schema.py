@@ -89,6 +89,10 @@ class Schema(AutoSchema):
         path = self.path.strip("/").replace("/", "_").replace("{", "").replace("}", "")
         return f"contract_{path}" if self._is_contract else super().get_operation_id()
 
+    def get_summary(self) -> str:
+        """The first sentence."""
+        return str(super().get_description()).partition("\n")[0].rstrip(".")
+
     def get_description(self) -> str:  # type: ignore[override]  # as drf-spectacular has it
         """End with the scope that the operation needs."""
         if not self.view.get_authenticators():

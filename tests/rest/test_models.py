@@ -27,6 +27,7 @@ def no_embedder(settings: Any) -> None:
 def test_models_show_where_they_are_loaded(client: Client, embedder: EmbedderProcess) -> None:
     page = client.get("/api/v1/models").json()
     assert [model["key"] for model in page["results"]] == [*MODEL_KEYS, TEXT_MODEL.key]
+    assert client.get(f"/api/v1/models/{TEXT_MODEL.key}").json()["hears"] is False
     (place,) = page["results"][0]["embedders"]
     assert (place["reachable"], place["error"], place["device"]) == (True, "", "cpu")
 
