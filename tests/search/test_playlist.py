@@ -102,10 +102,8 @@ def test_no_usable_seed_is_an_empty_list_with_a_warning(music: Library, body: An
         ({"seeds": [{"embedding": []}]}, "embedding"),
         ({"seeds": [{"embedding": [[1.0]]}]}, "embedding"),
         ({"seeds": [{"embedding": [True]}]}, "embedding"),
-        ('{"seeds": [{"embedding": [1e400]}]}', "embedding"),
         ({"seeds": [{"embedding": [10**400]}]}, "embedding"),
         ({"exclude_track_ids": ["\x00"]}, "exclude_track_ids"),
-        ('{"exclude_track_ids": ["\\ud800"]}', "exclude_track_ids"),
         ({"library_ids": [10**30]}, "library_ids"),
         ([], "dictionary"),
     ],
@@ -116,7 +114,17 @@ def test_what_cannot_be_is_refused_with_a_sentence(db: None, body: Any, named: s
     assert named in reply.json()["error"]
 
 
-@pytest.mark.parametrize("text", ['{"limit": NaN}', '{"diversity": Infinity}', "{", "nul"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"seeds": [{"embedding": [1e400]}]}',
+        '{"exclude_track_ids": ["\\ud800"]}',
+        '{"limit": NaN}',
+        '{"diversity": Infinity}',
+        "{",
+        "nul",
+    ],
+)
 def test_what_is_no_json_is_refused(db: None, text: str) -> None:
     reply = ask(text)
     assert reply.status_code in (400, 422)
