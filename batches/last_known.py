@@ -20,6 +20,8 @@ from navembed_site.time_limit import time_limit
 logger = logging.getLogger(__name__)
 
 ANSWER_SECONDS = 3.0
+FRESH_SECONDS = 0.1
+"""How old an answer may be. Panels ask each second; of many that ask at once, one reads the database for all."""
 WRITE_SECONDS = 1.0
 NO_JOB = {"status": "no_job"}
 
@@ -30,6 +32,9 @@ class LastKnown:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
+        self._asking = threading.Lock()
+        self._answer: dict[str, Any] = NO_JOB
+        self._stale_at = 0.0
         self._reply: dict[str, Any] = NO_JOB
         self._read_at = 0.0
         self._written: dict[str, Any] = {}
@@ -37,7 +42,21 @@ class LastKnown:
         self._away = False
 
     def progress(self) -> dict[str, Any]:
-        """Return where the open job stands, else the newest; what was known last while the database does not answer."""
+        """Return where the open job stands, else the newest; what was known last while the database does not answer.
+
+        The answer is at most ``FRESH_SECONDS`` old.
+        """
+        with self._asking:
+            if time.monotonic() >= self._stale_at:
+                self._answer = self._ask()
+                self._stale_at = time.monotonic() + FRESH_SECONDS
+            return self._answer
+
+    def forget(self) -> None:
+        """Something has changed: the next answer is a new one."""
+        self._stale_at = 0.0
+
+    def _ask(self) -> dict[str, Any]:
         try:
             with time_limit(ANSWER_SECONDS):
                 reply = contract_progress(services.open_job() or BatchJob.objects.first())

@@ -24,6 +24,12 @@ def django_db_modify_db_settings() -> None:
     """Add no worker's number to the database's name, as pytest-django would: each worker has an instance already."""
 
 
+@pytest.fixture(autouse=True)
+def fresh_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no test be told what another one has asked for a moment ago."""
+    monkeypatch.setattr("batches.last_known.FRESH_SECONDS", 0.0)
+
+
 @pytest.fixture
 def short_tmp() -> Iterator[Path]:
     """A temporary folder whose path is short enough for unix sockets, which pytest's tmp_path may not be."""

@@ -49,6 +49,7 @@ class BatchViewSet(ViewSet):
         except services.JobConflict as error:
             running = error.job.pk if error.job else None
             return Response({"error": str(error), "job_id": running}, status.HTTP_400_BAD_REQUEST)
+        self.last_known.forget()
         self.last_known.progress()  # should the database go away before the first poll
         return Response({"status": "started", "job_id": job.pk})
 
@@ -64,6 +65,7 @@ class BatchViewSet(ViewSet):
             job = services.cancel_all()
         except services.JobConflict as error:
             return Response({"error": str(error)}, status.HTTP_404_NOT_FOUND)
+        self.last_known.forget()
         return Response({"status": "cancelling", "job_id": job.pk})
 
 

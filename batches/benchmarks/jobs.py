@@ -30,12 +30,13 @@ class StepFailed(NavembedError):
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured thing. ``wanted`` is what it should stay below, where we promise that."""
+    """One measured thing. ``wanted`` is what it should stay below, ``at_least`` what it should reach."""
 
     what: str
     value: float
     unit: str
     wanted: float | None = None
+    at_least: float | None = None
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,16 @@ def test_last_known_state_is_told_while_the_database_is_away(known: LastKnown) -
     assert known.progress()["status"] == "running"
 
 
+def test_many_who_ask_at_once_are_told_what_one_has_read(known: LastKnown, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(last_known, "FRESH_SECONDS", 300.0)
+    services.start_job()
+    first = known.progress()
+    BatchJob.objects.update(status="running")
+    assert known.progress() == first
+    known.forget()
+    assert known.progress()["status"] == "running"
+
+
 def test_another_process_knows_it_from_the_file(known: LastKnown, tmp_path: Path) -> None:
     services.start_job()
     before = known.progress()

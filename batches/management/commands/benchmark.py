@@ -1,9 +1,10 @@
-"""``manage.py benchmark index|search|jobs``: measure on this machine what docs/performance.md states."""
+"""``manage.py benchmark index|search|jobs|http``: measure on this machine what docs/performance.md states."""
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from batches.benchmarks import jobs
+from batches.benchmarks import http, jobs
 from embeddings.benchmarks import index, search
 from embeddings.encoders.registry import ENCODERS
 from embeddings.errors import NavembedError
@@ -21,7 +22,7 @@ from navembed_site.processes import needed_processes
 
 
 class Command(BaseCommand):
-    help = "Measure the search index, recommendations, or jobs over a large library; all data is synthetic."
+    help = "Measure the search index, recommendations, jobs over a large library, or HTTP; all data is synthetic."
 
     def add_arguments(self, parser: CommandParser) -> None:
         commands = parser.add_subparsers(dest="what", required=True)
@@ -37,7 +38,12 @@ class Command(BaseCommand):
         worked.add_argument("--folder", type=Path, help="where the scratch instance lies (default: temporary files)")
         worked.add_argument("--database", default="", help="URL of an empty PostgreSQL database, which is left filled")
         worked.add_argument("--step", choices=jobs.STEPS, help=argparse.SUPPRESS)
-        for each in (searched, found, worked):
+        asked = commands.add_parser("http", help="polls while a batch runs, in a scratch instance on free ports")
+        asked.add_argument("--connections", type=_up_to(64), default=8, help="that ask at a time (default: 8)")
+        asked.add_argument("--seconds", type=_up_to(60), default=15, help="of each measurement (default: 15)")
+        asked.add_argument("--tracks", type=_up_to(10_000), default=200, help="of the batch (default: 200)")
+        asked.add_argument("--folder", type=Path, help="where the scratch instance lies (default: temporary files)")
+        for each in (searched, found, worked, asked):
             each.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
     def handle(self, *args: Any, what: str, **options: Any) -> None:
@@ -46,6 +52,8 @@ class Command(BaseCommand):
                 self._index(options["rows"], as_json=options["json"])
             elif what == "search":
                 self._search(options["tracks"], options["folder"], here=options["here"], as_json=options["json"])
+            elif what == "http":
+                self._http(**options)
             else:
                 self._jobs(**options)
         except NavembedError as error:
@@ -87,7 +95,24 @@ class Command(BaseCommand):
         if options["json"] or options["step"]:
             self.stdout.write(json.dumps([asdict(each) for each in figures], indent=2))
         else:
-            Console().print(_jobs_table(figures, extent))
+            Console().print(_figures_table(figures, f"Jobs over {extent.tracks:,} tracks, three models"))
+
+    def _http(self, connections: int, seconds: int, tracks: int, **options: Any) -> None:
+        effort = http.Effort(connections, seconds, tracks)
+        figures = list(http.measure(effort, folder=options["folder"]))
+        if options["json"]:
+            self.stdout.write(json.dumps([asdict(each) for each in figures], indent=2))
+        else:
+            Console().print(_figures_table(figures, f"HTTP over {connections} connections while a batch runs"))
+
+
+def _up_to(most: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not 1 <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"must be from 1 to {most}")
+        return int(text)
+
+    return number
 
 
 def _index_table(figures: list[index.IndexFigures]) -> Table:
@@ -116,12 +141,13 @@ def _search_table(figures: list[search.SearchFigure], tracks: int) -> Table:
     return table
 
 
-def _jobs_table(figures: list[jobs.Figure], extent: jobs.Extent) -> Table:
-    table = Table(title=f"Jobs over {extent.tracks:,} tracks, three models", box=box.SIMPLE, padding=0)
+def _figures_table(figures: list[jobs.Figure], title: str) -> Table:
+    table = Table(title=title, box=box.SIMPLE, padding=0)
     table.add_column("what")
     for column in ("measured", "wanted"):
         table.add_column(column, justify="right")
     for each in figures:
         wanted = f"< {each.wanted:g} {each.unit}" if each.wanted else ""
+        wanted = f"> {each.at_least:g} {each.unit}" if each.at_least else wanted
         table.add_row(each.what, f"{each.value:,.2f} {each.unit}", wanted)
     return table
