@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache, lru_cache
 from typing import Any, ClassVar
 
@@ -115,11 +115,11 @@ def _state_query() -> str:
     return str(rows.query.sql_with_params()[0])
 
 
-def _state(job: int) -> Sequence[Any]:
+def _state(job: int) -> list[tuple[Any, ...]]:
     """Return the values as the database has them, to be compared; none without such a job."""
     with connection.cursor() as cursor:
         cursor.execute(_state_query(), [job])
-        return cursor.fetchall()
+        return list(cursor.fetchall())
 
 
 @lru_cache(MOST_SHOWN)
