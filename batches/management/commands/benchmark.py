@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -98,6 +99,7 @@ class Command(BaseCommand):
             Console().print(_figures_table(figures, f"Jobs over {extent.tracks:,} tracks, three models"))
 
     def _http(self, connections: int, seconds: int, tracks: int, **options: Any) -> None:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that nobody leaves the instance running
         effort = http.Effort(connections, seconds, tracks)
         figures = list(http.measure(effort, folder=options["folder"]))
         if options["json"]:
