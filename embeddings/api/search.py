@@ -30,6 +30,9 @@ from navembed_site.rest.problems import Unprocessable
 SECONDS = 25.0  # a text model may have to be loaded first
 MOST_TEXTS = 20
 MODE = "search"
+FORM_FIELDS = {
+    "audio", "limit", "models", "merge_strategy", "min_model_agreement", "diversity", "track_ids", "texts",
+}  # fmt: skip
 
 
 @extend_schema_serializer(
@@ -53,7 +56,7 @@ class SearchSerializer(PlaylistSerializer):
     track_ids = serializers.ListField(
         child=serializers.CharField(max_length=255),
         required=False,
-        max_length=1000,
+        max_length=500,
         help_text="Tracks to start from, each with weight 1; `seeds` says more.",
     )
     texts = serializers.ListField(
@@ -79,9 +82,12 @@ class SearchSerializer(PlaylistSerializer):
     examples=[OpenApiExample("A file", {"audio": "…", "limit": 10}, media_type="multipart/form-data")]
 )
 class AudioSearchSerializer(SearchSerializer):
-    """A file to search for, besides everything else. It is heard once and not kept."""
+    """A file to search for, with what a form can say besides. It is heard once and not kept."""
 
     audio = serializers.FileField(help_text="Music in any format that Navidrome plays.")
+
+    def get_fields(self) -> dict[str, Any]:
+        return {name: field for name, field in super().get_fields().items() if name in FORM_FIELDS}
 
 
 class HitSerializer(FoundSerializer):

@@ -5,7 +5,9 @@ Real parts stand behind it: the application, a database with a job, the embedder
 
 from __future__ import annotations
 
+import gc
 import json
+import warnings
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -32,7 +34,6 @@ __all__ = ["library", "lite_server", "milvus", "music", "pool"]
 
 pytestmark = [
     pytest.mark.django_db,
-    # werkzeug's test client does not close the files in which it sends forms.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 bounds = partial(settings, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -59,6 +60,8 @@ def open_transaction() -> Iterator[None]:
     yield
     for signal in (request_started, request_finished):
         signal.connect(close_old_connections)
+    with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+        gc.collect()  # werkzeug's test client does not close the files in which it sends large forms
 
 
 @pytest.fixture
