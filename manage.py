@@ -8,4 +8,6 @@ from django.core.management import execute_from_command_line
 
 if __name__ == "__main__":
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "navembed_site.settings")
+    # NumPy's threads spin while they wait, and take the cores from other processes: searches took half as long again.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     execute_from_command_line(sys.argv)

@@ -21,7 +21,7 @@ from embeddings.search.listener import allowed_libraries, excluded_tracks, prese
 from embeddings.search.merging import Candidate, merged
 from embeddings.search.penalties import after_dislikes, after_negatives, negative_similarities
 from embeddings.search.prompts import Reader
-from embeddings.search.query import Answer, Query, Recommendation, Seed
+from embeddings.search.query import INTERSECTION, Answer, Query, Recommendation, Seed
 from embeddings.search.reasons import likest_seed, reason_for, short_label
 from embeddings.search.retrieval import Found, Ready, candidates, compared, enough_candidates
 from embeddings.search.seeds import MOST_SEEDS, grouped, start_of, track_probes
@@ -131,20 +131,16 @@ class _Search:
     def _findings(
         self, spaces: Mapping[str, EmbeddingSpace], excluded: Collection[str], libraries: Collection[int] | None
     ) -> dict[str, dict[str, Found]]:
-        """Let all models search beside each other, then compare exactly what each has found, in their order."""
-        pool = ThreadPoolExecutor(max(1, len(spaces)))
+        """Compare exactly what each model has found while the next one searches.
+
+        The longest comparison comes first. One search at a time: several beside each other take Lite as long.
+        """
+        pool = ThreadPoolExecutor(1)
         searches: dict[str, Future[list[str]]] = {}
-        for key, space in spaces.items():
+        for space in sorted(spaces.values(), key=lambda space: -space.dimension):
             if ready := self._prepare(space):
-                self.models[key] = ready
-                searches[key] = pool.submit(
-                    candidates,
-                    ready,
-                    enough_candidates(self.query.limit),
-                    exclude=excluded,
-                    library_ids=libraries,
-                    seconds=max(SHORTEST_SEARCH, self.deadline.left - RANKING_SECONDS),
-                )
+                self.models[space.model] = ready
+                searches[space.model] = pool.submit(self._search, ready, excluded, libraries)
         pool.shutdown(wait=False)
         if not searches:
             self.warnings.append("No seed can be used, so there is nothing to start from.")
@@ -155,7 +151,18 @@ class _Search:
                 findings[key] = compared(self.models[key], found, self.deadline)
             except (IndexUnavailable, IndexRefused, OutOfTime, FutureTimeout) as error:
                 self.warnings.append(f"{short_label(key)} is left out: {str(error) or 'Milvus is too slow'}.")
-        return findings
+        self.models = {key: self.models[key] for key in spaces if key in self.models}
+        return {key: findings[key] for key in spaces if key in findings}
+
+    def _search(self, ready: Ready, excluded: Collection[str], libraries: Collection[int] | None) -> list[str]:
+        others_add = len(self.query.models) > 1 and self.query.merge != INTERSECTION and self.query.min_agreement == 1
+        return candidates(
+            ready,
+            enough_candidates(self.query.limit, is_alone=not others_add),
+            exclude=excluded,
+            library_ids=libraries,
+            seconds=max(SHORTEST_SEARCH, self.deadline.left - RANKING_SECONDS),
+        )
 
     def _agreement(self, models: int) -> int:
         """Return how many models must have found a track: no more than answer."""

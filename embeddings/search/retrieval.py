@@ -18,6 +18,7 @@ from embeddings.search.deadline import Deadline
 from embeddings.search.seeds import DIGITS, Group
 
 MOST_CANDIDATES, FEWEST_CANDIDATES = 200, 100  # of a model
+FEWEST_OF_A_GROUP = 50
 CANCELLED = 1e-6  # a group whose seeds add up to less says nothing
 CLOSE = 0.95  # calibrated: a track that is less like a disliked one is not like it
 
@@ -44,9 +45,9 @@ class Ready:
     calibration: Calibration
 
 
-def enough_candidates(limit: int) -> int:
-    """Return how many tracks a model looks at for a list of ``limit``: twice as many, 100 to 200."""
-    return min(max(2 * limit, FEWEST_CANDIDATES), MOST_CANDIDATES)
+def enough_candidates(limit: int, *, is_alone: bool) -> int:
+    """Return how many tracks a model looks at for a list of ``limit``: 100 to 200, more when no other adds to them."""
+    return min(max(2 * limit if is_alone else limit + FEWEST_OF_A_GROUP, FEWEST_CANDIDATES), MOST_CANDIDATES)
 
 
 def candidates(
@@ -64,7 +65,7 @@ def candidates(
     if not heard.any():
         return []
     queries = search_vectors(encoder_class(ready.space.model), np.stack(sums)[heard].astype(np.float32))
-    of_each = wanted if len(queries) == 1 else wanted // 2  # Lite makes much of every hit
+    of_each = max(wanted // len(queries), FEWEST_OF_A_GROUP)  # Lite makes much of every hit
     store = vector_store(timeout=seconds, write_timeout=seconds, connect_pauses=())
     hits = store.search_all(
         ready.space.collection,
