@@ -19,6 +19,7 @@ from navembed_site.processes import die_with_parent, hold
 logger = logging.getLogger(__name__)
 
 M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
+NICENESS = 5  # hours of work on the cores that also answer, here and for the others on this machine
 
 
 class Command(BaseCommand):
@@ -32,6 +33,7 @@ class Command(BaseCommand):
         from embeddings.embedder.server import EmbedderServer
 
         die_with_parent()
+        os.nice(NICENESS)
         _give_memory_back()
         with hold(f"embedder-{device_index}"):
             embedder = build_embedder(settings.DEVICES[device_index])
