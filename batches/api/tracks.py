@@ -145,7 +145,7 @@ class TrackViewSet(GenericViewSet[Track]):
     queryset = Track.objects.all()
     serializer_class = TrackSerializer
     pagination_class = Pages
-    lookup_value_regex = "[^/]+"
+    lookup_value_regex = r"[^/\x00]+"  # PostgreSQL refuses NUL
 
     @extend_schema(parameters=[TrackFilter])
     def list(self, request: Request) -> Response:
