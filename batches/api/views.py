@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.conf import settings
 from drf_spectacular.utils import extend_schema
 from rest_framework import status
@@ -22,6 +20,7 @@ from batches.api.contract import (
     StartSerializer,
 )
 from batches.last_known import LastKnown
+from navembed_site.rest.problems import sentence
 from navembed_site.rest.schema import ContractErrorSerializer
 
 
@@ -39,7 +38,7 @@ class BatchViewSet(ViewSet):
         """Start a job. It never waits in line: while one is unfinished the answer is 400."""
         body = StartSerializer(data=request.data)
         if not body.is_valid():
-            return Response({"error": _sentence(body.errors)}, status.HTTP_422_UNPROCESSABLE_ENTITY)
+            return Response({"error": sentence(body.errors)}, status.HTTP_422_UNPROCESSABLE_ENTITY)
         try:
             job = services.start_job(
                 body.validated_data["models"],
@@ -76,12 +75,3 @@ class BatchViewSet(ViewSet):
 def healthz(request: Request) -> Response:
     """Whether the web server answers; touches nothing else."""
     return Response({"status": "ok"})
-
-
-def _sentence(errors: Any) -> str:
-    """Flatten a serializer's errors to one readable line."""
-    if isinstance(errors, dict):
-        return "; ".join(f"{field}: {_sentence(inner)}" for field, inner in errors.items())
-    if isinstance(errors, list):
-        return " ".join(_sentence(inner) for inner in errors)
-    return str(errors)

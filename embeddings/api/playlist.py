@@ -21,7 +21,7 @@ from embeddings.encoders.registry import MODEL_KEYS
 from embeddings.search.query import MERGES, PRIORITIES, UNION, Query, Recommendation, Seed
 from embeddings.search.recommend import recommend
 from navembed_site.access.scopes import Scope
-from navembed_site.rest.problems import Unprocessable
+from navembed_site.rest.problems import Unprocessable, sentence
 
 MOST_IN_A_LIST = 10_000
 MOST_NUMBERS = 2**20
@@ -176,7 +176,7 @@ class PlaylistView(APIView):
         """Recommend tracks. ``mode`` is any name; it does not change the answer."""
         body = PlaylistSerializer(data=request.data)
         if not body.is_valid():
-            raise Unprocessable(_sentence(body.errors))
+            raise Unprocessable(sentence(body.errors))
         answer = recommend(body.query(mode))
         return Response({"tracks": [_track(each) for each in answer.tracks], "warnings": answer.warnings})
 
@@ -199,12 +199,3 @@ def _of_known_models(value: dict[str, Any] | None) -> dict[str, Any] | None:
     if unknown := sorted(set(value or ()) - set(MODEL_KEYS)):
         raise serializers.ValidationError(f"{unknown[0]!r} is not a model; there are {', '.join(MODEL_KEYS)}.")
     return value
-
-
-def _sentence(errors: Any) -> str:
-    """Flatten a serializer's errors to one readable line."""
-    if isinstance(errors, dict):
-        return "; ".join(f"{field}: {_sentence(inner)}" for field, inner in errors.items() if inner)
-    if isinstance(errors, list):
-        return " ".join(filter(None, map(_sentence, errors)))
-    return str(errors)

@@ -83,11 +83,11 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
     if response is None:
         return None
     if getattr(context["view"], "contract", False):
-        response.data = {"error": _sentence(known.detail)}
+        response.data = {"error": sentence(known.detail)}
         return response
     errors = _by_field(known.detail) if isinstance(known, exceptions.ValidationError) else None
     code = "invalid" if errors else known.default_code
-    response.data = problem(known.status_code, _sentence(known.detail), request.path, code=code, errors=errors)
+    response.data = problem(known.status_code, sentence(known.detail), request.path, code=code, errors=errors)
     response.content_type = MEDIA_TYPE
     request.accepted_renderer, request.accepted_media_type = JSONRenderer(), MEDIA_TYPE  # whatever was asked for
     return response
@@ -125,12 +125,12 @@ def _known(error: Exception) -> exceptions.APIException:
     return next((answer() for kinds, answer in ANSWERS.items() if isinstance(error, kinds)), Unexpected())
 
 
-def _sentence(detail: Any) -> str:
+def sentence(detail: Any) -> str:
     """Flatten an error's details to one readable line."""
     if isinstance(detail, dict):
-        return "; ".join(f"{field}: {_sentence(inner)}" for field, inner in detail.items())
+        return "; ".join(f"{field}: {sentence(inner)}" for field, inner in detail.items() if inner)
     if isinstance(detail, list):
-        return " ".join(_sentence(inner) for inner in detail)
+        return " ".join(filter(None, map(sentence, detail)))
     return str(detail)
 
 
@@ -140,7 +140,7 @@ def _by_field(detail: Any, field: str = "") -> Errors:
         inner = [_by_field(value, f"{field}.{name}" if field else str(name)) for name, value in detail.items()]
         return {name: sentences for errors in inner for name, sentences in errors.items()}
     sentences = detail if isinstance(detail, list) else [detail]
-    return {field or "non_field_errors": [_sentence(sentence) for sentence in sentences]}
+    return {field or "non_field_errors": [sentence(each) for each in sentences]}
 
 
 # What reaches no view of ours: Django's handler400 to handler500.
