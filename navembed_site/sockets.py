@@ -17,12 +17,15 @@ BACKLOG = 1024
 def listen(address: str, port: int) -> socket.socket:
     """Return a socket that listens on ``address``:``port``; "::" means IPv4 too. Raises OSError."""
     ipv6 = ":" in address
-    return socket.create_server(
+    listener = socket.create_server(
         (address, port),
         family=socket.AF_INET6 if ipv6 else socket.AF_INET,
         backlog=BACKLOG,
         dualstack_ipv6=ipv6 and socket.has_dualstack_ipv6(),
     )
+    # Connections inherit it. granian writes the head and the body by themselves: the body would wait 40 ms for an ACK.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def keep(listener: socket.socket) -> int:

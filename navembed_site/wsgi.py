@@ -6,9 +6,10 @@ import threading
 from django.core.wsgi import get_wsgi_application
 
 from navembed_site.bodies import with_whole_bodies
+from navembed_site.polls import with_polls_in_line
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "navembed_site.settings")
-application = with_whole_bodies(get_wsgi_application())
+application = with_polls_in_line(with_whole_bodies(get_wsgi_application()))
 
 
 def _warm_up() -> None:

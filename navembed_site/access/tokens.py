@@ -6,6 +6,7 @@ import hashlib
 import logging
 import re
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -23,6 +24,10 @@ SECRET = re.compile(r"nv_[\w-]{43}", re.ASCII)
 PREFIX_CHARS = 8
 LONGEST_DAYS = 36_500
 NOTE_USE_EVERY = timedelta(minutes=1)
+FRESH_SECONDS = 1.0
+"""How old what is known of a token may be: a program that polls would ask the database each time."""
+
+_read: dict[str, tuple[float, Token]] = {}  # by digest, with the moment
 
 
 class NameTaken(NavembedError):
@@ -51,11 +56,15 @@ def is_taken(name: str) -> bool:
 
 
 def find_token(secret: str) -> Token | None:
-    """Return the valid token with this secret."""
+    """Return the valid token with this secret; what another process does to it shows after ``FRESH_SECONDS``."""
     if not SECRET.fullmatch(secret):
         return None
-    # Raw, because each call of a program with a token asks this: Django would put it together anew each time.
-    token = next(iter(Token.objects.raw("SELECT * FROM access_token WHERE digest = %s", [_digest(secret)])), None)
+    digest = _digest(secret)
+    read_at, token = _read.get(digest, (0.0, None))
+    if token is None or time.monotonic() > read_at + FRESH_SECONDS:
+        token = Token.objects.filter(digest=digest).first()
+        if token:
+            _read[digest] = (time.monotonic(), token)
     return token if token and token.state == "valid" else None
 
 
@@ -67,13 +76,15 @@ def note_use(token: Token) -> None:
     try:
         with _at_once():
             Token.objects.filter(pk=token.pk).update(last_used_at=now)
+        token.last_used_at = now
     except DatabaseError as error:
         logger.debug("The use of %s was not noted: %s", token, error)
 
 
 def revoke(token: Token) -> None:
-    """Let ``token`` open nothing from now on."""
+    """Let ``token`` open nothing from now on; in other processes, from ``FRESH_SECONDS`` later."""
     Token.objects.filter(pk=token.pk).update(revoked=True)
+    _read.pop(token.digest, None)
 
 
 def _digest(secret: str) -> str:

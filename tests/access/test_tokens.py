@@ -70,9 +70,19 @@ def test_revoked_token_opens_nothing(program: MakeProgram) -> None:
     assert status(caller) == 401
 
 
+def test_what_another_process_revokes_opens_nothing_a_moment_later(
+    program: MakeProgram, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caller = program()
+    assert status(caller) == 200
+    Token.objects.update(revoked=True)
+    assert status(caller) == 200
+    monkeypatch.setattr(tokens, "FRESH_SECONDS", 0)
+    assert status(caller) == 401
+
+
 def test_token_expires(program: MakeProgram) -> None:
     caller = program(days=1)
-    assert status(caller) == 200
     Token.objects.update(expires_at=timezone.now())
     assert status(caller) == 401
 
@@ -100,7 +110,8 @@ def test_name_is_free_again_after_revoking() -> None:
 # The last use
 
 
-def test_last_use_is_noted_once_a_minute(program: MakeProgram, django_assert_num_queries: Any) -> None:
+def test_last_use_is_noted_once_a_minute(program: MakeProgram, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "FRESH_SECONDS", 0)
     caller = program()
     status(caller)
     first = Token.objects.get().last_used_at
