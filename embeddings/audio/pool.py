@@ -57,6 +57,7 @@ class DecodePool:
         self._places: queue.LifoQueue[_Decoder | None] = queue.LifoQueue()
         for _ in range(processes):
             self._places.put(None)
+        self._line = threading.Lock()  # whoever comes back at once would be served before those who wait
         # The kernel kills children when the thread that started them ends, so one that outlives all calls starts them.
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="decoder-starter")
         self._lock = threading.Lock()
@@ -105,7 +106,8 @@ class DecodePool:
 
     @contextlib.contextmanager
     def _decoder(self) -> Iterator[_Decoder]:
-        place = self._places.get()
+        with self._line:
+            place = self._places.get()
         try:
             if place is None or not place.alive:
                 self._forget(place)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -91,6 +92,22 @@ def test_threads_share_the_decoders(make_pool: Callable[..., DecodePool], song: 
         summaries = list(threads.map(lambda _: summary_of(pool, song), range(12)))
     assert len(set(summaries)) == 1
     assert len(pool.pids) <= 2
+
+
+def test_who_waits_for_a_decoder_goes_before_who_comes_back(make_pool: Callable[..., DecodePool], song: Path) -> None:
+    pool = make_pool()
+    with ThreadPoolExecutor() as threads, contextlib.ExitStack() as held:
+        for _ in range(5):
+            first = held.enter_context(contextlib.closing(pool.decode(str(song), [MONO])))
+            next(first)
+            waiting = threads.submit(pool.audio_hash, str(song))
+            while not pool._places.not_empty._waiters:  # type: ignore[attr-defined]
+                time.sleep(0.001)
+            first.close()
+            again = held.enter_context(contextlib.closing(pool.decode(str(song), [MONO])))
+            next(again)
+            assert waiting.result(timeout=30)
+            again.close()
 
 
 def test_reasons_cross_the_process_border(make_pool: Callable[..., DecodePool], tmp_path: Path) -> None:
