@@ -67,6 +67,9 @@ class BatchJobAdmin(ReadOnlyAdmin[BatchJob]):
     actions = ["pause", "resume", "cancel", "retry_failed"]
     inlines = [ModelProgressInline]
 
+    class Media:
+        js = ("batches/live.js",)
+
     def get_queryset(self, request: HttpRequest) -> QuerySet[BatchJob]:
         return super().get_queryset(request).prefetch_related("progress")
 
@@ -77,10 +80,10 @@ class BatchJobAdmin(ReadOnlyAdmin[BatchJob]):
         return super().get_form(request, obj, change, **kwargs) if obj else StartForm
 
     def get_fields(self, request: HttpRequest, obj: BatchJob | None = None) -> Any:
-        return super().get_fields(request, obj) if obj else StartForm.Meta.fields
+        return ["progress", *super().get_fields(request, obj)] if obj else StartForm.Meta.fields
 
     def get_readonly_fields(self, request: HttpRequest, obj: BatchJob | None = None) -> Any:
-        return super().get_readonly_fields(request, obj) if obj else []
+        return ["progress"] if obj else []
 
     def get_inlines(self, request: HttpRequest, obj: BatchJob | None) -> Any:
         return self.inlines if obj else []
@@ -110,8 +113,14 @@ class BatchJobAdmin(ReadOnlyAdmin[BatchJob]):
 
     @admin.display(description="Progress")
     def progress(self, job: BatchJob) -> str:
+        """live.js goes on from there while the job is unfinished."""
         percent = snapshot(job).percent
-        return format_html('<progress max="100" value="{}"></progress> {} %', percent, round(percent, 1))
+        return format_html(
+            '<span{}><progress max="100" value="{}"></progress> <span>{} %</span></span>',
+            format_html(' data-job="{}"', job.pk) if job.is_open else "",
+            percent,
+            round(percent, 1),
+        )
 
     @admin.display(description="Message", ordering="message")
     def note(self, job: BatchJob) -> str:

@@ -40,6 +40,7 @@ CREATE INDEX media_file_missing ON media_file (missing);
 CREATE TABLE media_file_artists (media_file_id varchar not null references media_file (id) on delete cascade,
     artist_id varchar not null references artist (id) on delete cascade, role varchar default '' not null,
     sub_role varchar default '' not null, unique (artist_id, media_file_id, role, sub_role));
+CREATE INDEX media_file_artists_media_file_id ON media_file_artists (media_file_id);
 CREATE TABLE playlist (id varchar(255) not null primary key, name varchar(255) default '' not null,
     owner_id varchar(255) not null references user on update cascade on delete cascade);
 CREATE TABLE playlist_tracks (id integer default 0 not null, playlist_id varchar(255) not null references playlist

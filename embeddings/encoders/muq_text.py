@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from functools import partial
 from typing import Any, ClassVar
 
@@ -80,7 +81,8 @@ class MuqText(TextModel):
             raise WeightsUnusable(f"{checkpoint.label}: its configs do not describe a text model: {error!r}") from error
         weights = checkpoint.path(*WEIGHT_FILES)
         load_strictly(network, read_tensors(weights, prefix="mulan.", part="text"), weights, unneeded=UNNEEDED)
-        return network.to(self.device).eval().requires_grad_(False)
+        network = network.to(self.device).eval().requires_grad_(False)
+        return _packed(network) if self.device == "cpu" else network
 
     def embed(self, prompt: str) -> NDArray[np.float32]:
         """Embed one prompt, in any language; returns a unit vector, float32 [512].
@@ -95,6 +97,18 @@ class MuqText(TextModel):
             latent = self._network["text_to_latents"](words)[0]
             vector: NDArray[np.float32] = torch.nn.functional.normalize(latent, dim=-1).cpu().numpy()
         return vector
+
+
+def _packed(network: Any) -> Any:
+    """Return the network with its matrices laid out for oneDNN, which takes a sixth less for a short text."""
+    import torch
+
+    if not torch.backends.mkldnn.is_available():
+        return network
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of TorchScript, in which torch has written this
+        from torch.utils.mkldnn import to_mkldnn
+    return to_mkldnn(network)
 
 
 def _tokenizer(part: Checkpoint, config: dict[str, Any]) -> Any:

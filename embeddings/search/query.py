@@ -15,6 +15,7 @@ UNION, INTERSECTION, PRIORITY = MERGES = ("union", "intersection", "priority")
 PRIORITIES = {encoder.key: number for number, encoder in enumerate(ENCODERS, start=1)}
 """Of the models, where the caller says nothing: muq 1, mert 2, latent 3."""
 TEXT_SOURCE, TEXT_ID = "text", "_text_query_"
+UPLOAD_ID = "_upload_"
 
 Numbers = NDArray[np.floating]
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from embeddings.encoders.registry import encoder_class
 from embeddings.search.comparing import Probe
 from embeddings.search.merging import Candidate
+from embeddings.search.query import UPLOAD_ID
 
 
 def likest_seed(candidate: Candidate) -> Probe:
@@ -23,8 +24,9 @@ def reason_for(candidate: Candidate, names: Mapping[str, str]) -> str:
         return f"sounds like “{seed.prompt}” {by}"
     if seed.is_text:
         return f"sounds like what you described {by}"
-    name = names.get(seed.track_id)
-    return f"sounds like {name} {by}" if name else f"sounds like what you chose {by}"
+    if seed.track_id == UPLOAD_ID:
+        return f"sounds like the file you uploaded {by}"
+    return f"sounds like {names.get(seed.track_id, 'what you chose')} {by}"
 
 
 def short_label(model: str) -> str:

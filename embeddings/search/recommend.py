@@ -23,7 +23,7 @@ from embeddings.search.penalties import after_dislikes, after_negatives, negativ
 from embeddings.search.prompts import Reader
 from embeddings.search.query import INTERSECTION, Answer, Query, Recommendation, Seed
 from embeddings.search.reasons import likest_seed, reason_for, short_label
-from embeddings.search.retrieval import Found, Ready, candidates, compared, enough_candidates
+from embeddings.search.retrieval import Found, Ready, candidates, compared, enough_candidates, group_calibrations
 from embeddings.search.seeds import MOST_SEEDS, grouped, start_of, track_probes
 
 __all__ = ["Answer", "Query", "Recommendation", "Seed", "recommend"]
@@ -146,9 +146,11 @@ class _Search:
             self.warnings.append("No seed can be used, so there is nothing to start from.")
         findings = {}
         for key, search in searches.items():
+            ready = self.models[key]
             try:
+                measures = group_calibrations(ready.space, ready.seeds, ready.groups, ready.calibration, self.deadline)
                 found = search.result(timeout=self.deadline.left)
-                findings[key] = compared(self.models[key], found, self.deadline)
+                findings[key] = compared(ready, found, measures, self.deadline)
             except (IndexUnavailable, IndexRefused, OutOfTime, FutureTimeout) as error:
                 self.warnings.append(f"{short_label(key)} is left out: {str(error) or 'Milvus is too slow'}.")
         self.models = {key: self.models[key] for key in spaces if key in self.models}

@@ -81,12 +81,13 @@ def candidates(
     return sorted(best, key=lambda track_id: (-best[track_id], track_id))[:wanted]
 
 
-def compared(ready: Ready, track_ids: Collection[str], deadline: Deadline) -> dict[str, Found]:
-    """Return what the model's full vectors say of the candidates. Raises OutOfTime."""
+def compared(
+    ready: Ready, track_ids: Collection[str], measures: Sequence[Calibration], deadline: Deadline
+) -> dict[str, Found]:
+    """Return what the model's full vectors say of the candidates; ``measures`` are the groups'. Raises OutOfTime."""
     seeds, groups = ready.seeds, ready.groups
     ids, found = cosines(ready.space, [*seeds, *ready.disliked], track_ids, deadline)
     to_seeds, to_disliked = found[:, : len(seeds)], found[:, len(seeds) :]
-    measures = group_calibrations(ready.space, seeds, groups, ready.calibration, deadline)
     shares = [measure.share(group.means(to_seeds)) for group, measure in zip(groups, measures, strict=True)]
     scores = np.stack(shares, axis=1)
     best = np.round(scores, DIGITS).argmax(axis=1)

@@ -13,10 +13,9 @@ from django.conf import settings
 from embeddings.embedder.client import EmbedderClient
 from embeddings.errors import AudioError, EmbedderDied, EmbedderUnavailable, FingerprintChanged, OutOfTime
 from embeddings.models import EmbeddingSpace
-from embeddings.search.query import Seed
+from embeddings.search.query import UPLOAD_ID, Seed
 from embeddings.work import TrackOutcome, TrackRequest
 
-SOURCE = "upload"
 HEARING_SECONDS = 120.0  # a caller waits; on a CPU long files take longer with the large models
 
 
@@ -38,13 +37,13 @@ def hear(path: Path, models: Sequence[str], *, seconds: float = HEARING_SECONDS)
     fingerprints = {space.model: space.fingerprint for space in live}
     if not fingerprints:
         return Heard([], [])
-    outcomes = _embed(TrackRequest(SOURCE, str(path), tuple(fingerprints)), fingerprints, seconds)
+    outcomes = _embed(TrackRequest(UPLOAD_ID, str(path), tuple(fingerprints)), fingerprints, seconds)
     vectors = {model: found.vector for outcome in outcomes for model, found in outcome.vectors.items()}
     failures = {model: failure for outcome in outcomes for model, failure in outcome.failures.items()}
     if not vectors:
         raise AudioError(f"the file cannot be heard: {next(iter(failures.values())).message}")
     warnings = [f"{model} could not embed the file: {failure.message}." for model, failure in failures.items()]
-    return Heard([Seed(source=SOURCE, embedding=vector) for vector in vectors.values()], warnings)
+    return Heard([Seed(UPLOAD_ID, embedding=vector) for vector in vectors.values()], warnings)
 
 
 def _embed(request: TrackRequest, fingerprints: dict[str, str], seconds: float) -> list[TrackOutcome]:

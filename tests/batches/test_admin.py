@@ -88,6 +88,16 @@ def test_list_shows_how_far_a_job_is(admin_client: Client) -> None:
     assert "1 / 4" in page
 
 
+@pytest.mark.parametrize("page", ["changelist", "change"])
+@pytest.mark.parametrize(("status", "is_followed"), [("running", True), ("completed", False)])
+def test_pages_follow_unfinished_jobs(admin_client: Client, page: str, status: str, is_followed: bool) -> None:
+    job = make_job([make_track("a")])
+    set_status(job, status)
+    shown = admin_client.get(address(BatchJob, page, *([job.pk] if page == "change" else []))).content.decode()
+    assert "/static/batches/live.js" in shown
+    assert (f'data-job="{job.pk}"' in shown) is is_followed
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_nobody_can_edit_or_delete_rows(admin_client: Client, model: Any) -> None:
     fill(1)

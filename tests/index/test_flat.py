@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from milvus_lite.index import factory
 from milvus_lite.index.brute_force import BruteForceIndex
+from milvus_lite.storage.segment import Segment
+from numpy.typing import NDArray
 
-from embeddings.milvus_lite_flat import lengths_of, nearest
+from embeddings.milvus_lite_flat import install, lengths_of, nearest
 from tests.index.conftest import unit
 
 VECTORS = 3 * unit(50, 8)
@@ -28,3 +32,23 @@ def test_vector_without_a_length_is_far_from_everything() -> None:
     places, distances = nearest(vectors, lengths_of(vectors), QUERIES, 4, None)
     assert np.isfinite(distances).all()
     assert (distances[places == 3] == 1).all()
+
+
+@pytest.mark.parametrize("is_known", [None, np.array([True, False])])
+def test_row_is_what_lite_makes_of_it(is_known: NDArray[np.bool_] | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    for place, name in ((Segment, "row_to_dict"), (factory, "BruteForceIndex")):
+        monkeypatch.setattr(place, name, getattr(place, name))  # to be put back
+    listed = [each.tolist() if is_known is None or is_known[n] else None for n, each in enumerate(VECTORS[:2])]
+    columns = {
+        "track_id": ["a", "b"],
+        "vector": pa.array(listed, pa.list_(pa.float32(), 8)),
+        "$meta": ['{"year": 1999}', None],
+        "_seq": pa.array([1, 2], pa.uint64()),
+    }
+    segment = Segment(
+        "", "", "track_id", "vector", ["a", "b"], np.array([1, 2], np.uint64), VECTORS[:2], pa.table(columns), is_known
+    )
+    expected = [segment.row_to_dict(place) for place in range(2)]
+    install()
+    assert [segment.row_to_dict(place) for place in range(2)] == expected
+    assert expected[0] == {"track_id": "a", "vector": listed[0], "$meta": '{"year": 1999}', "year": 1999}

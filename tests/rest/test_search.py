@@ -92,6 +92,7 @@ def test_search_by_sound_finds_the_same_recording_first(client: Client, library:
     reply = send(client, (library.root / "track3.flac").read_bytes(), limit=2)
     assert ids(reply.json())[0] == "track3"
     assert len(reply.json()["results"]) == 2
+    assert reply.json()["results"][0]["reason"].startswith("sounds like the file you uploaded (")
 
 
 def test_upload_is_ours_alone_and_gone_afterwards(
