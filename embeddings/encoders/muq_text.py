@@ -108,7 +108,7 @@ def _packed(network: Any) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of TorchScript, in which torch has written this
         from torch.utils.mkldnn import to_mkldnn
-    return to_mkldnn(network)
+    return to_mkldnn(network)  # type: ignore[no-untyped-call]
 
 
 def _tokenizer(part: Checkpoint, config: dict[str, Any]) -> Any:
