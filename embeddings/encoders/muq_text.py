@@ -103,7 +103,7 @@ def _packed(network: Any) -> Any:
     """Return the network with its matrices laid out for oneDNN, which takes a sixth less for a short text."""
     import torch
 
-    if not torch.backends.mkldnn.is_available():
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return network
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of TorchScript, in which torch has written this
