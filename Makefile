@@ -9,6 +9,8 @@ RUNS ?= 10
 SEED ?= 1
 LOCK := requirements/lock.txt
 BIN := .venv/bin
+# Each of the many processes that tests start would compile PyTorch anew.
+unexport PYTHONDONTWRITEBYTECODE
 PYTEST := $(BIN)/python -m pytest --numprocesses $(TESTERS) --dist worksteal
 
 .PHONY: help env install lock demo serve test soak chaos fmt clean

@@ -95,29 +95,41 @@ def has_ended(progress: dict[str, Any]) -> bool:
     return progress["status"] in (*TERMINAL, "no_job")
 
 
-@pytest.fixture(scope="package")
-def server(migrated_database: Path, checkpoints: dict[str, Path]) -> Iterator[Server]:
-    """The short tracks are embedded, a damaged one has failed, the long ones are there to be embedded."""
+@contextmanager
+def _home(migrated_database: Path) -> Iterator[Path]:
     home = Path(tempfile.mkdtemp(prefix="nt-", dir="/tmp"))  # short: unix sockets lie in it
     shutil.copy(migrated_database, home)
-    music = _make_music(home)
-    environment = {f"NAVEMBED_{key.upper()}": str(folder) for key, folder in checkpoints.items()} | music.environment
-    instance = _instance(home, environment | {"NAVEMBED_LIBRARY": "navidrome"})
+    yield home
+    shutil.rmtree(home, ignore_errors=True)
+
+
+@contextmanager
+def _serving(home: Path, environment: dict[str, str], *options: str) -> Iterator[Instance]:
+    instance = _instance(home, environment)
     try:
-        started = instance.run("serve", "--detach")
+        started = instance.run("serve", "--detach", *options)
         assert started.returncode == 0, started.stderr
-        made = Server(instance, music, GoClient(instance.port))
-        ended = made.run_to_end()
-        assert (ended["status"], ended["processed_tracks"]) == ("completed_with_errors", SHORT), ended
-        made.warm_up()
-        for number in range(LONG):
-            music.add(f"long{number:02}.flac", seed=SHORT + number % 2, duration=60.0)
-        yield made
-        made.go.close()
+        yield instance
         instance.run("stop")
     finally:
         instance.end()
-        shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="package")
+def server(migrated_database: Path, checkpoints: dict[str, Path]) -> Iterator[Server]:
+    """The short tracks are embedded, a damaged one has failed, the long ones are there to be embedded."""
+    weights = {f"NAVEMBED_{key.upper()}": str(folder) for key, folder in checkpoints.items()}
+    with _home(migrated_database) as home:
+        music = _make_music(home)
+        with _serving(home, weights | music.environment | {"NAVEMBED_LIBRARY": "navidrome"}) as instance:
+            made = Server(instance, music, GoClient(instance.port))
+            ended = made.run_to_end()
+            assert (ended["status"], ended["processed_tracks"]) == ("completed_with_errors", SHORT), ended
+            made.warm_up()
+            for number in range(LONG):
+                music.add(f"long{number:02}.flac", seed=SHORT + number % 2, duration=60.0)
+            yield made
+            made.go.close()
 
 
 @pytest.fixture
@@ -173,21 +185,13 @@ class Bare:
 
 @pytest.fixture(scope="package")
 def bare_instance(migrated_database: Path) -> Iterator[Bare]:
-    home = Path(tempfile.mkdtemp(prefix="nt-", dir="/tmp"))
-    shutil.copy(migrated_database, home)
-    (home / "music").mkdir()
-    library = {"NAVEMBED_LIBRARY": "folder", "NAVIDROME_MUSIC_ROOT": str(home / "music")}
-    instance = _instance(home, library)
-    try:
-        started = instance.run("serve", "--only", "web,text", "--detach")
-        assert started.returncode == 0, started.stderr
-        made = Bare(instance, GoClient(instance.port))
-        yield made
-        made.go.close()
-        instance.run("stop")
-    finally:
-        instance.end()
-        shutil.rmtree(home, ignore_errors=True)
+    with _home(migrated_database) as home:
+        (home / "music").mkdir()
+        library = {"NAVEMBED_LIBRARY": "folder", "NAVIDROME_MUSIC_ROOT": str(home / "music")}
+        with _serving(home, library, "--only", "web,text") as instance:
+            made = Bare(instance, GoClient(instance.port))
+            yield made
+            made.go.close()
 
 
 @pytest.fixture

@@ -70,7 +70,7 @@ def test_what_is_no_list_of_paths_is_a_lasting_error(embedder: EmbedderProcess, 
 
 
 def test_hashes_come_while_a_chunk_is_worked_on(embedder: EmbedderProcess, songs: dict[str, Path]) -> None:
-    chunk = EmbedderClient().embed([asked(songs["long.m4a"], "latent", id=str(n)) for n in range(200)])
+    chunk = EmbedderClient().embed([asked(songs["short.wav"], "latent", id=str(n)) for n in range(2000)])
     assert any(isinstance(event, Step) for event in chunk)
     assert hashes([songs["short.wav"]])
     assert EmbedderClient().status()["busy"]

@@ -76,10 +76,10 @@ def check_length(embedder: EmbedderProcess, folder: Path, short_minutes: int, lo
     write_long(folder / "short.wav", short_minutes / 60)
     write_long(folder / "long.wav", long_minutes / 60)
     after_file(embedder, folder / "short.wav")  # batches grow to their full size
-    short = after_file(embedder, folder / "short.wav")
+    short = [after_file(embedder, folder / "short.wav") for _ in range(2)]  # how many items meet in a batch is chance
     long = after_file(embedder, folder / "long.wav")
     print(f"\n{short_minutes} minutes: {short}, {long_minutes} minutes: {long}")
-    assert long.peak < 1.1 * short.peak
+    assert long.peak < 1.1 * max(each.peak for each in short)
 
 
 def test_memory_does_not_grow_with_the_number_of_tracks(embedder: EmbedderProcess, songs: dict[str, Path]) -> None:

@@ -153,7 +153,7 @@ def test_replaced_files_are_loaded_anew(checkpoints: dict[str, Path], tmp_path: 
 def test_a_text_model_that_makes_no_numbers_makes_no_vector(texts: Texts, manager: ModelManager) -> None:
     texts.embed("calm piano", None, WAIT)
     model = manager.text_model("muq-text")
-    model._network["text_to_latents"].bias.fill_(float("nan"))
+    model._network["text"].model.embeddings.word_embeddings.weight.fill_(float("nan"))
     with pytest.raises(WeightsUnusable, match="damaged"):
         texts.embed("calm piano", None, WAIT)
 
