@@ -78,7 +78,7 @@ def hold(case: Case, token: Token) -> None:
 
 
 @schema.parametrize()
-@bounds(max_examples=12)
+@bounds(max_examples=50)
 def test_answers_are_as_documented(case: Case, token: Token) -> None:
     hold(case, token)
 
