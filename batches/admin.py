@@ -47,6 +47,7 @@ class StartForm(forms.ModelForm[BatchJob]):
 
 class ModelProgressInline(admin.TabularInline[ModelProgress, BatchJob]):
     model = ModelProgress
+    verbose_name_plural = "Models"
     extra = 0
     can_delete = False
     fields = ("model", "space", "total", "succeeded", "failed", "skipped", "rate")
@@ -80,7 +81,9 @@ class BatchJobAdmin(ReadOnlyAdmin[BatchJob]):
         return super().get_form(request, obj, change, **kwargs) if obj else StartForm
 
     def get_fields(self, request: HttpRequest, obj: BatchJob | None = None) -> Any:
-        return ["progress", *super().get_fields(request, obj)] if obj else StartForm.Meta.fields
+        if obj is None:
+            return StartForm.Meta.fields
+        return ["progress", *(name for name in super().get_fields(request, obj) if name != "progress")]
 
     def get_readonly_fields(self, request: HttpRequest, obj: BatchJob | None = None) -> Any:
         return ["progress"] if obj else []
