@@ -3,6 +3,7 @@
 "use strict";
 
 const PAUSE_MS = 2000;
+const NOTE_CHARS = 90; // as the server cuts it in lists
 const FINISHED = ["completed", "completed_with_errors", "cancelled", "failed"];
 
 // The admin names the places of a field alike in lists, on pages and in tables.
@@ -21,6 +22,10 @@ function clock(seconds) {
   return `${Math.floor(whole / 3600)}:${two(Math.floor(whole / 60) % 60)}:${two(whole % 60)}`;
 }
 
+function cut(text) {
+  return text.length > NOTE_CHARS ? `${text.slice(0, NOTE_CHARS - 1)}…` : text;
+}
+
 function howFar({ percent, speed, seconds_left: left }) {
   const parts = [`${percent.toFixed(1)} %`];
   if (speed) parts.push(`${speed.toFixed(1)} × real time`);
@@ -33,9 +38,9 @@ function show(scope, meter, job) {
   meter.querySelector("span").textContent = howFar(job.progress);
   put(scope, "status", label(job.status));
   put(scope, "tracks", `${job.processed_tracks + job.failed_tracks} / ${job.total_tracks}`);
-  for (const field of ["message", "note", "current_track", "total_tracks", "processed_tracks", "failed_tracks"]) {
-    put(scope, field, job[field === "note" ? "message" : field] || (field.endsWith("tracks") ? "0" : "-"));
-  }
+  put(scope, "note", cut(job.message) || "-");
+  for (const field of ["message", "current_track"]) put(scope, field, job[field] || "-");
+  for (const field of ["total_tracks", "processed_tracks", "failed_tracks"]) put(scope, field, job[field]);
   const rows = scope.querySelectorAll(".inline-group tr.has_original");
   job.models.forEach((model, place) => {
     for (const field of ["total", "succeeded", "failed"]) {
