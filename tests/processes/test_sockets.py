@@ -69,3 +69,10 @@ def _status(port: int, host: str = "127.0.0.1") -> int:
     with closing(http.client.HTTPConnection(host, port, timeout=120)) as connection:
         connection.request("GET", "/healthz", headers={"Host": "localhost"})
         return connection.getresponse().status
+
+
+def test_bodies_do_not_wait_for_the_acknowledgement_of_their_heads() -> None:
+    with sockets.listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        connection = listener.accept()[0]
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
