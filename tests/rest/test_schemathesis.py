@@ -78,13 +78,13 @@ def hold(case: Case, token: Token) -> None:
 
 
 @schema.parametrize()
-@bounds(max_examples=50)
+@bounds(max_examples=25)
 def test_answers_are_as_documented(case: Case, token: Token) -> None:
     hold(case, token)
 
 
 @pytest.mark.soak
 @schema.parametrize()
-@bounds(max_examples=500)
+@bounds(max_examples=250)
 def test_answers_are_as_documented_for_ten_minutes(case: Case, token: Token) -> None:
     hold(case, token)
