@@ -85,6 +85,6 @@ def test_answers_are_as_documented(case: Case, token: Token) -> None:
 
 @pytest.mark.soak
 @schema.parametrize()
-@bounds(max_examples=250)
+@bounds(max_examples=700)
 def test_answers_are_as_documented_for_ten_minutes(case: Case, token: Token) -> None:
     hold(case, token)
