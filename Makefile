@@ -9,7 +9,7 @@ RUNS ?= 10
 SEED ?= 1
 LOCK := requirements/lock.txt
 BIN := .venv/bin
-# Each of the many processes that tests start would compile PyTorch anew.
+# Where it is set, each of our many processes would compile PyTorch anew.
 unexport PYTHONDONTWRITEBYTECODE
 PYTEST := $(BIN)/python -m pytest --numprocesses $(TESTERS) --dist worksteal
 

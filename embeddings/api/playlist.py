@@ -80,7 +80,7 @@ def _number(low: float, high: float) -> serializers.FloatField:
 class SeedSerializer(serializers.Serializer[dict[str, Any]]):
     track_id = serializers.CharField(allow_blank=True, allow_null=True, required=False, trim_whitespace=False)
     weight = _number(0, LARGEST_WEIGHT)
-    source = serializers.CharField(allow_blank=True, allow_null=True, required=False)  # type: ignore[assignment]
+    source = serializers.CharField(allow_blank=True, allow_null=True, required=False)  # type: ignore[assignment]  # a field
     played_at = PlayedAtField(allow_null=True, required=False)
     embedding = VectorField(allow_null=True, required=False)
 

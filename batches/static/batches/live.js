@@ -4,7 +4,6 @@
 
 const PAUSE_MS = 2000;
 const NOTE_CHARS = 90; // as the server cuts it in lists
-const FINISHED = ["completed", "completed_with_errors", "cancelled", "failed"];
 
 // The admin names the places of a field alike in lists, on pages and in tables.
 function put(scope, field, text) {
@@ -58,7 +57,7 @@ async function look(meter, scope, known) {
   const job = await answer.json();
   known.tag = answer.headers.get("ETag");
   show(scope, meter, job);
-  return !FINISHED.includes(job.status);
+  return job.finished_at === null;
 }
 
 async function follow(meter) {
