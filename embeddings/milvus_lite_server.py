@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from embeddings import milvus_lite_flat
+from embeddings import milvus_lite_faster
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ def _open(folder: Path) -> Any:
     logging.getLogger("faiss").setLevel(logging.WARNING)  # it reports each instruction set that it tries
     from milvus_lite.db import MilvusLite
 
-    milvus_lite_flat.install()
+    milvus_lite_faster.install()
     opening = threading.RLock()
 
     def serialised(method: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""Our comparison with all vectors gives what Milvus Lite's own gives."""
+"""What we do in the place of Milvus Lite gives what it gives itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from milvus_lite.index.brute_force import BruteForceIndex
 from milvus_lite.storage.segment import Segment
 from numpy.typing import NDArray
 
-from embeddings.milvus_lite_flat import install, lengths_of, nearest
+from embeddings.milvus_lite_faster import install, lengths_of, nearest
 from tests.index.conftest import unit
 
 VECTORS = 3 * unit(50, 8)
