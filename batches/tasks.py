@@ -6,14 +6,17 @@ from datetime import timedelta
 
 from django.utils import timezone
 from django_q.models import Schedule
+from django_q.tasks import async_task
 
 SCHEDULES = (
     ("watchdog", "batches.tasks.watch_lanes", 1),
     ("giving back", "batches.tasks.give_back", 1),
     ("schedule", "batches.tasks.run_schedule", 1),
+    ("bridges", "batches.tasks.want_bridges", 60),
     ("housekeeping", "batches.tasks.keep_house", 24 * 60),
 )
 GIVE_BACK_SECONDS = 20.0
+FIT_SECONDS = 4 * 3600  # of 20,000 tracks minutes are usual; a slow share may take long
 
 
 def run_lane(device: int, seq: int) -> str:
@@ -57,6 +60,22 @@ def give_back() -> int:
     from batches.housekeeping import give_back
 
     return give_back(GIVE_BACK_SECONDS)
+
+
+def fit_bridges() -> str:
+    """Let texts search the models that cannot read, where that is due; a second one at a time does nothing."""
+    from embeddings.search.bridge_upkeep import fit_due_bridges, worth
+    from navembed_site.processes import hold, is_held
+
+    if is_held("bridges"):
+        return "is being done"
+    with hold("bridges"):
+        return "; ".join(map(worth, fit_due_bridges()))
+
+
+def want_bridges() -> None:
+    """Have the light cluster fit what is due; part of the surrounding transaction."""
+    async_task("batches.tasks.fit_bridges", cluster="light", task_name="bridges", timeout=FIT_SECONDS)
 
 
 def ensure_schedules() -> None:

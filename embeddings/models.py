@@ -35,6 +35,31 @@ class Track(models.Model):
         return f"{self.artist} - {self.title}" if self.artist else self.title
 
 
+class BadFile(models.Model):
+    """A file that a model could not embed, as it was then. Jobs leave it alone until it changes or somebody asks.
+
+    Written in the transaction that fails the track, deleted in the one that brings its vector.
+    """
+
+    track = models.ForeignKey(Track, models.CASCADE, related_name="bad_files")
+    model = models.CharField(max_length=32)
+    size = models.BigIntegerField()
+    mtime = models.CharField(max_length=64)
+    fingerprint = models.CharField(
+        max_length=64, blank=True, help_text="Of the space it failed for; empty when the file itself cannot be decoded."
+    )
+    error_class = models.CharField(max_length=64)
+    error_message = models.TextField()
+    failed_at = models.DateTimeField(auto_now=True)
+    ignored = models.BooleanField(default=False, help_text="Acknowledged: not counted as failed any more.")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["track", "model"], name="one_bad_file_per_track_and_model")]
+
+    def __str__(self) -> str:
+        return f"{self.track} with {self.model}: {self.error_message}"
+
+
 class EmbeddingSpace(models.Model):
     """Vectors that may be compared with each other: one model, one fingerprint, one collection.
 

@@ -252,7 +252,8 @@ Q_CLUSTER = {
     "retry": 10**7,  # a message is never delivered again: the watchdog sends a new one
     "scheduler": False,
     "ALT_CLUSTERS": {
-        "light": {**_CLUSTER, "workers": 1, "timeout": 240, "retry": 300, "max_attempts": 1, "scheduler": True}
+        # Two, so that the watchdog goes on while a bridge is fitted.
+        "light": {**_CLUSTER, "workers": 2, "timeout": 240, "retry": 300, "max_attempts": 1, "scheduler": True}
     },
 }
 

@@ -24,6 +24,8 @@ from embeddings.search.text import clean_prompt, text_vector
 from navembed_site.access.scopes import Scope
 from navembed_site.rest.problems import Unprocessable
 
+WAIT_SECONDS = 25.0
+"""For an embedder that is being started, or loads: the caller gives up after 30."""
 DECIMALS = 9
 """Of a number in JSON: a unit vector of 76,800 keeps six digits and more, and its body is half as long."""
 
@@ -47,7 +49,7 @@ class EmbedTextView(APIView):
         """Embed a text. 422 says what to run when the model cannot read."""
         try:
             asked = _asked(request.data)
-            vector = text_vector(asked.model, asked.prompt)
+            vector = text_vector(asked.model, asked.prompt, wait_seconds=WAIT_SECONDS, patient=True)
         except (ValueError, TextUnavailable) as error:
             raise Unprocessable(str(error)) from error
         numbers = np.round(vector.astype(np.float64), DECIMALS).tolist()

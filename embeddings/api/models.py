@@ -65,6 +65,7 @@ class ModelPlaceSerializer(Body):
                 "space": 4,
                 "text": "native",
                 "text_problem": "",
+                "text_recall": None,
                 "embedders": [LOADED, {**UNKNOWN, **AWAY}],
             },
         )
@@ -83,6 +84,9 @@ class ModelSerializer(Body):
         choices=["native", "bridged"], allow_null=True, help_text="How it can be searched by words; null: not now."
     )
     text_problem = serializers.CharField(allow_blank=True, help_text="What to do about that.")
+    text_recall = serializers.FloatField(
+        allow_null=True, help_text="Bridged: share of tracks that are among the ten nearest to where their sound leads."
+    )
     embedders = ModelPlaceSerializer(many=True)
 
 
@@ -156,6 +160,7 @@ def _model(
         "space": space and space.pk,
         "text": support and support.kind,
         "text_problem": support.problem if support else "",
+        "text_recall": support and support.recall,
         "embedders": [
             {"embedder": state.device, "reachable": state.answers, "error": state.error}
             | (state.models.get(model.key) or UNKNOWN)

@@ -107,6 +107,14 @@ def bridge_between(words: EmbeddingSpace | None, space: EmbeddingSpace | None, m
     return bridge
 
 
+def fitted_bridge(words: EmbeddingSpace, space: EmbeddingSpace, model: str) -> Bridge | None:
+    """Return the bridge as ``bridge_between`` does; None where there is none to use."""
+    try:
+        return bridge_between(words, space, model)
+    except TextUnavailable:
+        return None
+
+
 def _damaged(model: str) -> str:
     return f"the text bridge {bridge_path(model)} is damaged; run `manage.py fit_text_bridge {model}` again"
 

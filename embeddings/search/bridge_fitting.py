@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from functools import reduce
 from operator import add
@@ -22,7 +21,8 @@ from embeddings.search.bridge import Bridge, Origin
 from embeddings.spaces import live_space
 from embeddings.vectors import from_bytes
 
-FEWEST_TRACKS = 200
+FEWEST_TRACKS = 25  # five a fold; worth little, but whoever asks with words gets an answer instead of an error
+MOST_TRACKS = 20_000  # beyond that nothing is gained for 512 numbers; ids are random, so the first are a sample
 FOLDS = 5
 MOST_KEPT_ASIDE = 2_000
 BLOCK = 128  # tracks at a time: 40 MB of MERT
@@ -46,7 +46,7 @@ def fit_bridge(model: str, *, progress: Callable[[int, int], None] = lambda done
     there is too little to learn from.
     """
     words, space = _live(TEXT_MODEL.hears_with), _live(model)
-    tracks = _with_both(words, space).count()
+    tracks = min(MOST_TRACKS, tracks_to_learn_from(words, space))
     if tracks < FEWEST_TRACKS:
         raise TextUnavailable(
             f"{tracks} tracks have both a {words.model} and a {model} embedding; a bridge needs {FEWEST_TRACKS} to "
@@ -56,6 +56,8 @@ def fit_bridge(model: str, *, progress: Callable[[int, int], None] = lambda done
     for pairs in _pairs(words, space):
         learning.add(pairs)
         progress(learning.whole.count, tracks)
+        if learning.whole.count >= MOST_TRACKS:
+            break
     strength, explained = ridge.choose_strength(learning.folds)
     recall = learning.recall(strength)
     fitted = learning.fitted(strength)
@@ -73,6 +75,11 @@ def fit_bridge(model: str, *, progress: Callable[[int, int], None] = lambda done
         fitted.weights.astype(np.float32, copy=False),
         fitted.intercept.astype(np.float32),
     )
+
+
+def tracks_to_learn_from(words: EmbeddingSpace, space: EmbeddingSpace) -> int:
+    """Return how many tracks have an embedding in both spaces."""
+    return _with_both(words, space).count()
 
 
 class _Learning:
@@ -94,9 +101,9 @@ class _Learning:
         if not self.whole.count:
             # Embeddings share a large mean; summed up in float32 it would cost the digits in which they differ.
             self._x, self._y = x.mean(axis=0), y.mean(axis=0)
+        folds = (self.whole.count + np.arange(len(x))) % FOLDS  # in the order of ids: of equal size, always the same
         self.whole.add(x - self._x, y - self._y)
         short = search_vectors(self._encoder, y)
-        folds = np.array([zlib.crc32(track_id.encode("utf-8", "surrogatepass")) % FOLDS for track_id in pairs.ids])
         for number, fold in enumerate(self.folds):
             fold.add(x[folds == number], short[folds == number])
         room = MOST_KEPT_ASIDE - len(self.aside)

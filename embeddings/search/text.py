@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import unicodedata
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -28,6 +29,7 @@ from embeddings.spaces import live_space
 
 MAX_CHARACTERS = 500
 MOST_REMEMBERED = 256
+LOOK_SECONDS = 0.5  # between two looks for an embedder that is not there yet
 PROBE_SECONDS = 2.0  # a status takes milliseconds; an embedder that needs longer is frozen, or away
 JOINERS = "\u200c\u200d"
 """Invisible, but part of how Persian, Hindi and emoji are written."""
@@ -44,6 +46,8 @@ class TextSupport:
     kind: str | None
     """``native``: words and music share the space. ``bridged``: words come by way of the native model. None: not."""
     problem: str = ""
+    recall: float | None = None
+    """What a bridge is worth: see ``Origin.recall``."""
 
 
 def clean_prompt(text: str) -> str:
@@ -59,21 +63,22 @@ def clean_prompt(text: str) -> str:
     return prompt
 
 
-def text_vector(model: str, prompt: str, *, wait_seconds: float = 25.0) -> Vector:
+def text_vector(model: str, prompt: str, *, wait_seconds: float = 25.0, patient: bool = False) -> Vector:
     """Return ``prompt`` as a vector of this model's live space: float32 [dimension], unit length.
 
     For the model that hears and reads it is [text; 0; 0], for others what their bridge makes of it. Raises
     TextUnavailable, with what to run; TextNotReady when the text model, which goes on loading, was not there within
-    ``wait_seconds``; EmbedderUnavailable; ValueError when nothing is left of the prompt.
+    ``wait_seconds``; EmbedderUnavailable, at once, or when ``patient`` after the same time, in which one that is being
+    started comes; ValueError when nothing is left of the prompt.
     """
     if model not in MODEL_KEYS:
         raise TextUnavailable(f"no model is named {model}; there are {', '.join(MODEL_KEYS)}")
     native, cleaned = live_space(TEXT_MODEL.hears_with), clean_prompt(prompt)
     if model == TEXT_MODEL.hears_with:
-        words = _words(native, cleaned, wait_seconds)
+        words = _words(native, cleaned, wait_seconds, patient)
         return np.concatenate([words, np.zeros(2 * len(words), np.float32)])
     bridge = bridge_between(native, live_space(model), model)
-    return bridge.apply(_words(native, cleaned, wait_seconds))
+    return bridge.apply(_words(native, cleaned, wait_seconds, patient))
 
 
 def text_support() -> dict[str, TextSupport]:
@@ -88,14 +93,14 @@ def text_support() -> dict[str, TextSupport]:
 
 def text_support_in(model: str, live: Mapping[str, EmbeddingSpace], problem: str) -> TextSupport:
     """``live`` spaces by model; ``problem`` is that of the text model itself, empty when it has none."""
+    found = TextSupport("native")
     if model != TEXT_MODEL.hears_with:
         try:
-            bridge_between(live.get(TEXT_MODEL.hears_with), live.get(model), model)
+            bridge = bridge_between(live.get(TEXT_MODEL.hears_with), live.get(model), model)
         except TextUnavailable as error:
             return TextSupport(None, str(error))
-    if problem:
-        return TextSupport(None, problem)
-    return TextSupport("native" if model == TEXT_MODEL.hears_with else "bridged")
+        found = TextSupport("bridged", recall=bridge.origin.recall)
+    return TextSupport(None, problem) if problem else found
 
 
 def answering_embedder() -> tuple[EmbedderClient, dict[str, Any]]:
@@ -136,20 +141,32 @@ class _Recent:
 recent = _Recent(MOST_REMEMBERED)
 
 
-def _words(space: EmbeddingSpace | None, prompt: str, wait_seconds: float) -> Vector:
+def _words(space: EmbeddingSpace | None, prompt: str, wait_seconds: float, patient: bool) -> Vector:
     """Return the prompt in the space of words and music, float32 [512], made by the weights of ``space``."""
     key = (space.fingerprint if space else "", prompt)
     vector = recent.get(key)
     if vector is None:
-        vector = _ask(prompt, space.recipe["weights"] if space else None, wait_seconds)
+        vector = _ask(prompt, space.recipe["weights"] if space else None, wait_seconds, patient)
         recent.put(key, vector)
     return vector
 
 
-def _ask(prompt: str, weights: Sequence[str] | None, wait_seconds: float) -> Vector:
-    client, _ = answering_embedder()
+def _embedder(deadline: float) -> EmbedderClient:
+    """Return an embedder that answers, waiting for one until ``deadline``. Raises EmbedderUnavailable."""
+    while True:
+        try:
+            return answering_embedder()[0]
+        except EmbedderUnavailable:
+            if time.monotonic() + LOOK_SECONDS >= deadline:
+                raise
+        time.sleep(LOOK_SECONDS)
+
+
+def _ask(prompt: str, weights: Sequence[str] | None, wait_seconds: float, patient: bool) -> Vector:
+    deadline = time.monotonic() + wait_seconds
+    client = _embedder(deadline if patient else 0.0)
     try:
-        return client.embed_text(prompt, weights, wait_seconds=wait_seconds)
+        return client.embed_text(prompt, weights, wait_seconds=max(0.0, deadline - time.monotonic()))
     except (WeightsMissing, WeightsUnusable) as error:
         raise TextUnavailable(str(error)) from error
     except FingerprintChanged as error:

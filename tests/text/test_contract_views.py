@@ -12,6 +12,7 @@ import pytest
 from django.conf import LazySettings
 from django.test import Client
 
+from embeddings.api import contract
 from embeddings.embedder.client import EmbedderClient
 from embeddings.encoders.registry import MODEL_KEYS
 from embeddings.models import EmbeddingSpace
@@ -119,7 +120,8 @@ def test_what_cannot_be_embedded_is_a_422_with_a_sentence(body: Any, told: str, 
 
 
 @pytest.mark.usefixtures("nobody")
-def test_without_an_embedder_it_is_a_503_with_a_sentence(go: GoServer) -> None:
+def test_without_an_embedder_it_is_a_503_with_a_sentence(go: GoServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contract, "WAIT_SECONDS", 0.2)
     reply = go.embed({"text": "calm piano"})
     assert (reply.status_code, "no embedder listens" in reply.json()["error"]) == (503, True)
 

@@ -91,6 +91,11 @@ def test_the_next_embedder_answers_when_one_is_away(
     assert text_vector("muq", "calm piano", wait_seconds=WAIT).any()
 
 
+def test_an_embedder_that_is_being_started_is_waited_for(muq_space: EmbeddingSpace, embedder: EmbedderProcess) -> None:
+    embedder.restart(wait=False)
+    assert text_vector("muq", "calm piano", wait_seconds=WAIT, patient=True).any()
+
+
 @pytest.mark.usefixtures("nobody")
 def test_nobody_to_ask_is_an_error() -> None:
     with pytest.raises(EmbedderUnavailable, match="no embedder listens"):
@@ -105,7 +110,7 @@ def test_a_model_that_cannot_be_searched_by_text_says_why(model: str, told: str,
 
 def test_support_is_native_bridged_or_told(mert: EmbeddingSpace) -> None:
     support = text_support()
-    assert (support["muq"], support["mert"]) == (TextSupport("native"), TextSupport("bridged"))
+    assert (support["muq"], support["mert"]) == (TextSupport("native"), TextSupport("bridged", recall=1.0))
     assert support["latent"].kind is None
     assert "fit_text_bridge latent" in support["latent"].problem
 

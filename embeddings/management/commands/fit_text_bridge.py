@@ -9,12 +9,10 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from embeddings.encoders.registry import MODEL_KEYS, TEXT_MODEL
 from embeddings.errors import NavembedError
 from embeddings.search.bridge import Bridge, write_bridge
-from embeddings.search.bridge_fitting import NEAREST, fit_bridge
-
-BRIDGED = [model for model in MODEL_KEYS if model != TEXT_MODEL.hears_with]
+from embeddings.search.bridge_fitting import fit_bridge
+from embeddings.search.bridge_upkeep import BRIDGED, worth
 
 
 class Command(BaseCommand):
@@ -31,15 +29,11 @@ class Command(BaseCommand):
             raise CommandError(f"{error}.") from error
         except OSError as error:
             raise CommandError(f"The bridge cannot be written: {error}") from error
-        origin = bridge.origin
-        chance = min(1.0, NEAREST / origin.kept_aside)
-        self.stdout.write(f"Learnt from {origin.tracks:,} tracks, with a penalty of {origin.strength:g}.")
+        self.stdout.write(f"{worth(bridge)}.")
         self.stdout.write(
-            f"Of {origin.kept_aside:,} tracks kept aside, {origin.recall:.0%} are among the {NEAREST} nearest to what "
-            f"a bridge without them makes of their {TEXT_MODEL.hears_with} embedding (by chance {chance:.1%}). "
-            f"It explains {origin.explained:.0%} of the variance."
+            f"With a penalty of {bridge.origin.strength:g} it explains {bridge.origin.explained:.0%} of the variance. "
+            f"It is kept as {path}."
         )
-        self.stdout.write(f"{model} can be searched by text now; the bridge is {path}")
 
     def _fit(self, model: str) -> Bridge:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
