@@ -27,8 +27,8 @@ class BatchJob(models.Model):
         PAUSING = "pausing"  # pauses after the device batch in hand
         PAUSED = "paused"  # keeps its turn; goes on when somebody resumes it
         CANCELLING = "cancelling"  # stops after the device batch in hand
-        COMPLETED = "completed"  # every track succeeded
-        COMPLETED_WITH_ERRORS = "completed_with_errors"  # every track was tried, some failed
+        COMPLETED = "completed"  # everything that it tried succeeded
+        COMPLETED_WITH_ERRORS = "completed_with_errors"  # some tracks failed, or a model was left out
         CANCELLED = "cancelled"  # stopped by somebody; keeps what it did
         FAILED = "failed"  # could not go on; `message` says why
 
@@ -44,6 +44,7 @@ class BatchJob(models.Model):
     library_id = models.IntegerField(null=True, blank=True)
     path_prefix = models.TextField(blank=True)
     only_track = models.CharField(max_length=255, blank=True, help_text="Id of the one track that it may touch.")
+    retry_bad_files = models.BooleanField(default=False, help_text="Try files again that are known to be bad.")
     started_by = models.CharField(max_length=150, blank=True)
     idempotency_key = models.CharField(max_length=200, blank=True, help_text="By which its caller knows it.")
 
@@ -115,6 +116,7 @@ class ModelProgress(models.Model):
     audio_seconds_done = models.FloatField(default=0)
     rate = models.FloatField(null=True, help_text="Rolling: seconds of audio per second of work.")
     reconciled = models.JSONField(default=dict, help_text="Differences to Milvus, found and mended, by moment.")
+    left_out = models.TextField(blank=True, help_text="Why the job goes on without this model; it cannot be loaded.")
 
     class Meta:
         constraints = [

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from batches.models import BatchJob, ModelProgress
+from batches.models import ENDED, BatchJob, ModelProgress
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,22 @@ CONTRACT_STATUS = {  # a status it does not know keeps the panel polling for eve
 }
 
 
+def _shown(job: BatchJob) -> str:
+    """Return what the panel shows of a job beside its figures: there is no other place for the truth."""
+    left_out = [row.model for row in job.progress.all() if row.left_out]
+    if job.status == BatchJob.Status.RUNNING:
+        return f"{job.current_track} (without {', '.join(left_out)})" if left_out else job.current_track
+    if job.status in (BatchJob.Status.INITIALIZED, *ENDED):
+        return job.message
+    return f"{job.status}: {job.message}" if job.message else str(job.status)
+
+
 def contract_progress(job: BatchJob | None) -> dict[str, Any]:
     """The reply of ``GET /batch/progress``."""
     if job is None:
         return {"status": "no_job"}
     now = snapshot(job)
-    goes_on = job.status in BatchJob.EMBEDDING
+    goes_on = job.status == BatchJob.Status.RUNNING
     return {
         "job_id": job.pk,
         "status": CONTRACT_STATUS.get(BatchJob.Status(job.status), job.status),
@@ -86,7 +96,7 @@ def contract_progress(job: BatchJob | None) -> dict[str, Any]:
         "processed_operations": now.processed_operations,
         "failed_operations": now.failed_operations,
         "progress_percent": now.percent,
-        "current_track": job.current_track or None,
+        "current_track": _shown(job) or None,
         "started_at": job.started_at.timestamp() if job.started_at else None,
         "estimated_completion": time.time() + now.seconds_left if goes_on and now.seconds_left is not None else None,
     }

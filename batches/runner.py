@@ -20,6 +20,7 @@ from batches.models import BatchJob, TrackResult
 from batches.planner import plan
 from embeddings.embedder.client import EmbedderClient, End, Heartbeat
 from embeddings.errors import (
+    NOT_LOADABLE,
     AudioFileMissing,
     EmbedderDied,
     EmbedderUnavailable,
@@ -252,6 +253,9 @@ class _Turn:
         return now not in (0, pid)
 
     def _wait_or_fail(self, job: BatchJob, error: NavembedError) -> None:
+        if error.model and isinstance(error, NOT_LOADABLE):
+            services.leave_out(job, error.model, str(error))
+            return
         if error.permanent:
             services.set_failed(job, str(error))
             return

@@ -16,9 +16,9 @@ from django.utils import timezone
 from batches import services
 from batches.models import BatchJob
 from embeddings.encoders.registry import MODEL_KEYS
-from embeddings.encoders.weights import find_checkpoint, use_folders
-from embeddings.errors import LibraryUnavailable, WeightsMissing
+from embeddings.errors import LibraryUnavailable
 from embeddings.library import open_library
+from embeddings.weights_here import problems_with
 
 logger = logging.getLogger(__name__)
 
@@ -79,16 +79,11 @@ def _last_due(schedule: Literal["off", "scan"] | time, now: datetime) -> datetim
 
 
 def _models_here() -> list[str]:
-    """The models whose weights are on this machine; a job would wait for the others and never end."""
-    use_folders(checkpoints=settings.CHECKPOINT_DIR, cache=settings.CACHE_DIR)
-    found = []
-    for key in MODEL_KEYS:
-        try:
-            find_checkpoint(settings.MODEL_SOURCES[key])
-        except WeightsMissing as error:
-            logger.info("the schedule leaves %s out: %s", key, error)
-        else:
-            found.append(key)
+    """Return the models whose weights can be had: what is left out each night would make each job end with errors."""
+    problems = problems_with(MODEL_KEYS)
+    for model, problem in problems.items():
+        logger.info("the schedule leaves %s out: %s", model, problem)
+    found = [model for model in MODEL_KEYS if model not in problems]
     if not found:
         logger.warning("the schedule cannot start a job: no model's weights are on this machine")
     return found

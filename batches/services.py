@@ -11,15 +11,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import Case, Count, Exists, F, OuterRef, Sum, When
+from django.db.models import Case, Count, Exists, F, OuterRef, Q, Sum, When
 from django.db.models.functions import Least
 from django.utils import timezone
 
-from batches import lanes, webhook
+from batches import lanes, planner, webhook
 from batches.models import BatchJob, ModelProgress, TrackResult
 from batches.preview import DiskFull, require_space
 from embeddings.encoders.registry import MODEL_KEYS
 from embeddings.spaces import WRITABLE
+from embeddings.weights_here import problems_with
 
 logger = logging.getLogger(__name__)
 Status = BatchJob.Status
@@ -56,6 +57,7 @@ def start_job(
     models: Sequence[str] | None = None,
     *,
     clear_existing: bool = False,
+    retry_bad_files: bool = False,
     limit: int | None = None,
     library_id: int | None = None,
     path_prefix: str = "",
@@ -67,12 +69,14 @@ def start_job(
     """Commit a new job and wake the lanes; with ``queue`` it waits in line behind an unfinished one.
 
     ``start_once`` is for callers that have an ``idempotency_key``.
-    Raises UnknownModel; JobConflict when it would not fit on the disk, or beside an unfinished one without ``queue``.
+    Raises UnknownModel; JobConflict when none of the models has weights, when it would not fit on the disk, or beside
+    an unfinished one without ``queue``.
     """
     unknown = [model for model in models or () if model not in MODEL_KEYS]
     if unknown:
         raise UnknownModel(f"unknown model {unknown[0]!r}; known are {', '.join(MODEL_KEYS)}")
     keys = _keys(models)
+    _require_weights(keys)
     extent: dict[str, Any] = {
         "clear_existing": clear_existing,
         "limit": limit,
@@ -84,7 +88,13 @@ def start_job(
         require_space(keys, **extent)
     except DiskFull as error:
         raise JobConflict(str(error)) from error
-    job = BatchJob(model_keys=keys, started_by=started_by, idempotency_key=idempotency_key, **extent)
+    job = BatchJob(
+        model_keys=keys,
+        retry_bad_files=retry_bad_files,
+        started_by=started_by,
+        idempotency_key=idempotency_key,
+        **extent,
+    )
     try:
         with transaction.atomic():
             if other := open_job():
@@ -130,6 +140,13 @@ def _same(job: BatchJob, models: Sequence[str] | None, extent: dict[str, Any]) -
 
 def _keys(models: Sequence[str] | None) -> list[str]:
     return [key for key in MODEL_KEYS if not models or key in models]
+
+
+def _require_weights(models: Sequence[str]) -> None:
+    """A job leaves out what cannot be loaded; one that would leave out everything is not begun."""
+    problems = problems_with(models)
+    if len(problems) == len(models):
+        raise JobConflict(f"no job was started: {'; '.join(dict.fromkeys(problems.values()))}")
 
 
 def _insert(job: BatchJob) -> None:
@@ -287,11 +304,32 @@ def set_cancelled(job: BatchJob) -> bool:
     return _finish(job, (Status.CANCELLING,), Status.CANCELLED)
 
 
+def left_out_text(job: BatchJob) -> str:
+    """Return which models the job goes on without, and how to get them later; empty when there are none."""
+    rows = job.progress.exclude(left_out="")
+    return " ".join(
+        f"{row.model} is left out: {row.left_out}. Once that is mended, `manage.py embed_library --models {row.model}` "
+        "embeds the rest."
+        for row in rows
+    )
+
+
+def leave_out(job: BatchJob, model: str, reason: str) -> None:
+    """Let the job go on without a model that cannot be loaded; it fails when none is left."""
+    with transaction.atomic():
+        ModelProgress.objects.filter(job=job, model=model).update(left_out=reason)
+        TrackResult.objects.filter(job=job, model=model, status=TrackResult.Status.PENDING).delete()
+    logger.warning("job %d goes on without %s: %s", job.pk, model, reason)
+    planner.recount(job)
+    if not job.progress.filter(left_out="").exists():
+        set_failed(job, left_out_text(job))
+
+
 def set_completed(job: BatchJob, message: str = "") -> bool:
     """Every result is finished; the counters tell how it ended. ``message`` says what is left to a human."""
-    failed = job.progress.filter(failed__gt=0).exists()
-    end = Status.COMPLETED_WITH_ERRORS if failed else Status.COMPLETED
-    return _finish(job, BatchJob.AT_WORK, end, message)
+    is_short = job.progress.filter(Q(failed__gt=0) | ~Q(left_out="")).exists()
+    end = Status.COMPLETED_WITH_ERRORS if is_short else Status.COMPLETED
+    return _finish(job, BatchJob.AT_WORK, end, " ".join(filter(None, [left_out_text(job), message])))
 
 
 def set_failed(job: BatchJob, reason: str) -> bool:

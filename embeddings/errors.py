@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class NavembedError(Exception):
     """Base of all. ``permanent``: the same input will fail again, so it is not tried again.
 
     ``stage`` names where in a track's way it happened: library, decode, encode, store, index, search.
+    ``model`` names the model that it concerns as a whole, if there is one.
     """
 
     permanent = False
     stage = ""
+    model = ""
 
     def __init__(self, message: str, *, stage: str = "", permanent: bool | None = None) -> None:
         super().__init__(message)
@@ -129,3 +134,17 @@ class OutOfTime(NavembedError):
     """What was asked for cannot be there while somebody still waits for it."""
 
     stage = "search"
+
+
+NOT_LOADABLE = (WeightsMissing, WeightsUnusable, DeviceOutOfMemory)
+"""What a model that cannot be loaded raises; with ``model`` set it concerns all tracks alike."""
+
+
+@contextmanager
+def concerning(model: str) -> Iterator[None]:
+    """Name the model that an error raised inside concerns."""
+    try:
+        yield
+    except NavembedError as error:
+        error.model = error.model or model
+        raise

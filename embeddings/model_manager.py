@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from embeddings.device import empty_cache, is_out_of_memory
 from embeddings.encoders.base import Encoder, Model, TextModel
-from embeddings.errors import DeviceOutOfMemory
+from embeddings.errors import DeviceOutOfMemory, concerning
 
 logger = logging.getLogger(__name__)
 
@@ -134,7 +134,8 @@ class ModelManager:
         try:
             with slot.lock:
                 if not slot.model.loaded:
-                    self._load(slot)
+                    with concerning(key):
+                        self._load(slot)
             yield slot.model
         finally:
             with self._lock:
@@ -276,4 +277,5 @@ class ModelManager:
 
 def _needed_bytes(model: Model) -> float:
     """Bytes of the weights (measured once loaded, else as on disk) and of the work beside them."""
-    return (model.bytes_held or model.describe().weight_bytes) * (1 + WORKING_MEMORY)
+    with concerning(model.key):
+        return (model.bytes_held or model.describe().weight_bytes) * (1 + WORKING_MEMORY)

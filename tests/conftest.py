@@ -30,6 +30,13 @@ def fresh_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("batches.last_known.FRESH_SECONDS", 0.0)
 
 
+@pytest.fixture(autouse=True)
+def weights_to_be_had(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Let a job start where no embedder runs; only tests of that question look for weights."""
+    if "real_weights" not in request.keywords:
+        monkeypatch.setattr("batches.services.problems_with", lambda models: {})
+
+
 @pytest.fixture
 def short_tmp() -> Iterator[Path]:
     """A temporary folder whose path is short enough for unix sockets, which pytest's tmp_path may not be."""

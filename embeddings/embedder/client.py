@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from embeddings.embedder.protocol import error_from_json, read_frame, read_outcome, request_to_json
 from embeddings.encoders.base import Description
-from embeddings.errors import EmbedderDied, EmbedderUnavailable
+from embeddings.errors import EmbedderDied, EmbedderUnavailable, concerning
 from embeddings.work import Failure, FileHash, Step, TrackOutcome, TrackRequest
 
 BROKEN = (OSError, ValueError, KeyError, TypeError, http.client.HTTPException)
@@ -92,8 +92,9 @@ class EmbedderClient:
 
     def describe(self, model: str) -> Description:
         """What the configured checkpoint makes of a model. Raises WeightsMissing, WeightsUnusable."""
-        # Hashing weights for the first time reads gigabytes, perhaps from a slow disk.
-        return Description(**self._json("GET", f"/models/{model}", timeout=600))
+        with concerning(model):
+            # Hashing weights for the first time reads gigabytes, perhaps from a slow disk.
+            return Description(**self._json("GET", f"/models/{model}", timeout=600))
 
     def embed_text(
         self, prompt: str, weights: Sequence[str] | None = None, *, wait_seconds: float

@@ -85,6 +85,7 @@ def error_to_json(error: NavembedError) -> dict[str, Any]:
         "message": str(error),
         "stage": error.stage,
         "permanent": error.permanent,
+        "model": error.model,
     }
 
 
@@ -92,4 +93,5 @@ def error_from_json(data: dict[str, Any]) -> NavembedError:
     """Return the error of the class that the embedder raised."""
     kind = getattr(errors, data["class"], NavembedError)
     error: NavembedError = kind(data["message"], stage=data["stage"], permanent=data["permanent"])
+    error.model = data["model"]
     return error

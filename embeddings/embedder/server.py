@@ -29,12 +29,13 @@ from embeddings.embedder.protocol import (
 from embeddings.embedder.texts import Texts
 from embeddings.embedder.turns import Turns
 from embeddings.encoders.base import Description
-from embeddings.errors import EmbedderDied, EmbedderUnavailable, FingerprintChanged, NavembedError
+from embeddings.errors import EmbedderDied, EmbedderUnavailable, FingerprintChanged, NavembedError, concerning
 from embeddings.model_manager import ModelManager
 from embeddings.pipeline import Pipeline
 from embeddings.rows import forget_old_checkpoints
 from embeddings.spaces import fingerprint_of
 from embeddings.stages import StageSeconds
+from embeddings.weights_here import problem_with
 from embeddings.work import Step, TrackOutcome, TrackRequest
 
 logger = logging.getLogger(__name__)
@@ -104,13 +105,15 @@ class Embedder:
             "stage_seconds": self.stages.report(),
             "seconds_spent_loading": self.manager.seconds_spent_loading,
             "text_problem": self.texts.problem(),
+            "problems": {key: problem_with(self.manager.encoder(key)) for key in self.manager.encoder_keys},
         }
 
     def require(self, fingerprints: Mapping[str, str]) -> None:
         """Raise FingerprintChanged unless the weights that lie there now make vectors of these fingerprints."""
         for key, expected in fingerprints.items():
             encoder = self.manager.encoder(key)
-            _require(key, encoder.describe(), expected)
+            with concerning(key):
+                _require(key, encoder.describe(), expected)
             loaded = encoder.loaded and encoder.loaded_as
             if loaded and fingerprint_of(loaded) != expected and not self.manager.unload(key):
                 raise EmbedderUnavailable(f"{key} is in use with weights that have been replaced")

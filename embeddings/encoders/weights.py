@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from embeddings.encoders.base import is_folder
+from embeddings.encoders.base import Encoder, is_folder
 from embeddings.errors import WeightsMissing, WeightsUnusable
 
 RANDOM_FILLS = frozenset({
@@ -99,6 +99,15 @@ def find_part(whole: Checkpoint, name: str) -> Checkpoint:
         if place.is_dir():
             return Checkpoint(name, place)
     return find_checkpoint(name)
+
+
+def require_files(encoder: Encoder) -> None:
+    """Look whether all files are there, reading no more than configs. Raises WeightsMissing, WeightsUnusable."""
+    whole = find_checkpoint(encoder.source)
+    needed = [(whole, encoder.files), *((find_part(whole, name), files) for name, files in encoder.parts().items())]
+    for checkpoint, files in needed:
+        for names in files:
+            checkpoint.path(*names)
 
 
 def sha256(path: Path) -> str:

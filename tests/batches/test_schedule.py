@@ -30,11 +30,10 @@ def at(clock: str, day: int = 5, month: int = 1, fold: int = 0) -> datetime:
 
 
 @pytest.fixture(autouse=True)
-def berlin(settings: Any, tmp_path: Path) -> Any:
+def berlin(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """In Berlin, each night at three, with the weights of one model."""
-    (tmp_path / "muq").mkdir()
     settings.SCHEDULE, settings.QUIET_HOURS = time(3), None
-    settings.MODEL_SOURCES = dict.fromkeys(settings.MODEL_SOURCES, "/nowhere") | {"muq": str(tmp_path / "muq")}
+    monkeypatch.setattr(schedule, "problems_with", lambda _: {"mert": "is not here", "latent": "is not here"})
     with timezone.override(BERLIN):
         yield
 
@@ -104,8 +103,8 @@ def test_nothing_starts_beside_an_unfinished_job(status: str) -> None:
     assert run(at("03:05"))
 
 
-def test_nothing_starts_when_no_weights_are_here(settings: Any) -> None:
-    settings.MODEL_SOURCES = dict.fromkeys(settings.MODEL_SOURCES, "/nowhere")
+def test_nothing_starts_when_no_weights_are_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schedule, "problems_with", lambda models: dict.fromkeys(models, "is not here"))
     assert run(at("03:00")) is None
 
 
