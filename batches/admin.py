@@ -17,7 +17,9 @@ from batches import services
 from batches.models import BatchJob, ModelProgress, TrackResult
 from batches.progress import snapshot
 from embeddings.admin import ReadOnlyAdmin
+from embeddings.bad_files import bad_files, ignore
 from embeddings.encoders.registry import ENCODERS
+from embeddings.models import BadFile
 
 NOTE_CHARS = 90  # the job's own page has all of it
 
@@ -30,6 +32,7 @@ class StartForm(forms.ModelForm[BatchJob]):
     """What a new job is asked for."""
 
     clear_existing = forms.BooleanField(required=False, help_text="Embed everything anew, not only what is missing.")
+    retry_bad_files = forms.BooleanField(required=False, help_text="Also try files again that are known to be bad.")
     limit = forms.IntegerField(required=False, min_value=1, help_text="At most so many tracks.")
     library_id = forms.IntegerField(required=False, label="Library", help_text="Only Navidrome's library of this id.")
     path_prefix = forms.CharField(required=False, help_text="Only files whose absolute path begins so.")
@@ -42,7 +45,7 @@ class StartForm(forms.ModelForm[BatchJob]):
 
     class Meta:
         model = BatchJob
-        fields = ["model_keys", "clear_existing", "limit", "library_id", "path_prefix"]
+        fields = ["model_keys", "clear_existing", "retry_bad_files", "limit", "library_id", "path_prefix"]
 
 
 class ModelProgressInline(admin.TabularInline[ModelProgress, BatchJob]):
@@ -50,8 +53,7 @@ class ModelProgressInline(admin.TabularInline[ModelProgress, BatchJob]):
     verbose_name_plural = "Models"
     extra = 0
     can_delete = False
-    fields = ("model", "space", "total", "succeeded", "failed", "skipped", "rate")
-    readonly_fields = ("model", "space", "total", "succeeded", "failed", "skipped", "rate")
+    fields = readonly_fields = ("model", "space", "total", "succeeded", "failed", "skipped", "rate", "left_out")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ModelProgress]:
         return super().get_queryset(request).select_related("space")
@@ -105,6 +107,7 @@ class BatchJobAdmin(ReadOnlyAdmin[BatchJob]):
         job = services.start_job(
             wanted["model_keys"],
             clear_existing=wanted["clear_existing"],
+            retry_bad_files=wanted["retry_bad_files"],
             limit=wanted["limit"],
             library_id=wanted["library_id"],
             path_prefix=wanted["path_prefix"],
@@ -160,6 +163,42 @@ class BatchJobAdmin(ReadOnlyAdmin[BatchJob]):
                 self.message_user(request, str(error), messages.ERROR)
             else:
                 self.message_user(request, f"{job}: {done}.")
+
+
+@admin.register(BadFile)
+class BadFileAdmin(ReadOnlyAdmin[BadFile]):
+    """Files that no job tries again until they change."""
+
+    list_display = ["track", "model", "error_message", "failed_at", "ignored"]
+    list_filter = ["ignored", "model"]
+    search_fields = ["track__title", "track__artist", "track__path", "error_message"]
+    actions = ["ignore", "notice", "retry"]
+    list_select_related = ["track"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[BadFile]:
+        return bad_files()
+
+    def has_start_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("batches.add_batchjob")
+
+    @admin.action(description="Ignore: count them no more", permissions=["start"])
+    def ignore(self, request: HttpRequest, chosen: QuerySet[BadFile]) -> None:
+        count = ignore(set(chosen.values_list("track_id", flat=True)))
+        self.message_user(request, f"{count} files are ignored until they change.")
+
+    @admin.action(description="Count them again", permissions=["start"])
+    def notice(self, request: HttpRequest, chosen: QuerySet[BadFile]) -> None:
+        count = ignore(set(chosen.values_list("track_id", flat=True)), ignored=False)
+        self.message_user(request, f"{count} files are counted again.")
+
+    @admin.action(description="Try all bad files again, in a new job", permissions=["start"])
+    def retry(self, request: HttpRequest, chosen: QuerySet[BadFile]) -> None:
+        try:
+            job = services.start_job(retry_bad_files=True, started_by=request.user.get_username(), queue=True)
+        except services.JobConflict as error:
+            self.message_user(request, str(error), messages.ERROR)
+        else:
+            self.message_user(request, f"{job} tries them again.")
 
 
 class ModelFilter(admin.SimpleListFilter):

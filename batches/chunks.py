@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from batches.lanes import Lease
 from batches.models import BatchJob, ModelProgress, TrackResult
+from embeddings import bad_files
 from embeddings.encoders.registry import encoder_class
 from embeddings.errors import FingerprintChanged
 from embeddings.models import Embedding, EmbeddingSpace, Track
@@ -59,7 +60,7 @@ def claim(job: BatchJob, lease: Lease) -> Chunk | None:
 
     Raises FingerprintChanged when a space of the job is not there any more.
     """
-    progress = {row.model: row for row in job.progress.select_related("space")}
+    progress = {row.model: row for row in job.progress.filter(left_out="").select_related("space")}
     spaces = {model: row.space for model, row in progress.items() if row.space}
     if absent := progress.keys() - spaces:
         raise FingerprintChanged(f"what the job was building with {', '.join(sorted(absent))} has been dropped")
@@ -137,6 +138,7 @@ def commit(
             return
         lock_for_writing(chunk.spaces[model] for model in {m for outcome in outcomes for m in outcome.vectors})
         _write_vectors(by_id, chunk.spaces, outcomes)
+        _keep_bad_files(chunk, finished, outcomes)
         _finish(job, finished, by_id, wall_seconds)
 
 
@@ -285,6 +287,18 @@ def _write_vectors(
             "vector",
         ],
     )
+
+
+def _keep_bad_files(chunk: Chunk, rows: Iterable[TrackResult], outcomes: Iterable[TrackOutcome]) -> None:
+    """Remember files that later jobs need not try, and forget those that have a vector now."""
+    failures = {(outcome.id, model): found for outcome in outcomes for model, found in outcome.failures.items()}
+    bad = []
+    for row in rows:
+        failure = failures.get((row.track_id, row.model))
+        if row.status == Status.FAILED and failure and bad_files.is_the_files_fault(failure):
+            bad.append(bad_files.Bad(row.track, chunk.spaces[row.model], failure))
+    bad_files.remember(bad)
+    bad_files.forget({outcome.id: outcome.vectors for outcome in outcomes if outcome.vectors})
 
 
 def _embedding(track: Track, space: EmbeddingSpace, outcome: TrackOutcome, vector: TrackVector) -> Embedding:

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from batches import services
 from batches.models import BatchJob, ModelProgress, TrackResult
 from batches.planner import plan_again
+from batches.tasks import want_bridges
+from embeddings.bad_files import bad_for
 from embeddings.errors import SwitchRefused
 from embeddings.indexing import Reconciliation, counts_agree, ensure_live_aliases, index_pending, reconcile
-from embeddings.models import EmbeddingSpace
+from embeddings.models import EmbeddingSpace, Track
 from embeddings.pruning import prune
 from embeddings.search.calibration import calibrate
 from embeddings.spaces import make_live
@@ -37,7 +38,7 @@ def complete(job: BatchJob, look: Look) -> None:
     if builds and plan_again(job):
         return
     for build in builds:
-        keep_old_vectors(build, _given_up(job, build.model))
+        keep_old_vectors(build, _given_up(job, build))
     notes = [] if job.is_restricted else list(_prune(job, look))
     index(job, look)
     reconcile_with_milvus(job, "end", look)
@@ -47,6 +48,7 @@ def complete(job: BatchJob, look: Look) -> None:
         look()
     point_aliases()
     services.set_completed(job, " ".join(notes))
+    want_bridges()
 
 
 def index(job: BatchJob, look: Look) -> None:
@@ -90,7 +92,7 @@ def _switch(job: BatchJob, builds: Iterable[EmbeddingSpace], look: Look) -> Iter
     """Let search use the builds that pass, all from the same moment on; yields what people should know."""
     good, problems = [], []
     for build in builds:
-        found = examine(build, _given_up(job, build.model), beat=look)
+        found = examine(build, _given_up(job, build), beat=look)
         if found.passed:
             good.append(build)
             if found.overlap is not None:
@@ -118,10 +120,13 @@ def _prune(job: BatchJob, look: Look) -> Iterator[str]:
             ModelProgress.objects.filter(pk=progress.pk).update(skipped=progress.skipped)
 
 
-def _given_up(job: BatchJob, model: str) -> QuerySet[TrackResult, Any]:
-    failed = TrackResult.objects.filter(job=job, model=model, status=TrackResult.Status.FAILED)
-    return failed.values_list("track_id", flat=True)
+def _given_up(job: BatchJob, space: EmbeddingSpace) -> QuerySet[Track, str]:
+    """Return the ids of the tracks that failed in this job, or that it did not try because they are known to be bad."""
+    failed = TrackResult.objects.filter(job=job, model=space.model, status=TrackResult.Status.FAILED)
+    tracks = Track.objects.filter(Q(pk__in=failed.values("track_id")) | Q(pk__in=bad_for(space)))
+    return tracks.values_list("pk", flat=True)
 
 
 def _spaces(job: BatchJob) -> list[tuple[ModelProgress, EmbeddingSpace]]:
-    return [(progress, progress.space) for progress in job.progress.select_related("space") if progress.space]
+    rows = job.progress.filter(left_out="").select_related("space")
+    return [(progress, progress.space) for progress in rows if progress.space]

@@ -3,25 +3,49 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 from django.db import connection
 
-from batches.models import ModelProgress, TrackResult
+from batches.due import (
+    ANEW,
+    BAD_FILE,
+    FAILED_BEFORE,
+    NEW,
+    REASONS,
+    UP_TO_DATE,
+    Counts,
+    Scope,
+    Wanted,
+    count,
+    end_of_slice,
+    wanted,
+)
+from batches.models import ModelProgress
 from embeddings.embedder.client import EmbedderClient
+from embeddings.encoders.base import Description
 from embeddings.encoders.registry import MODEL_KEYS, encoder_class
-from embeddings.errors import LibraryUnavailable, NavembedError
-from embeddings.library import LibraryTrack, open_library
-from embeddings.models import Embedding, EmbeddingSpace
+from embeddings.errors import NOT_LOADABLE, EmbedderUnavailable, LibraryUnavailable, NavembedError
+from embeddings.library import open_library
+from embeddings.library.sync import scanned
+from embeddings.models import EmbeddingSpace
 from embeddings.projection import search_dimension
-from embeddings.spaces import WRITABLE, fingerprint_of, live_space
+from embeddings.recognition import NEW_ID, SAME_AUDIO, foreseen
+from embeddings.spaces import fingerprint_of, live_space
 from embeddings.vectors import DTYPES
+from embeddings.weights_here import described_here
 
-NEW, CHANGED, FAILED, ANEW, UP_TO_DATE = "new", "changed", "failed before", "anew", "up to date"
+VERDICTS = (*REASONS, NEW_ID, SAME_AUDIO, BAD_FILE, UP_TO_DATE)
+GONE = """
+    SELECT COUNT(*) FROM embeddings_embedding e
+    WHERE e.space_id = %s AND e.index_state <> 'deleting'
+    AND NOT EXISTS (SELECT 1 FROM {scan} t WHERE t.id = e.track_id AND t.playable)
+    AND NOT EXISTS (SELECT 1 FROM {known} k WHERE k.vector_id = e.id AND k.model = %s)"""
 ROW_BYTES = 2_300  # of an embedding beside its vector: SQLite's pages are not filled, and there are five indexes
 INDEX_FACTOR = 2.1  # Milvus Lite keeps a vector twice, measured with 512, 1,536 and 2,048 numbers
 RESERVE = 1.05
@@ -52,7 +76,9 @@ class ModelPreview:
     dimension: int
     fingerprint_changed: bool
     """Whether its weights or recipe are not those of what search uses now: then everything is embedded anew."""
-    tracks: dict[str, int] = field(default_factory=lambda: dict.fromkeys((NEW, CHANGED, FAILED, ANEW, UP_TO_DATE), 0))
+    problem: str = ""
+    """Why its weights cannot be used now; empty when nothing is known to be wrong with them."""
+    tracks: dict[str, int] = field(default_factory=lambda: dict.fromkeys(VERDICTS, 0))
     """By what is to happen to them."""
     gone: int = 0
     """Embeddings of tracks that the library does not show; they are pruned or, where audio is known, taken over."""
@@ -91,38 +117,85 @@ def preview(
     models: Sequence[str] | None = None,
     *,
     clear_existing: bool = False,
+    retry_bad_files: bool = False,
     limit: int | None = None,
     library_id: int | None = None,
     path_prefix: str = "",
     only_track: str = "",
 ) -> Preview:
-    """Compare the library, page by page, with what has been embedded; the embedder says what its weights are.
+    """Read the library as a job would, and let the same SQL decide what is due; nothing is written.
 
-    Raises LibraryUnavailable, EmbedderUnavailable, WeightsMissing, WeightsUnusable.
+    A model whose weights are not there is foreseen with the published ones. Raises LibraryUnavailable,
+    EmbedderUnavailable.
     """
     restricted = bool(limit or library_id is not None or path_prefix or only_track)
-    client = EmbedderClient()
-    counts = [_Count(model, client, clear=clear_existing, restricted=restricted) for model in _keys(models)]
-    tracks = 0
-    for page in open_library().pages():
-        reasons = [count.reasons(page) for count in counts]
-        for number, track in enumerate(page):
-            if library_id not in (None, track.library_id) or not track.path.startswith(path_prefix):
-                continue
-            if only_track not in ("", track.id):
-                continue
-            of_track = [found[number] for found in reasons]
-            is_due = any(reason != UP_TO_DATE for reason, _ in of_track)
-            if limit is not None and is_due:
-                if limit == 0:
-                    continue
-                limit -= 1
-            tracks += 1
-            for count, (reason, is_known) in zip(counts, of_track, strict=True):
-                count.add(track, reason, is_known=is_known)
-    found = [count.finished() for count in counts]
+    asked, found = [], []
+    for model in _keys(models):
+        description, problem = _describe(model)
+        live = live_space(model)
+        fingerprint = fingerprint_of(description) if description else live.fingerprint if live else ""
+        each = wanted(model, fingerprint, clear=clear_existing, restricted=restricted, retry_bad_files=retry_bad_files)
+        asked.append(each)
+        found.append(
+            ModelPreview(
+                model,
+                description.dimension if description else encoder_class(model).published_dimension,
+                fingerprint_changed=bool(live and live.fingerprint != fingerprint),
+                problem=problem,
+            )
+        )
+    scope: Scope = {"after": "", "library": library_id, "prefix": path_prefix, "only": only_track}
+    spaces = [each.space for each in asked if each.space and not clear_existing]
+    with scanned() as scan, foreseen(spaces, scan, whole=not restricted) as known:
+        most = 2**31 if limit is None else limit
+        until = end_of_slice(asked, scope, most, due_only=limit is not None, tracks=scan)
+        for each, result in zip(asked, found, strict=True):
+            _count(result, each, partial(count, scope=scope, until=until, tracks=scan), known)
+            if not restricted and each.space:
+                result.gone = _gone(each.space, scan, known)
+    for result in found:
+        _weigh(result)
+    tracks = sum(found[0].tracks.values())
     need = sum(model.database_bytes for model in found), sum(model.index_bytes for model in found)
     return Preview(tracks, found, list(_disks(*need)))
+
+
+def _describe(model: str) -> tuple[Description | None, str]:
+    """Return what the weights make of a model, or why they cannot; of the embedder's, else of this machine's."""
+    try:
+        try:
+            return EmbedderClient().describe(model), ""
+        except EmbedderUnavailable:
+            return described_here(model), ""
+    except NOT_LOADABLE as error:
+        return None, str(error)
+
+
+def _count(result: ModelPreview, asked: Wanted, counted: Callable[[str], Counts], known: str) -> None:
+    """Count what would happen to the tracks; ``counted`` counts them by SQL."""
+    counts = counted(f"""COALESCE(
+        (SELECT k.verdict FROM {known} k WHERE k.track_id = t.id AND k.model = '{asked.model}'), {asked.reason})""")
+    result.tracks |= {reason: number for reason, (number, _) in counts.items()}
+    result.audio_seconds = sum(counts[reason][1] for reason in REASONS if reason in counts)
+    result.vectors = sum(result.tracks[reason] for reason in (NEW, FAILED_BEFORE, ANEW))
+    if asked.in_place and asked.clear:
+        result.vectors -= counted(asked.replaces).get("yes", (0, 0.0))[0]
+
+
+def _gone(space: EmbeddingSpace, scan: str, known: str) -> int:
+    """Return how many vectors of the space belong to tracks that the library does not show, and nobody takes over."""
+    with connection.cursor() as cursor:
+        cursor.execute(GONE.format(scan=scan, known=known), [space.pk, space.model])
+        return int(cursor.fetchone()[0])
+
+
+def _weigh(result: ModelPreview) -> None:
+    """Say how long it takes, and how much room."""
+    rates = ModelProgress.objects.filter(model=result.model, rate__gt=0).order_by("-job_id")
+    rate = rates.values_list("rate", flat=True).first()
+    if rate or not result.audio_seconds:
+        result.work_seconds = result.audio_seconds / (rate or 1) / len(settings.DEVICES)
+    result.database_bytes, result.index_bytes = _bytes(result.model, result.dimension, result.vectors)
 
 
 def require_space(
@@ -157,64 +230,6 @@ def require_space(
                 f"the vectors need about {size_text(disk.needed_bytes)} in {disk.path}, where "
                 f"{size_text(disk.free_bytes)} are free: make room, or start with fewer models"
             )
-
-
-class _Count:
-    """Counts for one model; holds one page at a time."""
-
-    def __init__(self, model: str, client: EmbedderClient, *, clear: bool, restricted: bool) -> None:
-        description = client.describe(model)
-        live, fingerprint = live_space(model), fingerprint_of(description)
-        changed = bool(live and live.fingerprint != fingerprint)
-        self.result = ModelPreview(model, description.dimension, changed)
-        self._clear = clear
-        self._whole = not restricted
-        self._seen = 0
-        # Where everything is made anew it goes beside what search uses.
-        spaces = EmbeddingSpace.objects.filter(model=model, fingerprint=fingerprint, status__in=WRITABLE)
-        self._space = None if clear and self._whole else spaces.order_by("-status").first()  # live before building
-
-    def reasons(self, page: Sequence[LibraryTrack]) -> list[tuple[str, bool]]:
-        """Return for each track what would happen to it, and whether it has a vector already."""
-        rows = self._rows().filter(track_id__in=[track.id for track in page])
-        files = {track_id: (size, mtime) for track_id, size, mtime in rows.values_list("track_id", "size", "mtime")}
-        self._seen += len(files)
-        failed = self._failed([track.id for track in page if track.id not in files])
-        return [(self._reason(track, files.get(track.id), track.id in failed), track.id in files) for track in page]
-
-    def _failed(self, ids: list[str]) -> set[str]:
-        if self._clear or not ids:
-            return set()
-        failures = TrackResult.objects.filter(model=self.result.model, status=TrackResult.Status.FAILED)
-        return set(failures.filter(track_id__in=ids).values_list("track_id", flat=True))
-
-    def _reason(self, track: LibraryTrack, file: tuple[int, str] | None, failed: bool) -> str:
-        if self._clear:
-            return ANEW
-        if file is None:
-            return FAILED if failed else NEW
-        return UP_TO_DATE if file == (track.size, track.mtime) else CHANGED
-
-    def add(self, track: LibraryTrack, reason: str, *, is_known: bool) -> None:
-        self.result.tracks[reason] += 1
-        if reason != UP_TO_DATE:
-            self.result.audio_seconds += track.duration
-            self.result.vectors += not is_known
-
-    def finished(self) -> ModelPreview:
-        result = self.result
-        if self._whole:
-            result.gone = max(0, self._rows().count() - self._seen)
-        rates = ModelProgress.objects.filter(model=result.model, rate__gt=0).order_by("-job_id")
-        rate = rates.values_list("rate", flat=True).first()
-        if rate or not result.audio_seconds:
-            result.work_seconds = result.audio_seconds / (rate or 1) / len(settings.DEVICES)
-        result.database_bytes, result.index_bytes = _bytes(result.model, result.dimension, result.vectors)
-        return result
-
-    def _rows(self) -> Any:
-        rows = Embedding.objects.filter(space=self._space) if self._space else Embedding.objects.none()
-        return rows.exclude(index_state=Embedding.IndexState.DELETING)
 
 
 def _keys(models: Sequence[str] | None) -> list[str]:

@@ -8,6 +8,7 @@ from django.db.models import Count, Exists, OuterRef, Q
 
 from batches.models import BatchJob, TrackResult
 from batches.progress import contract_progress
+from embeddings.bad_files import bad_files
 from embeddings.encoders.registry import MODEL_KEYS
 from embeddings.indexing import verify
 from embeddings.models import Embedding, Track
@@ -15,15 +16,16 @@ from embeddings.spaces import live_space
 
 
 def library_status(*, ask_milvus: bool = False) -> dict[str, Any]:
-    """Return counts per model; with ``ask_milvus`` also what Milvus itself holds. Raises IndexUnavailable.
+    """Return counts of tracks, bad files and vectors; with ``ask_milvus`` also what Milvus holds.
 
-    embedded + failed + missing = playable. ``indexed`` counts rows marked as being in Milvus.
+    Raises IndexUnavailable. embedded + failed + missing = playable. ``indexed`` counts rows marked as being in Milvus.
     """
     playable = Track.objects.filter(playable=True).count()
     job = BatchJob.objects.first()
     return {
         "tracks": Track.objects.count(),
         "playable": playable,
+        "bad_files": _bad_files(),
         "models": {model: _model_status(model, playable, ask_milvus) for model in MODEL_KEYS},
         "last_job": job and {"id": job.pk, **contract_progress(job)},
     }
@@ -50,6 +52,12 @@ def _model_status(model: str, playable: int, ask_milvus: bool) -> dict[str, Any]
         status["in_milvus"] = found.in_index
         status["consistent"] = not found.missing and not found.surplus
     return status
+
+
+def _bad_files() -> dict[str, int]:
+    """Files that no job tries again until they change, and how many of them somebody has acknowledged."""
+    files = bad_files().order_by().values("track").distinct()
+    return {"files": files.count(), "ignored": files.filter(ignored=True).count()}
 
 
 def _failed_tracks(model: str, space: int | None) -> int:

@@ -48,7 +48,7 @@ class EmbeddingSpaceAdmin(ReadOnlyAdmin[EmbeddingSpace]):
     def has_switch_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("embeddings.change_embeddingspace")
 
-    @admin.action(description="Let search use this build, though many tracks have failed", permissions=["switch"])
+    @admin.action(description="Let search use this build, though tracks lose their vector", permissions=["switch"])
     def make_live(self, request: HttpRequest, spaces: QuerySet[EmbeddingSpace]) -> None:
         def switch(space: EmbeddingSpace) -> str:
             _require(space, EmbeddingSpace.Status.BUILDING)

@@ -8,8 +8,10 @@ Nothing here reads a file or a vector.
 from __future__ import annotations
 
 import itertools
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from django.db import connection, transaction
@@ -22,6 +24,7 @@ Fence = Callable[[], None]
 """Called in every transaction that writes; stops it by raising."""
 
 INDEXED, DELETING, PENDING = Embedding.IndexState.INDEXED, Embedding.IndexState.DELETING, Embedding.IndexState.PENDING
+TRACKS = Track._meta.db_table
 TRACKS_A_SLICE = 2_000
 ROWS_A_STATEMENT = 100
 NO_FILE = -1  # size of no file: such a row is up to date with none, and never comes back
@@ -39,17 +42,31 @@ END_OF_SLICE = """
     SELECT MAX(slice.id) FROM (
         SELECT id FROM embeddings_track WHERE playable = TRUE AND id > %(after)s ORDER BY id LIMIT %(tracks)s
     ) slice"""
-MOVED = """
-    SELECT e.id, o.id, t.id, t.size, t.mtime
-    FROM embeddings_track t CROSS JOIN embeddings_track o CROSS JOIN embeddings_embedding e
+# Vectors of gone tracks (o) that tracks without one (t) may take over.
+ALIKE = """
+    SELECT e.id AS pk, o.id AS old_id, t.id AS new_id, t.size, t.mtime
+    FROM {tracks} t CROSS JOIN {tracks} o CROSS JOIN embeddings_embedding e
     WHERE t.playable AND t.id > %(after)s AND t.id <= %(until)s
-    AND NOT o.playable AND o.size = t.size AND o.mtime = t.mtime AND o.path = t.path
-    AND (o.library_id = t.library_id OR NOT %(same_library)s)
-    AND e.space_id = %(space)s AND e.track_id = o.id AND e.size = t.size AND e.mtime = t.mtime
-    AND e.index_state <> 'deleting'
+    AND NOT o.playable AND o.size = t.size AND {condition}
+    AND e.space_id = %(space)s AND e.track_id = o.id AND e.index_state <> 'deleting'
     AND NOT EXISTS (SELECT 1 FROM embeddings_embedding own
                     WHERE own.space_id = %(space)s AND own.track_id = t.id)
     ORDER BY t.id, e.id"""
+IS_MOVED = """o.mtime = t.mtime AND o.path = t.path AND (o.library_id = t.library_id OR NOT %(same_library)s)
+    AND e.size = t.size AND e.mtime = t.mtime"""
+# Of such files the audio is hashed when their turn comes; most of them will turn out to be the same.
+SOUNDS_LIKE_IT = "(o.path = t.path OR o.duration = t.duration)"
+
+FORESEEN = "navembed_foreseen"
+MAKE_FORESEEN = f"""
+    CREATE TEMPORARY TABLE {FORESEEN} (
+        model text NOT NULL, track_id text NOT NULL, vector_id bigint NOT NULL, verdict text NOT NULL,
+        UNIQUE (model, track_id), UNIQUE (model, vector_id)
+    )"""
+FORESEE = f"""
+    INSERT INTO {FORESEEN} SELECT %(model)s, found.new_id, found.pk, %(verdict)s FROM ({{alike}}) found WHERE TRUE
+    ON CONFLICT DO NOTHING"""
+NEW_ID, SAME_AUDIO = "new id", "same audio"
 
 
 class Move(NamedTuple):
@@ -121,15 +138,41 @@ def _keep_returned(space: EmbeddingSpace, fence: Fence) -> None:
 
 def _take_over_slices(space: EmbeddingSpace, fence: Fence, *, same_library: bool) -> int:
     count = 0
+    moved = ALIKE.format(tracks=TRACKS, condition=IS_MOVED)
     parameters = {"space": space.pk, "same_library": same_library}
     for after, until in _slices():
         with transaction.atomic(), connection.cursor() as cursor:
             fence()
-            cursor.execute(MOVED, parameters | {"after": after, "until": until})
+            cursor.execute(moved, parameters | {"after": after, "until": until})
             moves = _one_to_one(Move(*row) for row in cursor.fetchall())
             _re_key(space, moves)
         count += len(moves)
     return count
+
+
+@contextmanager
+def foreseen(spaces: Iterable[EmbeddingSpace], tracks: str, *, whole: bool) -> Iterator[str]:
+    """Yield the name of a table of what a job would take over: model, track_id, vector_id, verdict.
+
+    ``tracks`` is a table of the library as it is now. What only has a NEW_ID is taken over by jobs over the ``whole``
+    library; SAME_AUDIO is a guess: hashes decide when the file's turn comes.
+    """
+    conditions = [(SOUNDS_LIKE_IT, SAME_AUDIO, False)]
+    if whole:
+        conditions[:0] = [(IS_MOVED, NEW_ID, True), (IS_MOVED, NEW_ID, False)]
+    with connection.cursor() as cursor:
+        cursor.execute(f"DROP TABLE IF EXISTS {FORESEEN}")
+        cursor.execute(MAKE_FORESEEN)
+        try:
+            for space, (condition, verdict, same_library) in itertools.product(spaces, conditions):
+                values: dict[str, str | int] = {
+                    "after": "", "until": chr(sys.maxunicode), "space": space.pk, "same_library": same_library,
+                    "model": space.model, "verdict": verdict,
+                }  # fmt: skip
+                cursor.execute(FORESEE.format(alike=ALIKE.format(tracks=tracks, condition=condition)), values)
+            yield FORESEEN
+        finally:
+            cursor.execute(f"DROP TABLE IF EXISTS {FORESEEN}")
 
 
 def _slices() -> Iterator[tuple[str, str]]:

@@ -42,16 +42,16 @@ def space_for(model: str, description: Description, *, anew: bool = False) -> Em
     with transaction.atomic():
         spaces = _locked(model)
         live, build = spaces.get(Status.LIVE), spaces.get(Status.BUILDING)
-        is_filled = live is not None and live.embeddings.exists()
-        if live and live.fingerprint == fingerprint and not (anew and is_filled):
+        space = space_to_use(model, fingerprint, anew=anew)
+        if build != space:
             drop(build)
+        if live and live == space:
             return live
-        if not is_filled:
+        if live and not live.embeddings.exists():
             drop(live)
             live = None
-        if build and build.fingerprint == fingerprint:
-            return build if live else _set(build, Status.LIVE)
-        drop(build)
+        if space:
+            return space if live else _set(space, Status.LIVE)
         return EmbeddingSpace.objects.create(
             model=model,
             dimension=description.dimension,
@@ -59,6 +59,14 @@ def space_for(model: str, description: Description, *, anew: bool = False) -> Em
             recipe=description.fingerprint,
             status=Status.BUILDING if live else Status.LIVE,
         )
+
+
+def space_to_use(model: str, fingerprint: str, *, anew: bool = False) -> EmbeddingSpace | None:
+    """Return the space in which ``space_for`` lets a job go on; None where it would make a new one."""
+    live, build = live_space(model), space_with(model, Status.BUILDING)
+    if live and live.fingerprint == fingerprint and not (anew and live.embeddings.exists()):
+        return live
+    return build if build and build.fingerprint == fingerprint else None
 
 
 def lock_for_writing(spaces: Iterable[EmbeddingSpace]) -> None:

@@ -12,6 +12,7 @@ from django.db.models import Exists, F, OuterRef, QuerySet
 from django.db.models.functions import Length
 from django.utils import timezone
 
+from embeddings.bad_files import bad_for
 from embeddings.encoders.registry import encoder_class
 from embeddings.errors import IndexRefused, IndexUnavailable, NoSuchSpace, SwitchRefused
 from embeddings.indexing import ensure_live_aliases, vector_store
@@ -21,8 +22,8 @@ from embeddings.search.neighbours import NotEmbeddedError, embedding_in, nearest
 from embeddings.spaces import live_space, make_live, space_with
 from embeddings.vectors import DTYPES, from_bytes
 
-MOST_GIVEN_UP = 0.01  # of the playable tracks; beyond it a human must say yes
-MOST_GIVEN_UP_BY_HAND = 0.5  # beyond it the build is not finished
+MOST_LOST = 0.01  # of the playable tracks; beyond it a human must say yes
+MOST_ABSENT_BY_HAND = 0.5  # beyond it the build is not finished
 NORM_TOLERANCE = 2e-3  # of a unit vector in float16
 NORM_SAMPLE = 1_000
 SEARCH_SAMPLE = 50
@@ -47,7 +48,7 @@ class Examination:
 
     problems: tuple[str, ...]
     needs_yes: bool
-    """Only the share of tracks without a new vector stands in the way: a human may say yes."""
+    """Only the share of tracks that would lose their vector stands in the way: a human may say yes."""
     overlap: float | None
     """Share, 0 to 1, that the old and the new neighbours of some tracks have in common; None with nothing old."""
 
@@ -65,7 +66,7 @@ def examine(space: EmbeddingSpace, given_up: TrackIds, *, beat: Callable[[], Non
     """
     playable, lacking = Track.objects.filter(playable=True), _lacking(space)
     unexplained = lacking.count() - lacking.filter(pk__in=given_up).count()
-    total, failed = playable.count(), playable.filter(pk__in=given_up).count()
+    total, lost = playable.count(), _lost(space).count()
     problems = []
     if unexplained:
         problems.append(f"{unexplained:,} of {total:,} playable tracks have neither a vector nor an error")
@@ -73,27 +74,28 @@ def examine(space: EmbeddingSpace, given_up: TrackIds, *, beat: Callable[[], Non
     problems += _damage(space, beat)
     overlap = None
     if not problems:  # else there may be nothing to search
-        lost, overlap = _search(space, beat)
-        problems += lost
+        found, overlap = _search(space, beat)
+        problems += found
     is_whole = not problems
-    if failed > MOST_GIVEN_UP * total:
+    if lost > MOST_LOST * total:
         problems.append(
-            f"{failed:,} of {total:,} tracks ({failed / total:.1%}) have failed, more than {MOST_GIVEN_UP:.0%}"
+            f"{lost:,} of {total:,} tracks ({lost / total:.1%}) have a vector now and would lose it, more than "
+            f"{MOST_LOST:.0%}"
         )
     return Examination(tuple(problems), is_whole and bool(problems), overlap)
 
 
 def approve(model: str) -> Examination:
-    """Let search use a finished build though more than 1 % of its tracks have failed: a human says yes.
+    """Let search use a finished build though more than 1 % of the tracks would lose their vector: a human says yes.
 
-    Every playable track that the build lacks counts as failed. Raises NoSuchSpace, SwitchRefused with what else
+    Every playable track that the build lacks counts as tried. Raises NoSuchSpace, SwitchRefused with what else
     stands in the way, IndexUnavailable.
     """
     space = space_with(model, EmbeddingSpace.Status.BUILDING)
     if space is None:
         raise NoSuchSpace(f"no {model} vectors are being built beside those that search uses")
     lacking, total = _lacking(space), Track.objects.filter(playable=True).count()
-    if (absent := lacking.count()) > MOST_GIVEN_UP_BY_HAND * total:
+    if (absent := lacking.exclude(pk__in=bad_for(space)).count()) > MOST_ABSENT_BY_HAND * total:
         raise SwitchRefused(f"the {model} build lacks {absent:,} of {total:,} tracks: it is not finished")
     found = examine(space, lacking.values_list("pk", flat=True))
     if not found.passed and not found.needs_yes:
@@ -158,6 +160,14 @@ def _sound_rows(space: EmbeddingSpace) -> QuerySet[Embedding]:
 def _lacking(space: EmbeddingSpace) -> QuerySet[Track]:
     """Return the playable tracks without a vector."""
     return Track.objects.filter(~Exists(_sound_rows(space).filter(track_id=OuterRef("pk"))), playable=True)
+
+
+def _lost(space: EmbeddingSpace) -> QuerySet[Track]:
+    """Return the playable tracks that would have a vector no more: what the live space lacks, too, is no loss."""
+    live = live_space(space.model)
+    if live is None:
+        return Track.objects.none()
+    return _lacking(space).filter(Exists(_sound_rows(live).filter(track_id=OuterRef("pk"))))
 
 
 def _copy(space: EmbeddingSpace, pks: Sequence[int]) -> int:

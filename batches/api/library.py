@@ -29,6 +29,11 @@ class ModelCountsSerializer(Body):
     indexed = serializers.IntegerField(help_text="Vectors that Milvus has acknowledged.")
 
 
+class BadFilesSerializer(Body):
+    files = serializers.IntegerField(help_text="That could not be embedded; no job tries them until they change.")
+    ignored = serializers.IntegerField(help_text="Of these, how many have been acknowledged.")
+
+
 @extend_schema_serializer(
     examples=[
         OpenApiExample(
@@ -37,6 +42,7 @@ class ModelCountsSerializer(Body):
                 "counted_at": "2026-11-25T21:00:00Z",
                 "tracks": 5003,
                 "playable": 5000,
+                "bad_files": {"files": 1, "ignored": 0},
                 "models": {"muq": {"embedded": 4999, "missing": 0, "failed": 1, "orphaned": 3, "indexed": 5002}},
                 "last_job": 12,
             },
@@ -49,6 +55,7 @@ class LibrarySerializer(Body):
     counted_at = serializers.DateTimeField()
     tracks = serializers.IntegerField(help_text="That were ever seen, and are not forgotten yet.")
     playable = serializers.IntegerField(help_text="That the library showed at the last scan.")
+    bad_files = BadFilesSerializer()
     models = serializers.DictField(child=ModelCountsSerializer(), help_text="By model.")
     last_job = serializers.IntegerField(allow_null=True)
 

@@ -17,6 +17,7 @@ JOB = {
     "message": "",
     "model_keys": ["muq", "mert", "latent"],
     "clear_existing": False,
+    "retry_bad_files": False,
     "limit": None,
     "library_id": None,
     "path_prefix": "",
@@ -47,6 +48,7 @@ JOB = {
             "skipped": {"up to date": 310},
             "rate": 5400.2,
             "reconciled": {},
+            "left_out": "",
         }
     ],
 }
@@ -62,7 +64,7 @@ class ModelProgressSerializer(serializers.ModelSerializer[ModelProgress]):
 
     class Meta:
         model = ModelProgress
-        fields = ["model", "space", "total", "succeeded", "failed", "skipped", "rate", "reconciled"]
+        fields = ["model", "space", "total", "succeeded", "failed", "skipped", "rate", "reconciled", "left_out"]
         read_only_fields = fields
 
 
@@ -93,9 +95,9 @@ class JobSerializer(serializers.ModelSerializer[BatchJob]):
     class Meta:
         model = BatchJob
         fields = [
-            "id", "status", "message", "model_keys", "clear_existing", "limit", "library_id", "path_prefix",
-            "only_track", "started_by", "created_at", "started_at", "finished_at", "current_track", "total_tracks",
-            "processed_tracks", "failed_tracks", "progress", "models",
+            "id", "status", "message", "model_keys", "clear_existing", "retry_bad_files", "limit", "library_id",
+            "path_prefix", "only_track", "started_by", "created_at", "started_at", "finished_at", "current_track",
+            "total_tracks", "processed_tracks", "failed_tracks", "progress", "models",
         ]  # fmt: skip
         read_only_fields = fields
 
@@ -128,6 +130,9 @@ class NewJobSerializer(ModelsSerializer):
     clear_existing = serializers.BooleanField(
         required=False, default=False, help_text="Embed everything anew, beside the vectors that search uses."
     )
+    retry_bad_files = serializers.BooleanField(
+        required=False, default=False, help_text="Try files again that could not be embedded and have not changed."
+    )
     limit = serializers.IntegerField(
         required=False,
         allow_null=True,
@@ -158,6 +163,7 @@ class ModelPreviewSerializer(serializers.Serializer[dict[str, Any]]):
     fingerprint_changed = serializers.BooleanField(
         help_text="Its weights or recipe are not those of what search uses now: everything is embedded anew."
     )
+    problem = serializers.CharField(allow_blank=True, help_text="Why its weights cannot be used now.")
     tracks = serializers.DictField(child=serializers.IntegerField(), help_text="By what is to happen to them.")
     gone = serializers.IntegerField(help_text="Embeddings of tracks that the library does not show.")
     audio_seconds = serializers.FloatField()
@@ -188,7 +194,17 @@ class DiskNeedSerializer(serializers.Serializer[dict[str, Any]]):
                         "model": "muq",
                         "dimension": 1536,
                         "fingerprint_changed": False,
-                        "tracks": {"new": 40, "changed": 2, "failed before": 1, "anew": 0, "up to date": 4957},
+                        "problem": "",
+                        "tracks": {
+                            "new": 40,
+                            "changed": 2,
+                            "failed before": 1,
+                            "anew": 0,
+                            "new id": 0,
+                            "same audio": 0,
+                            "bad file": 2,
+                            "up to date": 4955,
+                        },
                         "gone": 3,
                         "audio_seconds": 10320.0,
                         "work_seconds": 929.5,

@@ -170,7 +170,8 @@ class TrackViewSet(GenericViewSet[Track]):
             raise Conflict(f"track {track.pk} is not in the library any more")
         body = ModelsSerializer(data=request.data)
         body.is_valid(raise_exception=True)
-        return start(request, body.validated_data["models"], only_track=track.pk, clear_existing=True)
+        models = body.validated_data["models"]
+        return start(request, models, only_track=track.pk, clear_existing=True, retry_bad_files=True)
 
 
 def _found(wanted: dict[str, Any]) -> QuerySet[Track]:

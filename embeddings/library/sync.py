@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from operator import attrgetter
 
 from django.db import connection, transaction
@@ -17,7 +18,17 @@ UPSERT = f"""
     INSERT INTO embeddings_track (id, {", ".join(FIELDS)}, playable, scan)
     VALUES (%s, {", ".join("%s" for _ in FIELDS)}, TRUE, %s)
     ON CONFLICT (id) DO UPDATE
-    SET {", ".join(f"{name} = excluded.{name}" for name in (*FIELDS, "playable", "scan"))}"""  # noqa: S608  (our own names)
+    SET {", ".join(f"{name} = excluded.{name}" for name in (*FIELDS, "playable", "scan"))}"""
+
+SCAN = "navembed_scan"
+SCANNED = ("library_id", "path", "duration", "size", "mtime")
+MAKE = f"""
+    CREATE TEMPORARY TABLE {SCAN} AS
+    SELECT id, {", ".join(SCANNED)}, playable FROM embeddings_track WHERE 1 = 0"""
+ADD = f"INSERT INTO {SCAN} VALUES (%s, {', '.join('%s' for _ in SCANNED)}, TRUE)"
+ADD_GONE = f"""
+    INSERT INTO {SCAN} SELECT id, {", ".join(SCANNED)}, FALSE FROM embeddings_track gone
+    WHERE NOT EXISTS (SELECT 1 FROM {SCAN} seen WHERE seen.id = gone.id)"""
 
 
 def sync_tracks(*, fence: Callable[[], None] = lambda: None) -> int:
@@ -39,6 +50,28 @@ def sync_tracks(*, fence: Callable[[], None] = lambda: None) -> int:
         fence()
         Track.objects.filter(playable=True, scan__lt=scan).update(playable=False)
     return count
+
+
+@contextmanager
+def scanned() -> Iterator[str]:
+    """Yield the name of a table like ``Track``'s as ``sync_tracks`` would leave it; ours stays as it is.
+
+    It belongs to this connection, has no texts but paths, and goes at the end. Raises LibraryUnavailable.
+    """
+    values = attrgetter("id", *SCANNED)
+    with connection.cursor() as cursor:
+        cursor.execute(f"DROP TABLE IF EXISTS {SCAN}")
+        cursor.execute(MAKE)
+        try:
+            for page in open_library().pages():
+                cursor.executemany(ADD, [values(track) for track in page])
+            cursor.execute(f"CREATE UNIQUE INDEX {SCAN}_id ON {SCAN} (id)")
+            cursor.execute(ADD_GONE)
+            cursor.execute(f"CREATE INDEX {SCAN}_gone ON {SCAN} (size) WHERE NOT playable")
+            cursor.execute(f"ANALYZE {SCAN}")
+            yield SCAN
+        finally:
+            cursor.execute(f"DROP TABLE IF EXISTS {SCAN}")
 
 
 def known_tracks(ids: Collection[str]) -> dict[str, PresentTrack]:

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import json
 from io import StringIO
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from django.core.management import CommandError, call_command
 
 from batches import preview as module
+from batches import services
 from batches.models import BatchJob, ModelProgress, TrackResult
 from batches.preview import DiskFull, Preview, preview, require_space
 from embeddings.embedder.client import EmbedderClient
-from embeddings.errors import EmbedderUnavailable
 from embeddings.library.sync import sync_tracks
 from embeddings.models import Embedding, EmbeddingSpace, Track
 from embeddings.spaces import space_for
-from tests.batches.conftest import Music
+from tests.batches.conftest import Music, RunToEnd
 from tests.batches.rows import make_embedding, make_job, make_space
 from tests.instances import EmbedderProcess
+from tests.milvus import LiteServer
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 
@@ -114,10 +116,69 @@ def test_without_a_measured_rate_the_time_is_unknown(music: Music, space: Embedd
     assert preview(["muq"]).work_seconds == 0
 
 
-def test_without_an_embedder_nothing_can_be_said(music: Music, embedder: EmbedderProcess) -> None:
+def test_without_an_embedder_the_weights_of_this_machine_are_looked_at(
+    music: Music, space: EmbeddingSpace, embedder: EmbedderProcess, checkpoints: dict[str, Path], settings: Any
+) -> None:
+    make_embedding(space, library(music, "a", "b")["a"])
     embedder.kill()
-    with pytest.raises(EmbedderUnavailable):
-        preview(["muq"])
+    settings.MODEL_SOURCES = {key: str(folder) for key, folder in checkpoints.items()}
+    found = preview(["muq"])
+    assert (counts(found), found.models[0].problem) == ({"new": 1, "up to date": 1}, "")
+
+
+def test_no_weights_are_needed(music: Music, embedder: EmbedderProcess) -> None:
+    library(music, "a", "b")
+    embedder.kill()  # and the published weights are not on this machine
+    model = preview(["mert"]).models[0]
+    assert (model.tracks["new"], model.audio_seconds, model.dimension) == (2, 4.0, 76_800)
+    assert "fetch_models" in model.problem
+
+
+# It agrees with the job
+
+
+def test_ids_that_all_change_at_once_cost_nothing(
+    music: Music, space: EmbeddingSpace, milvus: LiteServer, run_to_end: RunToEnd
+) -> None:
+    """Navidrome 0.64 gave 98 of 100 tracks a new id in one scan."""
+    for track in library(music, "a", "b", "c").values():
+        make_embedding(space, track)
+    for name in "abc":
+        music.change(name, id=f"new-{name}")
+    found = preview(["muq"])
+    assert (counts(found), found.models[0].work_seconds, found.models[0].gone) == ({"new id": 3}, 0, 0)
+    job = run_to_end(services.start_job(["muq"]))
+    assert (job.total_tracks, job.progress.get().skipped["new id"]) == (0, 3)
+
+
+def test_a_file_that_has_moved_is_said_to_be_the_same(music: Music, space: EmbeddingSpace) -> None:
+    for track in library(music, "a", "b").values():
+        make_embedding(space, track)
+    music.change("a", id="moved", path="elsewhere.flac", updated_at="2031-01-01")
+    found = preview(["muq"])
+    assert (counts(found), found.models[0].audio_seconds) == ({"same audio": 1, "up to date": 1}, 0)
+
+
+def test_a_vector_is_taken_over_once(music: Music, space: EmbeddingSpace) -> None:
+    track = library(music, "a")["a"]
+    make_embedding(space, track)
+    music.change("a", id="one")
+    music.add_row("a.flac", id="two", updated_at=track.mtime)
+    assert counts(preview(["muq"])) == {"new": 1, "new id": 1}
+
+
+def test_a_build_that_was_left_goes_on(music: Music, space: EmbeddingSpace) -> None:
+    tracks = library(music, "a", "b")
+    make_embedding(space, tracks["a"])
+    build = space_for("muq", EmbedderClient().describe("muq"), anew=True)
+    make_embedding(build, tracks["b"])
+    assert counts(preview(["muq"], clear_existing=True)) == {"anew": 1, "up to date": 1}
+
+
+def test_a_part_that_is_cleared_takes_no_more_room(music: Music, space: EmbeddingSpace) -> None:
+    make_embedding(space, library(music, "a", "b")["a"])
+    found = preview(["muq"], clear_existing=True, library_id=1)
+    assert (counts(found), found.models[0].vectors) == ({"anew": 2}, 1)
 
 
 def test_the_command_prints_a_table(music: Music, space: EmbeddingSpace) -> None:

@@ -13,8 +13,9 @@ from django.urls import reverse
 
 from embeddings.models import EmbeddingSpace
 from embeddings.vector_store import VectorStore
+from tests.index.conftest import unit
 from tests.milvus import LiteServer
-from tests.spaces.conftest import indexed, make_space, make_tracks, statuses
+from tests.spaces.conftest import DIMENSION, embed, indexed, make_space, statuses
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 Output = pytest.CaptureFixture[str]
@@ -29,9 +30,8 @@ def two(milvus: LiteServer) -> None:
 
 @pytest.fixture
 def build(milvus: LiteServer) -> EmbeddingSpace:
-    """A build beside a live space; one of its 20 tracks has failed."""
-    make_space("old", vectors=3)
-    make_tracks(["failed"])
+    """A build beside a live space; one of its 20 tracks, which search finds now, has failed."""
+    embed(make_space("old"), unit(1, DIMENSION), ["failed"])
     return indexed(make_space("new", "building", vectors=19))
 
 
@@ -71,7 +71,7 @@ def test_rollback_without_milvus_says_what_is_left_to_do(two: None, milvus: Lite
 def test_yes_to_failures_makes_live_and_tells_the_figures(build: EmbeddingSpace, capsys: Output) -> None:
     call_command("spaces", "--make-live", "muq")
     assert statuses() == ["kept", "live"]
-    assert "1 of 20 tracks (5.0%) have failed" in capsys.readouterr().err
+    assert "1 of 20 tracks (5.0%) have a vector now and would lose it" in capsys.readouterr().err
     assert alias_of() == build.collection
 
 

@@ -56,21 +56,32 @@ def test_vector_that_is_being_deleted_does_not_count(build: EmbeddingSpace) -> N
     assert "1 of 30 playable tracks have neither" in examine(build, failed()).problems[0]
 
 
-def test_more_failures_than_one_in_a_hundred_need_a_human(build: EmbeddingSpace) -> None:
-    make_tracks(["u1"])
+def have_live_vectors(*ids: str) -> None:
+    """Tracks that search finds now."""
+    embed(make_space("old"), unit(len(ids), DIMENSION), ids)
+
+
+def test_more_losses_than_one_in_a_hundred_need_a_human(build: EmbeddingSpace) -> None:
+    have_live_vectors("u1")
     found = examine(build, failed("u1"))
-    assert found.problems == ("1 of 31 tracks (3.2%) have failed, more than 1%",)
+    assert found.problems == ("1 of 31 tracks (3.2%) have a vector now and would lose it, more than 1%",)
     assert found.needs_yes
 
 
-def test_few_failures_need_nobody(build: EmbeddingSpace) -> None:
+def test_what_search_lacks_already_is_no_loss(build: EmbeddingSpace) -> None:
+    have_live_vectors("t1")
+    make_tracks(["u1", "u2", "u3"])
+    assert examine(build, failed("u1", "u2", "u3")).passed
+
+
+def test_few_losses_need_nobody(build: EmbeddingSpace) -> None:
     embed(build, unit(70, DIMENSION, seed=1), [f"v{n}" for n in range(70)])
-    make_tracks(["u1"])
+    have_live_vectors("u1")
     assert examine(indexed(build), failed("u1")).passed
 
 
 def test_failures_beside_another_problem_are_beyond_a_yes(build: EmbeddingSpace) -> None:
-    make_tracks(["u1", "u2"])
+    have_live_vectors("u1", "u2")
     found = examine(build, failed("u1"))
     assert (len(found.problems), found.needs_yes) == (2, False)
 
@@ -160,8 +171,7 @@ def test_examination_costs_as_many_queries_for_more_tracks(
 
 
 def test_yes_lets_a_build_with_failures_go_live(build: EmbeddingSpace) -> None:
-    make_space("old", vectors=3)
-    make_tracks(["u1", "u2"])
+    have_live_vectors("u1", "u2")
     assert approve("muq").needs_yes
     assert statuses() == ["live", "kept"]
 

@@ -17,6 +17,7 @@ from batches.progress import contract_progress
 from embeddings.checks import require_library
 from embeddings.encoders.registry import MODEL_KEYS
 from embeddings.errors import NavembedError
+from embeddings.search.bridge_upkeep import fit_due_bridges, worth
 from navembed_site.processes import ProcessStartError, is_held, needed_processes
 
 
@@ -26,6 +27,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--models", nargs="+", choices=MODEL_KEYS, help="Only these; default: all.")
         parser.add_argument("--clear-existing", action="store_true", help="Embed everything anew.")
+        parser.add_argument("--retry-bad-files", action="store_true", help="Try known bad files again, too.")
         parser.add_argument("--limit", type=_positive, help="At most so many tracks.")
         parser.add_argument("--library", type=int, help="Only the Navidrome library with this id.")
         parser.add_argument("--path-prefix", default="", help="Only files whose absolute path begins so.")
@@ -49,6 +51,9 @@ class Command(BaseCommand):
             raise CommandError(f"{error} Job {job.pk} goes on when this command or `serve` is started.") from error
         except KeyboardInterrupt:
             raise CommandError(f"job {job.pk} goes on when this command or `serve` is started") from None
+        if not is_held("light"):  # else it does so itself
+            for bridge in fit_due_bridges():
+                self.stderr.write(f"{worth(bridge)}.")
         if options["json"]:
             self.stdout.write(json.dumps(contract_progress(job)))
         if job.status != BatchJob.Status.COMPLETED:
@@ -56,9 +61,8 @@ class Command(BaseCommand):
 
     def _preview(self, options: dict[str, Any]) -> None:
         try:
-            with needed_processes("embedder"):
-                found = preview(options["models"], **_extent(options))
-        except (NavembedError, ProcessStartError) as error:
+            found = preview(options["models"], **_extent(options))
+        except NavembedError as error:
             raise CommandError(str(error)) from error
         self.stdout.write(json.dumps(found.as_dict(), indent=2) if options["json"] else preview_text(found))
 
@@ -82,6 +86,7 @@ class Command(BaseCommand):
 def _extent(options: dict[str, Any]) -> dict[str, Any]:
     return {
         "clear_existing": options["clear_existing"],
+        "retry_bad_files": options["retry_bad_files"],
         "limit": options["limit"],
         "library_id": options["library"],
         "path_prefix": options["path_prefix"],
@@ -89,8 +94,9 @@ def _extent(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _end(job: BatchJob) -> str:
-    if job.status == BatchJob.Status.COMPLETED_WITH_ERRORS:
-        return f"job {job.pk}: {job.failed_tracks} of {job.total_tracks} tracks failed; the console lists why"
+    if job.failed_tracks and job.status == BatchJob.Status.COMPLETED_WITH_ERRORS:
+        failed = f"{job.failed_tracks} of {job.total_tracks} tracks failed; `job show {job.pk} --failed` lists why."
+        return f"job {job.pk}: {failed} {job.message}".strip()
     return f"job {job.pk} ended as {job.status}. {job.message}"
 
 

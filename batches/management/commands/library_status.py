@@ -40,5 +40,7 @@ def _print(status: dict[str, Any]) -> None:
         table.add_row(model, *(str(counts.get(column, "")) for column in columns))
     console = Console()
     console.print(table)
+    if bad := status["bad_files"]["files"] - status["bad_files"]["ignored"]:
+        console.print(f"{bad:,} files cannot be embedded; `manage.py bad_files` lists them")
     job = status["last_job"]
     console.print(f"last job: {job['id']}, {job['state']}, {job['progress_percent']} %" if job else "no job yet")

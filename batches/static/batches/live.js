@@ -42,7 +42,7 @@ function show(scope, meter, job) {
   for (const field of ["total_tracks", "processed_tracks", "failed_tracks"]) put(scope, field, job[field]);
   const rows = scope.querySelectorAll(".inline-group tr.has_original");
   job.models.forEach((model, place) => {
-    for (const field of ["total", "succeeded", "failed"]) {
+    for (const field of ["total", "succeeded", "failed", "left_out"]) {
       if (rows[place]) put(rows[place], field, model[field]);
     }
   });

@@ -19,7 +19,7 @@ from navembed_site.processes import needed_processes
 Status = EmbeddingSpace.Status
 OPTIONS = {
     "--rollback": "go back to the model's kept vectors",
-    "--make-live": "let search use the model's finished build though more than 1 %% of its tracks have failed",
+    "--make-live": "let search use the model's finished build though more than 1 %% of the tracks lose their vector",
     "--drop": "drop the model's build, or with --kept its kept vectors",
 }
 
