@@ -85,13 +85,20 @@ def _failed_import(error: BaseException | None) -> tuple[str, str] | None:
         return None
     if found := _failed_import(error.__cause__):
         return found
-    if isinstance(error, ImportError) and error.name:
-        name = error.name.partition(".")[0]
-        return None if (PROJECT / name).exists() else (name, _first_line(error))
+    name = None
     if isinstance(error, (ImportError, OSError, AttributeError)):
-        for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
-            if frame.f_code.co_name == "<module>" and "site-packages" in frame.f_code.co_filename:
-                return str(frame.f_globals["__name__"]).partition(".")[0], _first_line(error)
+        name = _being_imported(error)
+    if isinstance(error, ModuleNotFoundError) or (isinstance(error, ImportError) and not name):
+        name = error.name
+    package = (name or "").partition(".")[0]
+    return (package, _first_line(error)) if package and not (PROJECT / package).exists() else None
+
+
+def _being_imported(error: BaseException) -> str | None:
+    """The installed module whose own lines ``error`` came out of, if it did."""
+    modules = [frame for frame, _ in traceback.walk_tb(error.__traceback__) if frame.f_code.co_name == "<module>"]
+    if modules and "site-packages" in modules[-1].f_code.co_filename:
+        return str(modules[-1].f_globals["__name__"])
     return None
 
 
