@@ -22,22 +22,8 @@ help: ## Show this list.
 env: ## Bring .venv up to the lock; does nothing when it is.
 	@cmp -s $(LOCK) .venv/installed.txt || $(MAKE) --no-print-directory install
 
-# uv does not read pip's configuration, so mirrors named there are handed over. Hashes hold whoever serves a file.
 install:
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13) and \
-		"navembed needs Python 3.11, 3.12 or 3.13; name one: make PYTHON=python3.12 ...")'
-	$(PYTHON) -m venv .venv
-	@awk '/^uv==/ { found = 1; print; next } /^[^ ]/ { found = 0 } found' $(LOCK) > .venv/uv.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r .venv/uv.txt
-	@option() { $(BIN)/python -m pip config get "global.$$1" 2>/dev/null || \
-		$(BIN)/python -m pip config get ":env:.$$1" 2>/dev/null || true; }; \
-	arguments=(--require-hashes --index-strategy unsafe-best-match); \
-	for url in $$(option index-url); do arguments+=(--default-index "$$url"); done; \
-	for url in $$(option extra-index-url); do arguments+=(--index "$$url"); done; \
-	for place in $$(option find-links); do arguments+=(--find-links "$$place"); done; \
-	UV_HTTP_TIMEOUT=$${UV_HTTP_TIMEOUT:-300} VIRTUAL_ENV="$$PWD/.venv" \
-		$(BIN)/uv pip sync "$${arguments[@]}" $(LOCK)
-	@cp $(LOCK) .venv/installed.txt
+	@requirements/install.sh $(PYTHON) .venv $(LOCK)
 
 lock: env ## Write the lock anew after a change of requirements/*.txt.
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
@@ -50,6 +36,7 @@ serve: env ## Serve your own library; see docs/configuration.md.
 	@$(BIN)/python manage.py serve $(ARGS)
 
 test: env ## Style, types and all tests, those of the database also on PostgreSQL.
+	@$(BIN)/python -m navembed_site.installation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	@home=$$(mktemp -d); trap 'rm -rf "$$home"' EXIT; set -x; NAVEMBED_HOME="$$home" $(BIN)/mypy

@@ -14,6 +14,8 @@ from django.core import checks
 from django.core.checks import CheckMessage, Error, register
 from django.core.management.base import SystemCheckError
 
+from navembed_site import installation
+
 SOCKET_PATH_BYTES = 100  # Linux takes 107, other systems 103; the longest name is ours to choose
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 
@@ -120,6 +122,12 @@ def check_foreign_collections(**_: Any) -> list[CheckMessage]:
         )
         for name in foreign
     ]
+
+
+def installation_problems() -> list[CheckMessage]:
+    """What keeps a package from being imported; asked only by what may take ten seconds for it."""
+    problem = installation.problem()
+    return [Error(problem, id="navembed.E020")] if problem else []
 
 
 def library_problems() -> list[CheckMessage]:

@@ -16,6 +16,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console
 
 from batches import demo
+from embeddings.checks import installation_problems, require
 from embeddings.demo.library import make_demo_library
 from navembed_site import sockets, supervision
 
@@ -30,6 +31,7 @@ class Command(BaseCommand):
         parser.add_argument("--exit", action="store_true", help="Stop after the summary; exit code 0 if all held.")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        require(installation_problems())
         console = Console()
         began = time.monotonic()
         folder = settings.NAVEMBED_HOME / "library"
