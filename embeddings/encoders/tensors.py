@@ -33,6 +33,12 @@ class Selection:
     unused: tuple[str, ...] = ()
     """Beginnings of names that computing a vector has no use for; the file may have them."""
 
+    def of(self, found: dict[str, Any]) -> dict[str, Any]:
+        """Return a file's tensors by the network's names, without what is unused or derived."""
+        wanted = self.prefix + self.part
+        named = {name.removeprefix(self.prefix): found[name] for name in found if name.startswith(wanted)}
+        return {n: t for n, t in named.items() if not n.startswith(self.unused) and not DERIVED.search(n)}
+
 
 def check_readable(path: Path) -> None:
     """Read the table of contents of a weights file. Raises WeightsUnusable."""
@@ -44,16 +50,10 @@ def open_tensors(path: Path, selection: Selection) -> dict[str, Any]:
 
     Reads safetensors, and torch files with ``weights_only``: nothing in the file is run. Raises WeightsUnusable.
     """
-    wanted = selection.prefix + selection.part
-    found = _open_tensors(path, selection.within)
-    tensors = {name.removeprefix(selection.prefix): found[name] for name in found if name.startswith(wanted)}
+    tensors = selection.of(_open_tensors(path, selection.within))
     if not tensors:
-        raise WeightsUnusable(f"{path} holds no weights named {wanted}…")
-    return {
-        name: tensor
-        for name, tensor in tensors.items()
-        if not name.startswith(selection.unused) and not DERIVED.search(name)
-    }
+        raise WeightsUnusable(f"{path} holds no weights named {selection.prefix}{selection.part}…")
+    return tensors
 
 
 def read_tensors(path: Path, selection: Selection) -> dict[str, Any]:
