@@ -9,7 +9,7 @@ from django.conf import settings
 from embeddings.embedder.client import EmbedderClient
 from embeddings.encoders.base import Description, Encoder
 from embeddings.encoders.registry import encoder_class
-from embeddings.encoders.weights import require_files, use_folders
+from embeddings.encoders.weights import find_checkpoint, find_part, use_folders
 from embeddings.errors import EmbedderUnavailable, NavembedError
 
 ANSWER_SECONDS = 2.0
@@ -30,10 +30,19 @@ def problems_with(models: Iterable[str]) -> dict[str, str]:
 def problem_with(encoder: Encoder) -> str:
     """Return why the encoder's files cannot be used; empty when all are on this machine."""
     try:
-        require_files(encoder)
+        _require_files(encoder)
     except NavembedError as error:
         return str(error)
     return ""
+
+
+def _require_files(encoder: Encoder) -> None:
+    """Read no more than configs. Raises WeightsMissing, WeightsUnusable."""
+    whole = find_checkpoint(encoder.source)
+    needed = [(whole, encoder.files), *((find_part(whole, name), files) for name, files in encoder.parts().items())]
+    for checkpoint, files in needed:
+        for names in files:
+            checkpoint.path(*names)
 
 
 def described_here(model: str) -> Description:

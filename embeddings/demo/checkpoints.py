@@ -142,12 +142,8 @@ def _make_mert(folder: Path) -> None:
     from transformers import HubertConfig, HubertModel
 
     from embeddings.encoders.mert import ARCHITECTURE
-    from embeddings.encoders.weights import unfilled
 
-    config = HubertConfig(**{name: MERT[name] for name in ARCHITECTURE}, mask_time_prob=0.0)
-    with unfilled():
-        network = HubertModel(config)
-    _randomised(network)
+    network = _randomised(HubertModel(HubertConfig(**{name: MERT[name] for name in ARCHITECTURE}, mask_time_prob=0.0)))
     published = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
     state = {}
     for name, tensor in network.state_dict().items():

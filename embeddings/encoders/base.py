@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,10 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from embeddings.encoders.tensors import Selection, load_strictly, open_tensors, read_tensors, without_weights
+from embeddings.encoders.weights import find_checkpoint, find_part, remembered, stamp
+from embeddings.errors import WeightsMissing, WeightsUnusable
 
 Waveform = NDArray[np.float32]
 """float32 [channels, samples], full scale ±1."""
@@ -76,7 +80,10 @@ class Segmenter(ABC):
 
 
 class Model(ABC):
-    """A network that the model manager loads when it is needed. Subclasses implement ``describe`` and ``_load``."""
+    """A network that the model manager loads when it is needed.
+
+    Subclasses implement ``describe``, ``weights_file`` and ``_build``.
+    """
 
     key: ClassVar[str]
     """Short name in the API, commands and database."""
@@ -86,6 +93,8 @@ class Model(ABC):
     """Most items in a batch; the model manager halves it when memory runs out."""
     reduced_precision: ClassVar[str] = "bfloat16"
     """What a GPU computes in; must keep a cosine of 0.999 to float32."""
+    tensors: ClassVar[Selection] = Selection()
+    """Which of the tensors in the file of weights are the network's."""
 
     def __init__(self, source: str, device: str) -> None:
         self.source = source
@@ -99,11 +108,37 @@ class Model(ABC):
         """Read the checkpoint's files, without torch. Raises WeightsMissing, WeightsUnusable."""
 
     @abstractmethod
-    def _load(self) -> Any:
-        """Build the network on ``self.device`` and return it: a torch Module in evaluation mode.
+    def weights_file(self) -> Path:
+        """Return the file that the weights are read from. Raises WeightsMissing, WeightsUnusable."""
+
+    @abstractmethod
+    def _build(self) -> Any:
+        """Build the network from the checkpoint's configs; its weights are filled in afterwards.
 
         Raises WeightsMissing, WeightsUnusable.
         """
+
+    def verify(self) -> None:
+        """Compare the names and shapes in the file of weights with those of the network.
+
+        Raises WeightsMissing, WeightsUnusable. Imports torch and the model's package (seconds, some 500 MB the first
+        time); then it takes about a second and no memory: weights are neither read nor made.
+        """
+        self.check_weights(self.weights_file())
+
+    def check_weights(self, path: Path) -> None:
+        """Raise WeightsUnusable unless ``path`` holds exactly the network's weights; costs what ``verify`` does."""
+        with without_weights():
+            network = self._build()
+        load_strictly(network, open_tensors(path, self.tensors), path)
+
+    def _load(self) -> Any:
+        """Return the network with its weights on ``self.device``, in evaluation mode. Raises as ``verify``."""
+        path = self.weights_file()
+        with without_weights():
+            network = self._build()
+        load_strictly(network, read_tensors(path, self.tensors), path)
+        return network.to(self.device).eval().requires_grad_(False)
 
     @property
     def loaded(self) -> bool:
@@ -149,12 +184,12 @@ class Model(ABC):
 
 
 class Encoder(Model):
-    """A model that hears tracks. Subclasses implement ``describe``, ``segmenter``, ``_load`` and ``encode``."""
+    """A model that hears tracks. Subclasses implement ``describe``, ``segmenter``, ``_build`` and ``encode``."""
 
     default_source: ClassVar[str]
     """Hub id of the published weights."""
     files: ClassVar[Files]
-    """The checkpoint's files; of each group the first that exists is used."""
+    """The checkpoint's files; of each group the first that exists is used. The last group is that of the weights."""
     alias: ClassVar[str]
     """Name of the collection in Milvus, as clients know it."""
     audio: ClassVar[AudioFormat]
@@ -170,6 +205,40 @@ class Encoder(Model):
     def parts(self) -> dict[str, Files]:
         """Return other checkpoints that this one names, and the files needed of each. Raises as ``describe``."""
         return {}
+
+    def weights_file(self) -> Path:
+        """Return the file of weights that is used: where there are several, the first that fits the network.
+
+        Only to tell several apart is the network built, as in ``verify``; the answer is remembered. Raises
+        WeightsMissing, WeightsUnusable.
+        """
+        candidates = find_checkpoint(self.source).paths(*self.files[-1])
+        if len(candidates) == 1:
+            return candidates[0]
+        question = f"fits {self.key}: {' '.join(map(str, candidates))}"
+        stamps = [number for path in self._inputs() for number in stamp(path)]
+        return Path(remembered(question, stamps, lambda: str(self._first_that_fits(candidates))))
+
+    def _first_that_fits(self, candidates: list[Path]) -> Path:
+        problems = []
+        for path in candidates:
+            try:
+                self.check_weights(path)
+            except WeightsUnusable as error:
+                problems.append(str(error))
+            else:
+                return path
+        raise WeightsUnusable("; ".join(problems))
+
+    def _inputs(self) -> list[Path]:
+        """Return all files that decide which weights fit."""
+        whole = find_checkpoint(self.source)
+        wanted = {whole: self.files}
+        for name, files in self.parts().items():
+            with suppress(WeightsMissing):
+                wanted[find_part(whole, name)] = files
+        paths = [part.folder / name for part, files in wanted.items() for group in files for name in group]
+        return [path for path in paths if path.is_file()]
 
     @abstractmethod
     def segmenter(self) -> Segmenter:
@@ -187,7 +256,7 @@ class Encoder(Model):
 
 
 class TextModel(Model):
-    """A model that reads prompts. Subclasses implement ``describe``, ``require_files``, ``_load`` and ``embed``."""
+    """A model that reads prompts. Subclasses implement ``require_files`` and ``embed``, too."""
 
     hears_with: ClassVar[str]
     """The encoder in whose space its vectors lie; one file of weights holds both."""
@@ -199,8 +268,3 @@ class TextModel(Model):
     @abstractmethod
     def embed(self, prompt: str) -> NDArray[np.float32]:
         """Embed one prompt; returns a unit vector, float32 [dimension]. The model is loaded."""
-
-
-def is_folder(source: str) -> bool:
-    """Whether ``source`` names a local folder rather than a hub id."""
-    return Path(source).expanduser().is_absolute() or Path(source).is_dir()

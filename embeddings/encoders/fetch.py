@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embeddings.encoders import weights
-from embeddings.encoders.base import Encoder, Files, is_folder
+from embeddings.encoders.base import Encoder, Files
+from embeddings.encoders.tensors import check_readable
 from embeddings.errors import WeightsMissing, WeightsUnusable
 
 WEIGHT_SUFFIXES = {".safetensors", ".bin", ".pt"}
@@ -45,7 +46,7 @@ def _fetch(source: str, files: Files) -> list[Path]:
         checkpoint = weights.find_checkpoint(source)
         return [checkpoint.path(*group) for group in files]
     except WeightsMissing:
-        if is_folder(source):
+        if weights.is_folder(source):
             raise
     return [_download(source, group) for group in files]
 
@@ -81,5 +82,5 @@ def _check(path: Path) -> FetchedFile:
     if re.fullmatch("[0-9a-f]{64}", named) and named != digest:  # the hub's cache names large files by their hash
         raise WeightsUnusable(f"{path} is damaged: its SHA-256 is {digest}. Delete it and fetch it again.")
     if path.suffix in WEIGHT_SUFFIXES:
-        weights.check_readable(path)
+        check_readable(path)
     return FetchedFile(str(path), path.stat().st_size, digest)

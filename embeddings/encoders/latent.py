@@ -16,7 +16,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from embeddings.encoders.base import AudioFormat, Description, Encoder, Files, Item, Pooled, Segmenter, Waveform
-from embeddings.encoders.weights import Checkpoint, find_checkpoint, load_strictly, read_tensors, sha256, unfilled
+from embeddings.encoders.tensors import Selection
+from embeddings.encoders.weights import Checkpoint, find_checkpoint, sha256
 from embeddings.errors import WeightsUnusable
 from embeddings.pooling import Matrix, enrich_slabs
 from embeddings.windows import Backlog
@@ -125,13 +126,14 @@ class LatentEncoder(Encoder):
     # As the package itself does. In bfloat16 the cosine to float32 fell to 0.996 with random weights, in float16 to
     # 0.9999.
     reduced_precision: ClassVar[str] = "float16"
+    tensors: ClassVar[Selection] = Selection(prefix="encoder.", within="gen_state_dict")
 
     def segmenter(self) -> Segmenter:
         return LatentSegmenter()
 
     def describe(self) -> Description:
         checkpoint = find_checkpoint(self.source)
-        weights = checkpoint.path(*WEIGHT_FILES)
+        weights = self.weights_file()
         return Description(
             dimension=9 * LATENTS,
             fingerprint={
@@ -147,13 +149,8 @@ class LatentEncoder(Encoder):
             source=checkpoint.label,
         )
 
-    def _load(self) -> Any:
-        checkpoint = find_checkpoint(self.source)
-        weights = checkpoint.path(*WEIGHT_FILES)
-        with unfilled():
-            network = build_network(_overrides(checkpoint))
-        load_strictly(network, read_tensors(weights, prefix="encoder.", within="gen_state_dict"), weights)
-        return network.to(self.device).eval().requires_grad_(False)
+    def _build(self) -> Any:
+        return build_network(_overrides(find_checkpoint(self.source)))
 
     def encode(self, items: NDArray[np.float32]) -> NDArray[np.float32]:
         """Encode chunks [items, 2, samples] or [items, 2, frames, 2048]; returns [items, 2, 64, latent frames]."""

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embeddings.encoders.base import AudioFormat, Description, Encoder, Files, Item, Pooled, Segmenter, Waveform
-from embeddings.encoders.weights import Checkpoint, find_checkpoint, load_strictly, read_tensors, sha256, unfilled
+from embeddings.encoders.tensors import Selection
+from embeddings.encoders.weights import Checkpoint, find_checkpoint, sha256
 from embeddings.errors import WeightsUnusable
 from embeddings.pooling import enrich
 from embeddings.projection import SEARCH_DIMENSION, SEED
@@ -72,6 +73,7 @@ class MertEncoder(Encoder):
     search_dimension: ClassVar[int | None] = SEARCH_DIMENSION
     teraflop_per_second: ClassVar[float] = 0.379
     batch_size: ClassVar[int] = 8
+    tensors: ClassVar[Selection] = Selection(unused=TRAINING_ONLY)
 
     def segmenter(self) -> Segmenter:
         return MertSegmenter()
@@ -79,7 +81,7 @@ class MertEncoder(Encoder):
     def describe(self) -> Description:
         checkpoint = find_checkpoint(self.source)
         config = _architecture(checkpoint)
-        weights = checkpoint.path(*WEIGHT_FILES)
+        weights = self.weights_file()
         return Description(
             dimension=3 * (config["num_hidden_layers"] + 1) * config["hidden_size"],
             fingerprint={
@@ -96,20 +98,15 @@ class MertEncoder(Encoder):
             source=checkpoint.label,
         )
 
-    def _load(self) -> Any:
+    def _build(self) -> Any:
         from transformers import HubertConfig, HubertModel
 
         checkpoint = find_checkpoint(self.source)
         self._normalize = _normalizes(checkpoint)
-        config = HubertConfig(**_architecture(checkpoint), apply_spec_augment=False, mask_time_prob=0.0)
-        with unfilled():
-            network = HubertModel(config)
-        weights = checkpoint.path(*WEIGHT_FILES)
-        tensors = {_present_name(key): tensor for key, tensor in read_tensors(weights).items()}
-        load_strictly(network, tensors, weights, unneeded=TRAINING_ONLY)
+        network = HubertModel(HubertConfig(**_architecture(checkpoint), apply_spec_augment=False, mask_time_prob=0.0))
         # Under autocast the sum that runs through all layers would be kept in bfloat16 and lose its small terms.
         network.feature_projection.register_forward_hook(lambda _module, _inputs, output: output.float())
-        return network.to(self.device).eval().requires_grad_(False)
+        return network
 
     def encode(self, items: NDArray[np.float32]) -> NDArray[np.float32]:
         """Encode windows [items, samples]; returns [items, states·width], layer by layer."""
@@ -150,9 +147,3 @@ def _normalizes(checkpoint: Checkpoint) -> bool:
             f"{checkpoint.label} wants audio at {preprocessor.get('sampling_rate')} Hz, this recipe is for {RATE} Hz"
         )
     return bool(preprocessor.get("do_normalize", True))
-
-
-def _present_name(key: str) -> str:
-    """Translate the names that torch gave weight-normalised convolutions when the checkpoint was written."""
-    key = key.replace("conv.weight_g", "conv.parametrizations.weight.original0")
-    return key.replace("conv.weight_v", "conv.parametrizations.weight.original1")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,16 +14,9 @@ from numpy.typing import NDArray
 
 from embeddings.encoders.base import AudioFormat, Description, Encoder, Files, Item, Pooled, Segmenter, Waveform
 from embeddings.encoders.muq_network import DROPPED, audio_tower
-from embeddings.encoders.weights import (
-    Checkpoint,
-    find_checkpoint,
-    find_part,
-    load_strictly,
-    read_tensors,
-    sha256,
-    unfilled,
-)
-from embeddings.errors import WeightsUnusable
+from embeddings.encoders.tensors import Selection
+from embeddings.encoders.weights import Checkpoint, find_checkpoint, find_part, sha256
+from embeddings.errors import WeightsMissing, WeightsUnusable
 from embeddings.pooling import enrich
 from embeddings.windows import Samples, WindowStream
 
@@ -32,7 +27,7 @@ CLIP = 10 * RATE
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 TEXT_FILES: Files = (("config.json",), ("tokenizer.json",), ("tokenizer_config.json",))
-UNNEEDED = (*(f"audio.model.model.{part}" for part in DROPPED), "audio.aggregator.")
+UNUSED = (*(f"audio.model.model.{part}" for part in DROPPED), "audio.aggregator.")
 
 
 class MuqSegmenter(Segmenter):
@@ -85,6 +80,7 @@ class MuqEncoder(Encoder):
     published_dimension: ClassVar[int] = 1_536
     teraflop_per_second: ClassVar[float] = 0.033
     batch_size: ClassVar[int] = 32
+    tensors: ClassVar[Selection] = Selection(prefix="mulan.", part="audio", unused=UNUSED)
 
     def segmenter(self) -> Segmenter:
         return MuqSegmenter()
@@ -97,7 +93,7 @@ class MuqEncoder(Encoder):
     def describe(self) -> Description:
         checkpoint = find_checkpoint(self.source)
         config, audio_config = _configs(checkpoint)
-        weights = checkpoint.path(*WEIGHT_FILES)
+        weights = self.weights_file()
         heard = [config["audio_model"].get("use_layer_idx", -1), config["audio_transformer"], audio_config]
         return Description(
             dimension=3 * config["mulan"]["dim_latent"],
@@ -115,20 +111,25 @@ class MuqEncoder(Encoder):
             source=checkpoint.label,
         )
 
-    def _load(self) -> Any:
+    def _build(self) -> Any:
         """Build the audio tower; the text tower is no part of what embeds music."""
         checkpoint = find_checkpoint(self.source)
         try:
-            with unfilled():
-                network = audio_tower(*_configs(checkpoint))
+            network = audio_tower(*_configs(checkpoint))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise WeightsUnusable(f"{checkpoint.label}: its configs do not describe a MuQ-MuLan: {error!r}") from error
-        weights = checkpoint.path(*WEIGHT_FILES)
-        load_strictly(network, read_tensors(weights, prefix="mulan.", part="audio"), weights, unneeded=UNNEEDED)
         # Under autocast the sum that runs through all layers would be kept in bfloat16 and lose its small terms.
         for entrance in (network["audio"].model.model.conv, network["audio"].proj):
             entrance.register_forward_hook(lambda _module, _inputs, output: output.float())
-        return network.to(self.device).eval().requires_grad_(False)
+        return network
+
+    def check_weights(self, path: Path) -> None:
+        """Check both towers: one file holds them, so that music and texts are always of the same weights."""
+        from embeddings.encoders.muq_text import MuqText
+
+        super().check_weights(path)
+        with suppress(WeightsMissing):  # what the text tower needs beside the weights
+            MuqText(self.source, self.device).check_weights(path)
 
     def encode(self, items: NDArray[np.float32]) -> NDArray[np.float32]:
         """Encode clips [items, samples]; returns unit vectors [items, 512]."""

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-DROPPED = ("linear", "loss", "quantizer_melspec_2048", "rvq", "recon_proj", "cls_token")
-"""Parts of MuQ that only its training uses."""
+DROPPED = (
+    "linear", "loss", "quantizer_melspec_2048", "rvq", "recon_proj", "cls_token", "conformer.pos_conv_embed",
+)  # fmt: skip
+"""Parts of MuQ that only its training uses; the last one nothing does: its attention knows places by rotation."""
 WITHOUT_TARGETS = {
     "use_rvq_target": False,
     "use_vq_target": False,
@@ -52,8 +54,10 @@ def _muq(audio_config: dict[str, Any]) -> Any:
     with torch.random.fork_rng(devices=[]):  # its quantizer seeds torch for everybody
         network = MuQ({**audio_config, **WITHOUT_TARGETS, "w2v2_config": conformer})
     for name in DROPPED:
-        if hasattr(network.model, name):
-            delattr(network.model, name)
+        owner, _, part = name.rpartition(".")
+        module = network.model.get_submodule(owner)
+        if hasattr(module, part):
+            delattr(module, part)
     network.model.linear = torch.nn.Identity()  # the logits of its training targets: computed, never used
     return network
 
@@ -69,7 +73,7 @@ def text_tower(config: dict[str, Any], text_config: dict[str, Any]) -> Any:
 
     class Text(TextTransformerPretrained):  # type: ignore[misc]
         def _init_pretrained_model(self) -> Any:
-            return XLMRobertaModel(XLMRobertaConfig(**text_config))
+            return XLMRobertaModel(XLMRobertaConfig(**text_config), add_pooling_layer=False)
 
     text = Text(
         model_name="xlm-roberta",

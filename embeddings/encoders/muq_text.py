@@ -6,6 +6,7 @@ import hashlib
 import json
 import warnings
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,19 +15,12 @@ from numpy.typing import NDArray
 from embeddings.encoders.base import Description, TextModel
 from embeddings.encoders.muq import TEXT_FILES, WEIGHT_FILES, MuqEncoder, read_config
 from embeddings.encoders.muq_network import text_tower
-from embeddings.encoders.weights import (
-    Checkpoint,
-    find_checkpoint,
-    find_part,
-    load_strictly,
-    read_tensors,
-    sha256,
-    unfilled,
-)
+from embeddings.encoders.tensors import Selection
+from embeddings.encoders.weights import Checkpoint, find_checkpoint, find_part, sha256
 from embeddings.errors import WeightsUnusable
 
 SPECIAL_TOKENS = {"bos": "<s>", "eos": "</s>", "unk": "<unk>", "pad": "<pad>", "mask": "<mask>"}
-UNNEEDED = ("text.model.embeddings.position_ids",)  # a constant that older transformers kept among the weights
+UNUSED = ("text.model.pooler.",)
 
 
 class MuqText(TextModel):
@@ -36,11 +30,12 @@ class MuqText(TextModel):
     label: ClassVar[str] = "MuQ-MuLan, text half"
     description: ClassVar[str] = "Turns text queries into vectors beside MuQ's"
     hears_with: ClassVar[str] = MuqEncoder.key
+    tensors: ClassVar[Selection] = Selection(prefix="mulan.", part="text", unused=UNUSED)
 
     def describe(self) -> Description:
         checkpoint, config, part = self._files()
         tokenizer = part.path("tokenizer.json")
-        weights = checkpoint.path(*WEIGHT_FILES)
+        weights = self.weights_file()
         spoken = [config["text_model"], config["text_transformer"], part.json()]
         return Description(
             dimension=config["mulan"]["dim_latent"],
@@ -69,19 +64,22 @@ class MuqText(TextModel):
             raise WeightsUnusable(f"{checkpoint.label}: config.json has no text_transformer: it cannot read texts")
         return checkpoint, config, find_part(checkpoint, config["text_model"]["name"])
 
-    def _load(self) -> Any:
+    def weights_file(self) -> Path:
+        return MuqEncoder(self.source, self.device).weights_file()
+
+    def _build(self) -> Any:
         from huggingface_hub.errors import StrictDataclassError
 
         checkpoint, config, part = self._files()
         try:
-            with unfilled():
-                network = text_tower(config, part.json())
+            network = text_tower(config, part.json())
             network["text"]._tokenizer = _tokenizer(part, config)
         except (KeyError, TypeError, ValueError, AttributeError, StrictDataclassError) as error:
             raise WeightsUnusable(f"{checkpoint.label}: its configs do not describe a text model: {error!r}") from error
-        weights = checkpoint.path(*WEIGHT_FILES)
-        load_strictly(network, read_tensors(weights, prefix="mulan.", part="text"), weights, unneeded=UNNEEDED)
-        network = network.to(self.device).eval().requires_grad_(False)
+        return network
+
+    def _load(self) -> Any:
+        network = super()._load()
         return _packed(network) if self.device == "cpu" else network
 
     def embed(self, prompt: str) -> NDArray[np.float32]:

@@ -74,11 +74,12 @@ def test_the_text_tower_of_the_checkpoint_answers(folders: dict[str, Path]):
     import torch
 
     from embeddings.encoders.muq_network import text_tower
-    from embeddings.encoders.weights import load_strictly, read_tensors
+    from embeddings.encoders.muq_text import MuqText
+    from embeddings.encoders.tensors import load_strictly, read_tensors
 
     folder = folders["muq"]
     configs = [json.loads((path / "config.json").read_text()) for path in (folder, folder / "tiny-xlm-roberta")]
     tower, path = text_tower(*configs), folder / "model.safetensors"
-    load_strictly(tower, read_tensors(path, prefix="mulan.", part="text"), path)
+    load_strictly(tower, read_tensors(path, MuqText.tensors), path)
     states = tower["text"].eval().model(torch.tensor([[0, 7, 2]])).last_hidden_state
     assert states.shape == (1, 3, 16)

@@ -40,12 +40,15 @@ class Fake(Encoder):
     def segmenter(self) -> Any:
         raise NotImplementedError
 
+    def _build(self) -> torch.nn.Module:
+        return torch.nn.Linear(MEGABYTE // 4, 1, bias=False)
+
     def _load(self) -> torch.nn.Module:
         self.loads += 1
         if self.loads_without_memory:
             self.loads_without_memory -= 1
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return torch.nn.Linear(MEGABYTE // 4, 1, bias=False)
+        return self._build()
 
     def encode(self, items: NDArray[np.float32]) -> NDArray[np.float32]:
         if len(items) > self.room:
