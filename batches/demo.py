@@ -22,6 +22,7 @@ from embeddings.search.recommend import Query, Seed, recommend
 
 TERMINAL = {"completed", "completed_with_errors", "cancelled", "failed"}
 NEIGHBOURS = 3
+BRIDGE_SECONDS = 120  # a busy machine takes a while to import what it needs
 LINE_POLLS = 10  # where there is no terminal: a line each so many polls
 
 
@@ -73,11 +74,13 @@ def _now(reply: dict[str, Any]) -> str:
 
 
 def _call(url: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-    data = json.dumps(body).encode() if body is not None else None
+    return dict(_get(url, json.dumps(body).encode() if body is not None else None))
+
+
+def _get(url: str, data: bytes | None = None) -> Any:
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})  # noqa: S310  (our own address)
     with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310
-        reply: dict[str, Any] = json.load(response)
-    return reply
+        return json.load(response)
 
 
 def judge(library: DemoLibrary, end: dict[str, Any]) -> list[str]:
@@ -99,6 +102,21 @@ def judge(library: DemoLibrary, end: dict[str, Any]) -> list[str]:
     failed = set(TrackResult.objects.filter(status="failed").values_list("track_id", flat=True))
     if failed != {library.damaged}:
         problems.append(f"failed tracks are {sorted(failed)} instead of the damaged one")
+    return problems
+
+
+def judge_texts(address: str, console: Console) -> list[str]:
+    """Ask every model with words, as Navidrome's page does; bridges are fitted just after the job. Returns problems."""
+    until = time.monotonic() + BRIDGE_SECONDS
+    while not all(model["text"] for model in _get(f"{address}/models")) and time.monotonic() < until:
+        time.sleep(1)
+    problems = []
+    for model in _get(f"{address}/models"):
+        if not model["text"]:
+            problems.append(f"{model['name']} does not answer to texts: {model['problem']}")
+            continue
+        found = _call(f"{address}/embed_text", {"text": "slow piano", "model": model["name"]})
+        console.print(f'"slow piano" is {found["dimension"]:,} numbers for {model["name"]} ({model["text"]})')
     return problems
 
 

@@ -50,6 +50,7 @@ class Command(BaseCommand):
             end = demo.run_job(address, console)
             problems = demo.judge(library, end)
             demo.show_summary(library, console)
+            problems += demo.judge_texts(address, console)
             _say(
                 console,
                 f"{'All held' if not problems else 'NOT EVERYTHING HELD'} after {time.monotonic() - began:.0f} s",
