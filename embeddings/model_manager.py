@@ -194,24 +194,43 @@ class ModelManager:
         return self._slots[key].batch
 
     def encode(self, key: str, items: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Encode a batch; on out-of-memory halve it, down to one. Raises DeviceOutOfMemory, EncodeError."""
-        slot, encoder = self._slots[key], self.encoder(key)
+        """Encode a batch; on out-of-memory halve it, down to one. Raises EncodeError.
+
+        Raises DeviceOutOfMemory when not even one fits with nothing else in memory: it names the model, which is
+        too big for the device.
+        """
+        slot = self._slots[key]
         with self.use(key):
-            began = self._clock()
-            try:
-                rows = encoder.encode(items)
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                logger.warning("%s: a batch of %d does not fit in the memory of %s", key, len(items), encoder.device)
-            else:
-                self._adapt(slot, len(items), self._clock() - began)
+            rows = self._try_to_encode(slot, items)
+            if rows is not None:
                 return rows
             self._free_memory(slot)
             if len(items) == 1:
-                raise DeviceOutOfMemory(f"{key}: a batch of one does not fit in the memory of {encoder.device}")
+                return self._encode_last(slot, items)
             slot.batch = slot.largest_batch = max(1, len(items) // 2)
             return np.concatenate([self.encode(key, half) for half in np.array_split(items, 2)])
+
+    def _encode_last(self, slot: _Slot, item: NDArray[np.float32]) -> NDArray[np.float32]:
+        rows = self._try_to_encode(slot, item)
+        if rows is None:
+            with concerning(slot.model.key):
+                raise DeviceOutOfMemory(
+                    f"{slot.model.key}: a batch of one does not fit in the memory of {slot.model.device}"
+                )
+        return rows
+
+    def _try_to_encode(self, slot: _Slot, items: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        """Encode a batch; None when memory ran out."""
+        encoder, began = self.encoder(slot.model.key), self._clock()
+        try:
+            rows = encoder.encode(items)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            logger.warning("%s: %d items do not fit in the memory of %s", encoder.key, len(items), encoder.device)
+            return None
+        self._adapt(slot, len(items), self._clock() - began)
+        return rows
 
     def _adapt(self, slot: _Slot, size: int, seconds: float) -> None:
         """Steer batches towards a second: large enough to be quick, short enough to act on a cancel."""

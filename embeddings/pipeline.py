@@ -22,7 +22,7 @@ from embeddings.audio.pool import AudioBlock, DecodePool
 from embeddings.audio.summary import AudioSummary
 from embeddings.device import is_lost
 from embeddings.encoders.base import Item, Segmenter
-from embeddings.errors import DecoderDied, EmbedderDied, WeightsMissing, WeightsUnusable
+from embeddings.errors import NOT_LOADABLE, DecoderDied, EmbedderDied
 from embeddings.model_manager import ModelManager
 from embeddings.rows import RowStore, forget_checkpoint
 from embeddings.stages import StageSeconds
@@ -30,8 +30,8 @@ from embeddings.work import Failure, Step, TrackOutcome, TrackRequest, TrackVect
 
 MAX_WAITING_BLOCKS = 2
 MAX_BUCKET_BYTES = 256 * 2**20
-NO_TRACKS_FAULT = (WeightsMissing, WeightsUnusable, OSError)
-"""Errors that end a run: weights, or no room on the disk, no process left."""
+NO_TRACKS_FAULT = (*NOT_LOADABLE, OSError)
+"""Errors that end a run: of a model as a whole, or no room on the disk, no process left."""
 
 
 class _Entry(NamedTuple):
@@ -117,8 +117,9 @@ class Pipeline:
         Ends early, without the rest, once ``unwanted()``. Checkpoints of finished tracks are kept until the next
         call, when the caller has stored what they led to.
 
-        Raises WeightsMissing and WeightsUnusable, OSError when the disk is full, EmbedderDied when the device is
-        lost to this process; what concerns one track alone is a Failure in its outcome.
+        Raises WeightsMissing, WeightsUnusable and DeviceOutOfMemory, which name the model; OSError when the disk is
+        full, EmbedderDied when the device is lost to this process; what concerns one track alone is a Failure in its
+        outcome.
         """
         for checkpoint in self._finished - {request.checkpoint for request in requests}:
             forget_checkpoint(self._spool, checkpoint)

@@ -21,7 +21,7 @@ from embeddings.search.bridge import Bridge, Origin
 from embeddings.spaces import live_space
 from embeddings.vectors import from_bytes
 
-FEWEST_TRACKS = 25  # five a fold; worth little, but whoever asks with words gets an answer instead of an error
+FEWEST_TRACKS = 30  # six a fold; worth little, but whoever asks with words gets an answer instead of an error
 MOST_TRACKS = 20_000  # beyond that nothing is gained for 512 numbers; ids are random, so the first are a sample
 FOLDS = 5
 MOST_KEPT_ASIDE = 2_000

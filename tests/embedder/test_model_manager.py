@@ -202,7 +202,7 @@ def test_a_batch_of_one_that_does_not_fit_is_an_error_that_may_pass(
     fakes["a"].room = 0
     with pytest.raises(DeviceOutOfMemory, match="batch of one") as failure:
         make(3).encode("a", np.zeros((4, 1), np.float32))
-    assert not failure.value.permanent
+    assert (failure.value.permanent, failure.value.model) == (False, "a")
 
 
 def test_a_model_that_does_not_fit_is_loaded_once_others_have_gone(

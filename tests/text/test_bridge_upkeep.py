@@ -23,12 +23,12 @@ pytestmark = [pytest.mark.django_db, pytest.mark.database]
 
 def test_a_bridge_that_is_missing_is_due_once_both_models_have_tracks(bridges: Path) -> None:
     assert bridges_due() == []
-    make_library(25)
+    make_library(30)
     assert bridges_due() == ["mert"]
 
 
 def test_too_few_tracks_teach_nothing(bridges: Path) -> None:
-    make_library(24)
+    make_library(29)
     assert bridges_due() == []
 
 
