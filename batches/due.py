@@ -28,11 +28,11 @@ IN_SCOPE = """t.playable AND t.id > %(after)s
     AND SUBSTR(t.path, 1, LENGTH(%(prefix)s)) = %(prefix)s
     AND (%(only)s = '' OR t.id = %(only)s)"""
 COUNT = f"""
-    SELECT {{verdict}} AS verdict, COUNT(*), SUM(t.duration) FROM {{tracks}} t
+    SELECT {{verdict}} AS verdict, COUNT(*), SUM(t.duration) FROM {{tracks}} t {{vectors}}
     WHERE {IN_SCOPE} AND t.id <= %(until)s GROUP BY 1"""
 SLICE = f"""
     SELECT MAX(slice.id) FROM (
-        SELECT t.id FROM {{tracks}} t WHERE {IN_SCOPE} AND ({{condition}}) ORDER BY t.id LIMIT %(most)s
+        SELECT t.id FROM {{tracks}} t {{vectors}} WHERE {IN_SCOPE} AND ({{condition}}) ORDER BY t.id LIMIT %(most)s
     ) slice"""
 
 Scope = dict[str, str | int | None]
@@ -55,6 +55,15 @@ class Wanted:
     retry_bad_files: bool
 
     @property
+    def vectors(self) -> str:
+        """SQL: joins ``t`` with the vectors of the files as they are; the expressions below need it."""
+        if not self._looks_at_vectors:
+            return ""
+        # Compared within the join, so that an index answers: else a page is read for each vector.
+        return f"""LEFT JOIN embeddings_embedding {self._e} ON {self._of_track(self._e)}
+            AND {self._e}.size = t.size AND {self._e}.mtime = t.mtime"""
+
+    @property
     def verdict(self) -> str:
         """SQL: UP_TO_DATE, BAD_FILE or DUE."""
         return self._verdict(f"'{DUE}'")
@@ -63,7 +72,7 @@ class Wanted:
     def reason(self) -> str:
         """SQL: UP_TO_DATE, BAD_FILE or why the track is due; asks more than ``verdict``."""
         return self._verdict(f"""CASE WHEN {_literal(self.clear)} THEN '{ANEW}'
-            WHEN {self._vector("")} THEN '{CHANGED}'
+            WHEN {self._has_any_vector} THEN '{CHANGED}'
             WHEN EXISTS (SELECT 1 FROM batches_trackresult r WHERE r.track_id = t.id AND r.model = '{self.model}'
                          AND r.status = 'failed') THEN '{FAILED_BEFORE}'
             ELSE '{NEW}' END""")
@@ -71,36 +80,37 @@ class Wanted:
     @property
     def replaces(self) -> str:
         """SQL: 'yes' where the space holds a vector of the track, of whatever file; else 'no'."""
-        return f"CASE WHEN {self._vector('')} THEN 'yes' ELSE 'no' END"
+        return f"CASE WHEN {self._has_any_vector} THEN 'yes' ELSE 'no' END"
 
     def _verdict(self, due: str) -> str:
-        return f"""CASE WHEN {self._has_vector} THEN '{UP_TO_DATE}'
-            WHEN {self._is_bad} THEN '{BAD_FILE}' ELSE {due} END"""
+        up_to_date = f"{self._e}.id IS NOT NULL" if self._looks_at_vectors else _literal(False)
+        return f"""CASE WHEN {up_to_date} THEN '{UP_TO_DATE}' WHEN {self._is_bad} THEN '{BAD_FILE}' ELSE {due} END"""
 
     @property
-    def _has_vector(self) -> str:
-        if self.clear and self.in_place:
-            return _literal(False)
-        return self._vector("AND e.size = t.size AND e.mtime = t.mtime")
+    def _e(self) -> str:
+        return f"e_{self.model}"
 
-    def _vector(self, condition: str) -> str:
-        # All columns are in one index: else a page is read for each vector.
-        return (
-            f"""EXISTS (SELECT 1 FROM embeddings_embedding e WHERE e.space_id = {self.space.pk} AND e.track_id = t.id
-            {condition} AND e.index_state <> 'deleting')"""
-            if self.space
-            else _literal(False)
-        )
+    @property
+    def _looks_at_vectors(self) -> bool:
+        return self.space is not None and not (self.clear and self.in_place)
+
+    def _of_track(self, e: str) -> str:
+        return f"""{e}.space_id = {self.space.pk if self.space else 0} AND {e}.track_id = t.id
+            AND {e}.index_state <> 'deleting'"""
+
+    @property
+    def _has_any_vector(self) -> str:
+        if self.space is None:
+            return _literal(False)
+        return f"EXISTS (SELECT 1 FROM embeddings_embedding o WHERE {self._of_track('o')})"
 
     @property
     def _is_bad(self) -> str:
-        return (
-            _literal(False)
-            if self.retry_bad_files
-            else f"""EXISTS (SELECT 1 FROM embeddings_badfile b
+        if self.retry_bad_files:
+            return _literal(False)
+        return f"""EXISTS (SELECT 1 FROM embeddings_badfile b
             WHERE b.track_id = t.id AND b.model = '{self.model}' AND b.size = t.size AND b.mtime = t.mtime
             AND b.fingerprint IN ('', '{self.fingerprint}'))"""
-        )
 
 
 def wanted(model: str, fingerprint: str, *, clear: bool, restricted: bool, retry_bad_files: bool) -> Wanted:
@@ -121,13 +131,16 @@ def end_of_slice(asked: Sequence[Wanted], scope: Scope, most: int, *, due_only: 
     ``due_only``: count only tracks that some model has to embed.
     """
     condition = " OR ".join(f"{each.verdict} = '{DUE}'" for each in asked) if due_only else "TRUE"
+    vectors = " ".join(each.vectors for each in asked) if due_only else ""
     with connection.cursor() as cursor:
-        cursor.execute(SLICE.format(tracks=tracks, condition=condition), scope | {"most": max(0, most)})
+        cursor.execute(
+            SLICE.format(tracks=tracks, vectors=vectors, condition=condition), scope | {"most": max(0, most)}
+        )
         return cursor.fetchone()[0] or ""
 
 
-def count(verdict: str, scope: Scope, until: str, *, tracks: str = TRACKS) -> Counts:
+def count(asked: Wanted, verdict: str, scope: Scope, until: str, *, tracks: str = TRACKS) -> Counts:
     """Count the tracks in scope by ``verdict``, which is SQL."""
     with connection.cursor() as cursor:
-        cursor.execute(COUNT.format(tracks=tracks, verdict=verdict), scope | {"until": until})
+        cursor.execute(COUNT.format(tracks=tracks, vectors=asked.vectors, verdict=verdict), scope | {"until": until})
         return {found: (number, seconds or 0.0) for found, number, seconds in cursor.fetchall()}

@@ -38,7 +38,7 @@ INSERT = f"""
     INSERT INTO batches_trackresult (job_id, track_id, model, status, reason, recognised, attempts, deaths,
                                      error_class, error_message, traceback)
     SELECT %(job)s, t.id, %(model)s, 'pending', {{reason}}, %(no)s, 0, 0, '', '', ''
-    FROM embeddings_track t
+    FROM embeddings_track t {{vectors}}
     WHERE {IN_SCOPE} AND t.id <= %(until)s AND {{verdict}} = '{DUE}' ORDER BY t.id
     ON CONFLICT (job_id, track_id, model) DO UPDATE
     SET status = 'pending', reason = 'changed', recognised = excluded.recognised, attempts = 0, deaths = 0,
@@ -189,13 +189,13 @@ def _plan_slice(job: BatchJob, spaces: dict[str, EmbeddingSpace], look: Callable
     with transaction.atomic(), connection.cursor() as cursor:
         look()
         for each in asked:
-            counts = count(each.verdict, scope, until)
+            counts = count(each, each.verdict, scope, until)
             has_due = DUE in counts
             if not job.plans:
                 _count(job, each.model, counts)
             if has_due:
                 values = scope | {"until": until, "job": job.pk, "model": each.model, "no": False}
-                cursor.execute(INSERT.format(verdict=each.verdict, reason=each.reason), values)
+                cursor.execute(INSERT.format(vectors=each.vectors, verdict=each.verdict, reason=each.reason), values)
         cursor.execute(COUNT_TRACKS, [job.pk, job.planned_until, until])
         tracks = 0 if job.plans else cursor.fetchone()[0]  # planned again, all is counted at the end
         BatchJob.objects.filter(pk=job.pk).update(planned_until=until, total_tracks=F("total_tracks") + tracks)

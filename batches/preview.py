@@ -150,7 +150,7 @@ def preview(
         most = 2**31 if limit is None else limit
         until = end_of_slice(asked, scope, most, due_only=limit is not None, tracks=scan)
         for each, result in zip(asked, found, strict=True):
-            _count(result, each, partial(count, scope=scope, until=until, tracks=scan), known)
+            _count(result, each, partial(count, each, scope=scope, until=until, tracks=scan), known)
             if not restricted and each.space:
                 result.gone = _gone(each.space, scan, known)
     for result in found:

@@ -26,7 +26,10 @@ class Snapshot:
 
 def snapshot(job: BatchJob) -> Snapshot:
     """Return where ``job`` stands."""
-    rows = list(job.progress.all())
+    return _snapshot(job, list(job.progress.all()))
+
+
+def _snapshot(job: BatchJob, rows: list[ModelProgress]) -> Snapshot:
     total = sum(row.total for row in rows)
     failed = sum(row.failed for row in rows)
     finished = failed + sum(row.succeeded for row in rows)
@@ -68,9 +71,9 @@ CONTRACT_STATUS = {  # a status it does not know keeps the panel polling for eve
 }
 
 
-def _shown(job: BatchJob) -> str:
+def _shown(job: BatchJob, rows: list[ModelProgress]) -> str:
     """Return what the panel shows of a job beside its figures: there is no other place for the truth."""
-    left_out = [row.model for row in job.progress.all() if row.left_out]
+    left_out = [row.model for row in rows if row.left_out]
     if job.status == BatchJob.Status.RUNNING:
         return f"{job.current_track} (without {', '.join(left_out)})" if left_out else job.current_track
     if job.status in (BatchJob.Status.INITIALIZED, *ENDED):
@@ -82,7 +85,8 @@ def contract_progress(job: BatchJob | None) -> dict[str, Any]:
     """The reply of ``GET /batch/progress``."""
     if job is None:
         return {"status": "no_job"}
-    now = snapshot(job)
+    rows = list(job.progress.all())
+    now = _snapshot(job, rows)
     goes_on = job.status == BatchJob.Status.RUNNING
     return {
         "job_id": job.pk,
@@ -96,7 +100,7 @@ def contract_progress(job: BatchJob | None) -> dict[str, Any]:
         "processed_operations": now.processed_operations,
         "failed_operations": now.failed_operations,
         "progress_percent": now.percent,
-        "current_track": _shown(job) or None,
+        "current_track": _shown(job, rows) or None,
         "started_at": job.started_at.timestamp() if job.started_at else None,
         "estimated_completion": time.time() + now.seconds_left if goes_on and now.seconds_left is not None else None,
     }

@@ -272,6 +272,8 @@ def _reopen(job: BatchJob, expected: Sequence[str]) -> bool:
             with transaction.atomic():
                 changed = _transition(job, expected, status, message="", finished_at=None, plans=Least("plans", 1))
                 if changed:
+                    if not job.planned:  # what could not be loaded then is looked at again
+                        job.progress.update(left_out="")
                     lanes.wake_all()
             break
         except IntegrityError:  # another job has the turn

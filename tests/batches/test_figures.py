@@ -211,4 +211,10 @@ def test_restart_leaves_the_time_of_a_schedule_alone() -> None:
 
 def test_scheduled_tasks_exist() -> None:
     assert tasks.watch_lanes() == 0
-    assert {name for name, _, _ in tasks.SCHEDULES} == {"watchdog", "schedule", "giving back", "housekeeping"}
+    assert {name for name, _, _ in tasks.SCHEDULES} == {
+        "watchdog",
+        "schedule",
+        "giving back",
+        "bridges",
+        "housekeeping",
+    }

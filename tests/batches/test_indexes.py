@@ -79,7 +79,7 @@ def test_planning_compares_files_by_an_index_and_reads_no_vector(lease: Lease) -
     job = make_job(make_tracks(3), ALL)
     BatchJob.objects.filter(pk=job.pk).update(planned=False, planned_until=" ")  # the library has been read
     job.refresh_from_db()
-    with explained("SEARCH e ") as plans:
+    with explained("SEARCH e_") as plans:
         planner.plan(job, lease, lease.renew)
     files = "COVERING INDEX embedding_file (space_id=? AND track_id=? AND size=? AND mtime=?)"
     assert {index(plan).removesuffix(" LEFT-JOIN") for plan in plans} == {files}

@@ -235,13 +235,14 @@ def test_empty_folder_of_another_library_is_no_reason_to_wait(
     assert (job.status, job.failed_tracks) == (Status.COMPLETED_WITH_ERRORS, 1)
 
 
-def test_missing_weights_make_the_job_wait_and_say_how_to_get_them(
-    four: Music, run_to_end: RunToEnd, embedder: EmbedderProcess, monkeypatch: pytest.MonkeyPatch
+def test_without_the_only_models_weights_a_job_fails_and_goes_on_when_they_are_there(
+    four: Music, run_to_end: RunToEnd, embedder: EmbedderProcess
 ) -> None:
     embedder.restart(NAVEMBED_LATENT="nobody/has-such-weights")
-    job = services.start_job(["latent"])
-    assert "fetch_models" in run_until_waiting(job, monkeypatch)
+    job = run_to_end(services.start_job(["latent"]))
+    assert (job.status, "fetch_models" in job.message) == (Status.FAILED, True)
     embedder.restart()
+    services.resume_job(job)
     assert run_to_end(job).status == Status.COMPLETED
 
 
