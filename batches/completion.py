@@ -18,6 +18,7 @@ from batches.tasks import want_bridges
 from embeddings.bad_files import bad_for
 from embeddings.errors import SwitchRefused
 from embeddings.indexing import Reconciliation, counts_agree, ensure_live_aliases, index_pending, reconcile
+from embeddings.library.away import away_text
 from embeddings.models import EmbeddingSpace, Track
 from embeddings.pruning import prune
 from embeddings.search.calibration import calibrate
@@ -39,7 +40,7 @@ def complete(job: BatchJob, look: Look) -> None:
         return
     for build in builds:
         keep_old_vectors(build, _given_up(job, build))
-    notes = [] if job.is_restricted else list(_prune(job, look))
+    notes = [] if job.is_restricted else [*_prune(job, look), away_text()]
     index(job, look)
     reconcile_with_milvus(job, "end", look)
     notes += _switch(job, builds, look)
@@ -47,7 +48,7 @@ def complete(job: BatchJob, look: Look) -> None:
         calibrate(space)
         look()
     point_aliases()
-    services.set_completed(job, " ".join(notes))
+    services.set_completed(job, " ".join(filter(None, notes)))
     want_bridges()
 
 

@@ -22,13 +22,15 @@ from embeddings.embedder.client import EmbedderClient, End, Heartbeat
 from embeddings.errors import (
     NOT_LOADABLE,
     AudioFileMissing,
+    DecoderDied,
     EmbedderDied,
     EmbedderUnavailable,
+    FileUnreachable,
     FingerprintChanged,
     LibraryUnavailable,
     NavembedError,
 )
-from embeddings.library import open_library
+from embeddings.library.storage import why_away
 from embeddings.models import EmbeddingSpace
 from embeddings.recognition import has_orphans
 from embeddings.work import FileHash, Step, TrackOutcome, TrackRequest
@@ -45,6 +47,8 @@ MAX_DATABASE_PAUSE_SECONDS = 10.0
 SUCCESSOR_SECONDS = 120.0  # what a supervisor may take to start an embedder on a machine under load
 HANG_SECONDS = 120.0  # without a device batch …
 HANG_FACTOR = 20.0  # … and so many times what the whole chunk should take
+MAY_BE_AWAY = {AudioFileMissing.__name__, FileUnreachable.__name__, DecoderDied.__name__}
+MOST_SUSPECTS = 8  # files that are looked at when storage may be away
 LOOK_SECONDS = 1.0  # how often a running chunk looks whether it should stop
 
 
@@ -80,6 +84,7 @@ class _Turn:
         self.pause = self.database_pause = 1.0
         self.begun = False
         self.orphans: dict[int, bool] = {}  # whether a space holds vectors of tracks that are gone
+        self.suspects: list[str] = []  # files that were away
         self.behind = True  # Milvus may lack something that an earlier turn has committed
 
     def run(self) -> bool:
@@ -126,6 +131,8 @@ class _Turn:
             plan(job, self.lease, lambda: self._look(job))
         elif self.behind:
             self._catch_up(job)
+        elif self.suspects:
+            self._require_storage()
         elif chunk := chunks.claim(job, self.lease):
             self._run_chunk(job, chunk)
         elif chunks.is_left(job):
@@ -162,9 +169,9 @@ class _Turn:
             seconds = self._embed(job, chunk, outcomes)
         except (Interrupted, NavembedError) as error:
             problem = error
-        if away := _library_away(outcomes, chunk):
-            problem = problem or away
-            outcomes = [outcome for outcome in outcomes if not _file_is_missing(outcome)]
+        if reason := self._away(chunk, outcomes, problem):
+            problem = LibraryUnavailable(reason)
+            outcomes = [outcome for outcome in outcomes if not _may_be_away(outcome)]
         self.behind = True
         try:
             self._surely(lambda: chunks.commit(job, self.lease, chunk, outcomes, seconds))
@@ -177,6 +184,25 @@ class _Turn:
             raise problem
         completion.index(job, self.lease.renew)  # also of a job that stops: it is little, and search should have it
         self.behind = False
+
+    def _away(
+        self, chunk: chunks.Chunk, outcomes: Sequence[TrackOutcome], problem: NavembedError | Interrupted | None
+    ) -> str:
+        """Return why files of the chunk are merely away; empty when what failed is their own fault, or nothing did."""
+        failed = {outcome.id for outcome in outcomes if _may_be_away(outcome)}
+        if isinstance(problem, EmbedderHung):  # perhaps on a share that does not answer
+            failed |= {claimed.track.id for claimed in chunk.tracks} - {outcome.id for outcome in outcomes}
+        self.suspects = [claimed.track.path for claimed in chunk.tracks if claimed.track.id in failed][:MOST_SUSPECTS]
+        reason = why_away(self.suspects)
+        if not reason:
+            self.suspects = []
+        return reason
+
+    def _require_storage(self) -> None:
+        """While music is away nobody asks the embedder for it: its decoders would hang one after the other."""
+        if reason := why_away(self.suspects):
+            raise LibraryUnavailable(reason)
+        self.suspects = []
 
     def _settle_known(self, job: BatchJob, chunk: chunks.Chunk) -> chunks.Chunk:
         """Settle what only has other tags or another id, by the hash of its audio; returns the rest."""
@@ -358,26 +384,5 @@ def _request(claimed: chunks.ClaimedTrack, chunk: chunks.Chunk) -> TrackRequest:
     )
 
 
-def _file_is_missing(outcome: TrackOutcome) -> bool:
-    return any(failure.error_class == AudioFileMissing.__name__ for failure in outcome.failures.values())
-
-
-def _library_away(outcomes: Sequence[TrackOutcome], chunk: chunks.Chunk) -> LibraryUnavailable | None:
-    """A file that is gone may mean that the whole share is: then the job waits and no track fails."""
-    missing = {outcome.id for outcome in outcomes if _file_is_missing(outcome)}
-    paths = [Path(claimed.track.path) for claimed in chunk.tracks if claimed.track.id in missing]
-    try:
-        roots = open_library().roots() if paths else []
-    except LibraryUnavailable as error:
-        return error
-    for root in roots:
-        if any(path.is_relative_to(root) for path in paths) and _is_empty(root):
-            return LibraryUnavailable(f"the music folder {root} is empty or not mounted")
-    return None
-
-
-def _is_empty(root: Path) -> bool:
-    try:
-        return not any(root.iterdir())
-    except OSError:
-        return True
+def _may_be_away(outcome: TrackOutcome) -> bool:
+    return any(failure.error_class in MAY_BE_AWAY for failure in outcome.failures.values())

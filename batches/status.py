@@ -11,6 +11,7 @@ from batches.progress import contract_progress
 from embeddings.bad_files import bad_files
 from embeddings.encoders.registry import MODEL_KEYS
 from embeddings.indexing import verify
+from embeddings.library.away import away
 from embeddings.models import Embedding, Track
 from embeddings.spaces import live_space
 
@@ -26,6 +27,7 @@ def library_status(*, ask_milvus: bool = False) -> dict[str, Any]:
         "tracks": Track.objects.count(),
         "playable": playable,
         "bad_files": _bad_files(),
+        "away": [{"folder": each.folder, "tracks": each.tracks, "since": each.since.isoformat()} for each in away()],
         "models": {model: _model_status(model, playable, ask_milvus) for model in MODEL_KEYS},
         "last_job": job and {"id": job.pk, **contract_progress(job)},
     }

@@ -38,6 +38,12 @@ class AudioFileMissing(AudioError):
     permanent = False
 
 
+class FileUnreachable(AudioError):
+    """The storage answers with an error instead of the file's content."""
+
+    permanent = False
+
+
 class DecoderDied(AudioError):
     """The decoder process crashed or hung on this file and was killed."""
 

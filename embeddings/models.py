@@ -22,6 +22,9 @@ class Track(models.Model):
     size = models.BigIntegerField(help_text="Bytes.")
     mtime = models.CharField(max_length=64, help_text="The library's text for the last change; compared, not parsed.")
     playable = models.BooleanField(help_text="Present in the library and not marked missing.")
+    away_since = models.DateTimeField(
+        null=True, help_text="When it was first not there. Null when it is playable, or deleted from the library."
+    )
     scan = models.IntegerField(help_text="Number of the scan that saw the track last.")
 
     class Meta:

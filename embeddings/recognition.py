@@ -12,6 +12,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from django.db import connection, transaction
@@ -32,12 +33,13 @@ NO_FILE = -1  # size of no file: such a row is up to date with none, and never c
 # SQLite keeps to the order of a CROSS JOIN. The second half compares two covering indexes and reads no row.
 ORPHANS = """
     SELECT e.id FROM embeddings_track o CROSS JOIN embeddings_embedding e
-    WHERE NOT o.playable AND e.track_id = o.id AND e.space_id = %(space)s AND e.index_state <> 'deleting'
+    WHERE NOT o.playable {of_track} AND e.track_id = o.id AND e.space_id = %(space)s AND e.index_state <> 'deleting'
     UNION ALL
     SELECT e.id FROM embeddings_embedding e
     WHERE e.space_id = %(space)s AND NOT EXISTS (SELECT 1 FROM embeddings_track o WHERE o.id = e.track_id)
     AND e.id NOT IN (SELECT d.id FROM embeddings_embedding d WHERE d.space_id = %(space)s
                      AND NOT (d.index_state = 'indexed') AND d.index_state = 'deleting')"""
+DELETED = "AND (o.away_since IS NULL OR o.away_since < %(before)s)"
 END_OF_SLICE = """
     SELECT MAX(slice.id) FROM (
         SELECT id FROM embeddings_track WHERE playable = TRUE AND id > %(after)s ORDER BY id LIMIT %(tracks)s
@@ -82,14 +84,22 @@ class Move(NamedTuple):
 def has_orphans(space: EmbeddingSpace) -> bool:
     """Whether there are vectors of tracks that are gone; only then can unknown files turn out to be known."""
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT EXISTS (SELECT 1 FROM ({ORPHANS}) orphans)", {"space": space.pk})
+        cursor.execute(f"SELECT EXISTS (SELECT 1 FROM ({ORPHANS.format(of_track='')}) orphans)", {"space": space.pk})
         return bool(cursor.fetchone()[0])
 
 
 def orphans(space: EmbeddingSpace) -> list[int]:
     """Return the keys of the embeddings whose track is not playable, or has no row."""
     with connection.cursor() as cursor:
-        cursor.execute(ORPHANS, {"space": space.pk})
+        cursor.execute(ORPHANS.format(of_track=""), {"space": space.pk})
+        return [pk for (pk,) in cursor.fetchall()]
+
+
+def deleted(space: EmbeddingSpace, away_before: datetime) -> list[int]:
+    """Return the keys of the embeddings whose track is deleted, or away since before ``away_before``."""
+    before = connection.ops.adapt_datetimefield_value(away_before)
+    with connection.cursor() as cursor:
+        cursor.execute(ORPHANS.format(of_track=DELETED), {"space": space.pk, "before": before})
         return [pk for (pk,) in cursor.fetchall()]
 
 

@@ -53,6 +53,7 @@ LIBRARY = env.choice("NAVEMBED_LIBRARY", ("navidrome", "folder"), "navidrome")
 NAVIDROME_DB_PATH = env.path("NAVIDROME_DB_PATH")
 NAVIDROME_MUSIC_ROOT = env.path("NAVIDROME_MUSIC_ROOT")
 LIBRARY_PATH_MAP = env.path_map("NAVEMBED_PATH_MAP")
+KEEP_MISSING_DAYS = env.number("NAVEMBED_KEEP_MISSING_DAYS", 30, low=0, high=10**4)
 
 # Models and the device.
 MODEL_SOURCES = {

@@ -34,6 +34,14 @@ class BadFilesSerializer(Body):
     ignored = serializers.IntegerField(help_text="Of these, how many have been acknowledged.")
 
 
+class AwaySerializer(Body):
+    """Tracks that are merely not there; their vectors are kept."""
+
+    folder = serializers.CharField(help_text="The deepest that holds all of them.")
+    tracks = serializers.IntegerField()
+    since = serializers.DateTimeField()
+
+
 @extend_schema_serializer(
     examples=[
         OpenApiExample(
@@ -43,6 +51,7 @@ class BadFilesSerializer(Body):
                 "tracks": 5003,
                 "playable": 5000,
                 "bad_files": {"files": 1, "ignored": 0},
+                "away": [{"folder": "/music/nas", "tracks": 3, "since": "2026-11-25T20:00:00Z"}],
                 "models": {"muq": {"embedded": 4999, "missing": 0, "failed": 1, "orphaned": 3, "indexed": 5002}},
                 "last_job": 12,
             },
@@ -56,6 +65,7 @@ class LibrarySerializer(Body):
     tracks = serializers.IntegerField(help_text="That were ever seen, and are not forgotten yet.")
     playable = serializers.IntegerField(help_text="That the library showed at the last scan.")
     bad_files = BadFilesSerializer()
+    away = AwaySerializer(many=True)
     models = serializers.DictField(child=ModelCountsSerializer(), help_text="By model.")
     last_job = serializers.IntegerField(allow_null=True)
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from embeddings.audio.summary import BLOCK_SECONDS, AudioSummary
 from embeddings.audio.waveform import Track, as_float, sanitise
 from embeddings.encoders.base import AudioFormat, Waveform
-from embeddings.errors import AudioError, AudioFileMissing
+from embeddings.errors import AudioError, AudioFileMissing, FileUnreachable
 
 __all__ = ["AudioSummary", "Block", "audio_hash", "decode"]
 
@@ -262,7 +262,7 @@ def _storage() -> Iterator[None]:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise AudioFileMissing(f"no such file: {error.filename}") from error
     except OSError as error:
-        raise AudioError(f"cannot be read now: {error.strerror}", permanent=False) from error
+        raise FileUnreachable(f"cannot be read now: {error.strerror}") from error
 
 
 def _look_at(path: str) -> None:

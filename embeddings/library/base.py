@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -70,6 +70,10 @@ class Library(Protocol):
 
     def present(self, ids: Collection[str]) -> dict[str, PresentTrack]:
         """Return those of these tracks that the library has now and does not call missing, by id."""
+        ...
+
+    def deleted(self, tracks: Mapping[str, int]) -> set[str]:
+        """Return those of these tracks, library by id, that have been deleted: not those that are merely not there."""
         ...
 
     def visible_to(self, user_id: str) -> frozenset[int] | None:

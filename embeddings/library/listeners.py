@@ -13,6 +13,7 @@ IDS_PER_QUERY = 900  # older SQLite takes 999 parameters
 
 # Their columns since 0.54; the others came later.
 TRACKS = "SELECT id, library_id, title, artist, artist_id{more} FROM media_file WHERE id IN ({marks}){present}"
+EXISTING = "SELECT id FROM media_file WHERE id IN ({marks})"
 ARTISTS = "SELECT media_file_id, artist_id FROM media_file_artists WHERE media_file_id IN ({marks})"
 PLAYLISTS = "SELECT DISTINCT media_file_id FROM playlist_tracks WHERE playlist_id IN ({marks})"
 USER = "SELECT is_admin FROM user WHERE id = ?"
@@ -40,6 +41,14 @@ def present_tracks(database: ForeignDatabase, ids: Collection[str]) -> dict[str,
             found[track_id] = PresentTrack(
                 library_id, clean_text(title or ""), clean_text(artist or ""), artist_id or "", participants
             )
+    return found
+
+
+def existing_tracks(database: ForeignDatabase, ids: Collection[str]) -> set[str]:
+    """Return those of these tracks that have a row, missing or not. Raises as ``ForeignDatabase.query``."""
+    found: set[str] = set()
+    for marks, some in _slices(ids):
+        found.update(row[0] for row in database.query(EXISTING.format(marks=marks), some))
     return found
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from embeddings.errors import LibraryUnavailable
 from embeddings.library.base import PAGE_SIZE, LibraryTrack, PresentTrack, clean_text
-from embeddings.library.listeners import in_playlists, present_tracks, visible_to
+from embeddings.library.folders import is_there
+from embeddings.library.listeners import existing_tracks, in_playlists, present_tracks, visible_to
 from embeddings.library.sqlite import BUSY_SECONDS, ForeignDatabase, Row
 
 logger = logging.getLogger(__name__)
@@ -121,6 +122,16 @@ class NavidromeLibrary:
         """Return those of these tracks that are in Navidrome now and not missing. Raises LibraryUnavailable."""
         with self._reading(LISTENER_SECONDS) as database:
             return present_tracks(database, ids)
+
+    def deleted(self, tracks: Mapping[str, int]) -> set[str]:
+        """Return those whose row is gone, while the folder of their library is there. Raises LibraryUnavailable.
+
+        Navidrome keeps the rows of files that it misses, unless somebody tells it to delete them.
+        """
+        with self._reading() as database:
+            there = {number for number, folder in self._folders(database).items() if is_there(Path(folder.root))}
+            kept = existing_tracks(database, tracks)
+        return {track_id for track_id, library_id in tracks.items() if library_id in there and track_id not in kept}
 
     def visible_to(self, user_id: str) -> frozenset[int] | None:
         """Return the libraries that a user may see; None before 0.58, which restricts nobody.

@@ -8,8 +8,10 @@ from operator import attrgetter
 
 from django.db import connection, transaction
 from django.db.models import Max
+from django.utils import timezone
 
-from embeddings.library import PresentTrack, open_library
+from embeddings.library import Library, PresentTrack, open_library
+from embeddings.library.base import PAGE_SIZE
 from embeddings.models import Track
 
 FIELDS = ("library_id", "path", "title", "artist", "album", "duration", "size", "mtime")
@@ -18,7 +20,7 @@ UPSERT = f"""
     INSERT INTO embeddings_track (id, {", ".join(FIELDS)}, playable, scan)
     VALUES (%s, {", ".join("%s" for _ in FIELDS)}, TRUE, %s)
     ON CONFLICT (id) DO UPDATE
-    SET {", ".join(f"{name} = excluded.{name}" for name in (*FIELDS, "playable", "scan"))}"""
+    SET {", ".join(f"{name} = excluded.{name}" for name in (*FIELDS, "playable", "scan"))}, away_since = NULL"""
 
 SCAN = "navembed_scan"
 SCANNED = ("library_id", "path", "duration", "size", "mtime")
@@ -34,22 +36,37 @@ ADD_GONE = f"""
 def sync_tracks(*, fence: Callable[[], None] = lambda: None) -> int:
     """Read the whole library into ``Track``; returns how many tracks are playable. Raises LibraryUnavailable.
 
-    Tracks that the library no longer shows stay, marked as not playable: their vectors may be wanted again.
+    Tracks that the library no longer shows stay, marked as not playable: their vectors may be wanted again. What is
+    merely not there is away since now; what has been deleted from the library is not.
     ``fence`` is called in every transaction that writes, and stops it by raising: two scans that overlap would
     mark tracks wrongly.
     """
     scan = (Track.objects.aggregate(last=Max("scan"))["last"] or 0) + 1
     values = attrgetter("id", *FIELDS)
     count = 0
-    for page in open_library().pages():
+    library = open_library()
+    for page in library.pages():
         with transaction.atomic(), connection.cursor() as cursor:
             fence()
             cursor.executemany(UPSERT, [(*values(track), scan) for track in page])
         count += len(page)
     with transaction.atomic():
         fence()
-        Track.objects.filter(playable=True, scan__lt=scan).update(playable=False)
+        Track.objects.filter(playable=True, scan__lt=scan).update(playable=False, away_since=timezone.now())
+    _tell_deleted(library, fence)
     return count
+
+
+def _tell_deleted(library: Library, fence: Callable[[], None]) -> None:
+    """Tell tracks that have been deleted from those that are away."""
+    away = Track.objects.filter(playable=False, away_since__isnull=False).order_by("pk")
+    last = ""
+    while page := dict(away.filter(pk__gt=last).values_list("pk", "library_id")[:PAGE_SIZE]):
+        last = max(page)
+        if deleted := library.deleted(page):
+            with transaction.atomic():
+                fence()
+                Track.objects.filter(pk__in=deleted, playable=False).update(away_since=None)
 
 
 @contextmanager

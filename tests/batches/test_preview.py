@@ -264,7 +264,7 @@ def test_pruning_by_hand_needs_a_yes_when_most_are_gone(music: Music) -> None:
     Track.objects.update(playable=False)
     out = StringIO()
     call_command("prune", "--dry-run", stdout=out)
-    assert "1 embeddings of tracks that are gone" in out.getvalue()
+    assert "1 embeddings of tracks that are gone or away" in out.getvalue()
     with pytest.raises(CommandError, match="1 of 1 muq embeddings"):
         call_command("prune")
     assert not space.embeddings.filter(index_state="deleting")

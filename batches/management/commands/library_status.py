@@ -11,6 +11,7 @@ from rich.table import Table
 
 from batches.status import library_status
 from embeddings.errors import IndexUnavailable
+from embeddings.library.away import away_text
 from navembed_site.processes import ProcessStartError, needed_processes
 
 
@@ -42,5 +43,7 @@ def _print(status: dict[str, Any]) -> None:
     console.print(table)
     if bad := status["bad_files"]["files"] - status["bad_files"]["ignored"]:
         console.print(f"{bad:,} files cannot be embedded; `manage.py bad_files` lists them")
+    if text := away_text():
+        console.print(text, markup=False, highlight=False)
     job = status["last_job"]
     console.print(f"last job: {job['id']}, {job['state']}, {job['progress_percent']} %" if job else "no job yet")

@@ -16,17 +16,17 @@ from navembed_site.processes import ProcessStartError, needed_processes
 
 
 class Command(BaseCommand):
-    help = "Remove the embeddings of tracks that the last scan of the library did not find."
+    help = "Remove the embeddings of tracks that have been deleted from the library."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--yes", action="store_true", help="Also when more than half of them are gone.")
+        parser.add_argument("--yes", action="store_true", help="Also of tracks that are away, and more than half.")
         parser.add_argument("--dry-run", action="store_true", help="Only say how many.")
 
     def handle(self, *args: Any, yes: bool, dry_run: bool, **options: Any) -> None:
         spaces = EmbeddingSpace.objects.exclude(status=EmbeddingSpace.Status.KEPT).order_by("model", "pk")
         if dry_run:
             for space in spaces:
-                self.stdout.write(f"{space}: {len(orphans(space))} embeddings of tracks that are gone")
+                self.stdout.write(f"{space}: {len(orphans(space))} embeddings of tracks that are gone or away")
             return
         if job := services.open_job():
             raise CommandError(f"job {job.pk} is not finished; it prunes by itself")

@@ -1,0 +1,61 @@
+"""What is away, for people: how many tracks, below which folder, since when."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+from django.conf import settings
+from django.db.models import Count, Exists, Max, Min, OuterRef
+from django.utils import timezone
+
+from embeddings.models import Embedding, Track
+
+MOST_SHOWN = 3
+
+
+class Away(NamedTuple):
+    """Tracks with vectors that were found missing by one scan."""
+
+    folder: str
+    """The deepest that holds all of them."""
+    tracks: int
+    since: datetime
+
+
+def away() -> list[Away]:
+    """Return what is away, the largest first."""
+    embedded = Exists(Embedding.objects.filter(track=OuterRef("pk")))
+    tracks = Track.objects.filter(embedded, playable=False, away_since__isnull=False)
+    groups = tracks.values("library_id", "away_since").annotate(tracks=Count("pk"), first=Min("path"), last=Max("path"))
+    # What all paths have in common, the first and the last of them have.
+    found = [
+        Away(_common(each["first"], each["last"]), each["tracks"], since)
+        for each in groups
+        if (since := each["away_since"])
+    ]
+    return sorted(found, key=lambda each: (-each.tracks, each.folder))
+
+
+def away_text() -> str:
+    """Return it in sentences; empty when nothing is away."""
+    groups = away()
+    sentences = [_sentence(each) for each in groups[:MOST_SHOWN]]
+    if more := sum(each.tracks for each in groups[MOST_SHOWN:]):
+        sentences.append(f"{more:,} more tracks are away.")
+    return " ".join(sentences)
+
+
+def _sentence(each: Away) -> str:
+    until = each.since + timedelta(days=settings.KEEP_MISSING_DAYS)
+    verb = "track is" if each.tracks == 1 else "tracks are"
+    return (
+        f"{each.tracks:,} {verb} away since {timezone.localtime(each.since):%Y-%m-%d %H:%M}, below {each.folder}; "
+        f"what was computed is kept until {timezone.localtime(until):%Y-%m-%d}."
+    )
+
+
+def _common(first: str, last: str) -> str:
+    return str(Path(first).parent) if first == last else os.path.commonpath([first, last])

@@ -1,0 +1,101 @@
+"""Whether music is merely away: a disk that is not mounted, a share that answers with errors, or not at all."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from embeddings.errors import LibraryUnavailable
+from embeddings.library import open_library
+from embeddings.library.folders import is_there
+from embeddings.models import Track
+
+LOOK_SECONDS = 10.0  # a disk that spins up takes less
+OTHERS = 8  # files that are looked at beside those that failed
+FEWEST = 3  # files that must all be missing before the library is; else somebody has deleted one
+_look_lock = threading.Lock()
+_last_look: threading.Thread | None = None
+
+
+def why_away(paths: Sequence[str]) -> str:
+    """Return why files that failed are no fault of their own, naming the folder; empty when the storage is well.
+
+    Other files of the same storage decide: where these can be read, each failure is the file's own.
+    """
+    try:
+        roots = open_library().roots()
+    except LibraryUnavailable as error:
+        return str(error)
+    root = next((root for root in roots if Path(paths[0]).is_relative_to(root)), None) if paths else None
+    if root is None:
+        return ""
+    found: list[str] = []
+    others = _others(paths)
+    if not _looked_in_time(lambda: found.append(_look(root, paths, others))):
+        return f"the music folder {root} does not answer"
+    return found[0] if found else ""
+
+
+def _others(paths: Sequence[str]) -> list[str]:
+    """Return the paths of some other tracks, from all over the same library: ids are in no order of folders."""
+    first = Track.objects.filter(path__in=paths).first()
+    if first is None:
+        return []
+    tracks = Track.objects.filter(playable=True, library_id=first.library_id).exclude(path__in=paths)
+    after = tracks.filter(pk__gt=first.pk).order_by("pk").values_list("path", flat=True)[:OTHERS]
+    before = tracks.filter(pk__lt=first.pk).order_by("-pk").values_list("path", flat=True)[:OTHERS]
+    return [*after, *before]
+
+
+def _looked_in_time(look: Callable[[], None]) -> bool:
+    """Look in a thread, which may never come back; while one hangs there is no second one."""
+    global _last_look  # noqa: PLW0603  (one for the whole process)
+    with _look_lock:
+        if _last_look and _last_look.is_alive():
+            return False
+        _last_look = threading.Thread(target=look, name="storage", daemon=True)
+        _last_look.start()
+        _last_look.join(LOOK_SECONDS)
+        return not _last_look.is_alive()
+
+
+def _look(root: Path, paths: Sequence[str], others: Sequence[str]) -> str:
+    if not is_there(root):
+        return f"the music folder {root} is empty or not mounted"
+    problems = [problem for path in paths if (problem := _problem(path))]
+    if not problems:
+        return ""
+    failed = next((error for error in problems if not isinstance(error, FileNotFoundError)), None)
+    if failed is not None:
+        storage = _mount_of(str(failed.filename))
+        others = [path for path in others if Path(path).is_relative_to(storage)]
+        if any(_problem(path) is None for path in others):
+            return ""
+        return f"the music folder {storage} cannot be read: {failed.strerror}"
+    looked_at = [*paths, *others]
+    if len(looked_at) < FEWEST or len(problems) < len(paths) or any(_problem(path) is None for path in others):
+        return ""
+    return (
+        f"none of the files that the library names can be found, for example {looked_at[0]}: is the music mounted, "
+        "and do NAVIDROME_MUSIC_ROOT and NAVEMBED_PATH_MAP name its folder on this machine?"
+    )
+
+
+def _problem(path: str) -> OSError | None:
+    try:
+        with Path(path).open("rb", buffering=0) as file:
+            file.read(1)
+    except OSError as error:
+        error.filename = error.filename or path
+        return error
+    return None
+
+
+def _mount_of(path: str) -> Path:
+    """Return the mount point that ``path`` lies below."""
+    folder = Path(path).parent
+    while not os.path.ismount(folder) and folder != folder.parent:
+        folder = folder.parent
+    return folder

@@ -1,0 +1,197 @@
+"""Music that is away: nothing that was computed is deleted for it, no track fails for it, and it is said."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Iterable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.utils import timezone
+
+from batches import services
+from batches.models import BatchJob
+from embeddings.library import storage
+from embeddings.library.away import away, away_text
+from embeddings.library.storage import why_away
+from embeddings.library.sync import sync_tracks
+from embeddings.models import Embedding, EmbeddingSpace, Track
+from embeddings.pruning import prune
+from tests.batches.conftest import Music, RunToEnd
+from tests.batches.rows import make_embedding, make_space
+from tests.batches.test_whole_job import run_until_waiting
+
+pytestmark = [pytest.mark.django_db, pytest.mark.database]
+Status = BatchJob.Status
+
+
+def start(**options: Any) -> BatchJob:
+    return services.start_job(["latent"], **options)
+
+
+def embedded() -> list[str]:
+    """Tracks whose vector stays."""
+    return sorted(Embedding.objects.exclude(index_state="deleting").values_list("track_id", flat=True))
+
+
+def scanned(music: Music, names: Iterable[str]) -> EmbeddingSpace:
+    """Tracks that a scan has seen, each with a vector."""
+    for name in names:
+        music.add_row(f"{name}.flac")
+        (music.root / f"{name}.flac").touch()
+    sync_tracks()
+    space = make_space()
+    for track in Track.objects.all():
+        make_embedding(space, track)
+    return space
+
+
+def scan_and_prune(space: EmbeddingSpace) -> None:
+    sync_tracks()
+    prune(space, lambda: None)
+
+
+# Through whole jobs
+
+
+@pytest.fixture
+def two_disks(tmp_path: Path, pool: list[Path], settings: Any, milvus: object, embedder: object) -> Path:
+    """A plain folder of music, a part of which lies on a disk of its own."""
+    root = tmp_path / "music"
+    for number, name in enumerate(["local/a", "local/b", "local/c", "nas/d", "nas/e"]):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(pool[0], root / f"{name}{number}.flac")
+    settings.LIBRARY, settings.NAVIDROME_MUSIC_ROOT = "folder", root
+    return root
+
+
+def test_a_disk_that_is_not_mounted_costs_nothing(two_disks: Path, run_to_end: RunToEnd) -> None:
+    run_to_end(start())
+    before = embedded()
+    (two_disks / "nas").rename(two_disks.parent / "disk")
+    (two_disks / "nas" / "lost+found").mkdir(parents=True)
+    job = run_to_end(start())
+    assert (job.status, embedded()) == (Status.COMPLETED, before)
+    assert f"2 tracks are away since {timezone.localtime():%Y-%m-%d}" in job.message
+    assert f"below {two_disks / 'nas'}" in job.message
+    shutil.rmtree(two_disks / "nas")
+    (two_disks.parent / "disk").rename(two_disks / "nas")
+    job = run_to_end(start())
+    assert (job.status, job.total_tracks, job.message) == (Status.COMPLETED, 0, "")
+
+
+@pytest.mark.usefixtures("milvus", "embedder", "no_pauses")
+def test_a_share_that_answers_with_errors_makes_the_job_wait(
+    four: Music, run_to_end: RunToEnd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    share = four.root.with_name("share")
+    shutil.copytree(four.root, share)
+    for path in four.root.iterdir():
+        path.unlink()
+        path.symlink_to("/proc/self/mem")  # reading it is an input/output error
+    job = start()
+    assert "cannot be read: Input/output error" in run_until_waiting(job, monkeypatch)
+    assert not job.results.exclude(status="pending").exists()
+    for path in share.iterdir():
+        (four.root / path.name).unlink()
+        path.rename(four.root / path.name)
+    assert (run_to_end(job).status, job.processed_tracks) == (Status.COMPLETED, 4)
+
+
+@pytest.mark.usefixtures("milvus", "embedder")
+def test_a_library_at_another_place_names_the_settings(four: Music, monkeypatch: pytest.MonkeyPatch) -> None:
+    (four.root / "elsewhere").mkdir()
+    for path in four.root.glob("*.flac"):
+        path.rename(four.root / "elsewhere" / path.name)
+    told = run_until_waiting(start(), monkeypatch)
+    assert "NAVIDROME_MUSIC_ROOT and NAVEMBED_PATH_MAP" in told
+
+
+# What is kept, and what goes
+
+
+def test_what_navidrome_calls_missing_is_kept(music: Music) -> None:
+    space = scanned(music, "abcd")
+    music.change("d", missing=1)
+    scan_and_prune(space)
+    assert embedded() == ["a", "b", "c", "d"]
+    assert [(each.folder, each.tracks) for each in away()] == [(str(music.root), 1)]
+
+
+def test_what_navidrome_has_deleted_goes_at_once(music: Music) -> None:
+    space = scanned(music, "abcd")
+    music.remove("d")
+    scan_and_prune(space)
+    assert (embedded(), away()) == (["a", "b", "c"], [])
+
+
+@pytest.mark.parametrize("left", [(), ("lost+found",)])
+def test_what_is_deleted_while_the_folder_is_not_there_is_kept(music: Music, left: tuple[str, ...]) -> None:
+    space = scanned(music, "abcd")
+    music.remove("d")
+    shutil.rmtree(music.root)
+    for name in left:
+        (music.root / name).mkdir(parents=True)
+    scan_and_prune(space)
+    assert embedded() == ["a", "b", "c", "d"]
+
+
+def test_what_was_away_and_is_then_deleted_goes(music: Music) -> None:
+    space = scanned(music, "abcd")
+    music.change("d", missing=1)
+    scan_and_prune(space)
+    music.remove("d")
+    scan_and_prune(space)
+    assert embedded() == ["a", "b", "c"]
+
+
+def test_what_comes_back_is_not_away(music: Music) -> None:
+    scanned(music, "ab")
+    music.change("b", missing=1)
+    sync_tracks()
+    music.change("b", missing=0)
+    sync_tracks()
+    assert (away(), away_text()) == ([], "")
+
+
+@pytest.mark.parametrize(("days", "kept"), [(29, True), (31, False)])
+def test_what_is_away_for_too_long_goes(music: Music, days: int, kept: bool) -> None:
+    space = scanned(music, "abcd")
+    music.change("d", missing=1)
+    sync_tracks()
+    Track.objects.filter(pk="d").update(away_since=timezone.now() - timedelta(days=days))
+    scan_and_prune(space)
+    assert ("d" in embedded()) is kept
+
+
+def test_a_human_may_give_up_what_is_away(music: Music, milvus: object) -> None:
+    scanned(music, "abcd")
+    music.change("d", missing=1)
+    sync_tracks()
+    call_command("prune", "--yes")
+    assert embedded() == ["a", "b", "c"]
+
+
+# Looking at storage
+
+
+def test_one_file_that_cannot_be_read_is_its_own_fault(music: Music) -> None:
+    scanned(music, "abc")
+    (music.root / "b.flac").unlink()
+    (music.root / "b.flac").symlink_to("/proc/self/mem")
+    assert why_away([str(music.root / "b.flac")]) == ""
+
+
+def test_a_share_that_does_not_answer_is_asked_once(music: Music, monkeypatch: pytest.MonkeyPatch) -> None:
+    scanned(music, "abc")
+    looks, answer = [], threading.Event()
+    monkeypatch.setattr(storage, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(storage, "_look", lambda *_: looks.append(1) or (answer.wait() and ""))
+    for _ in range(2):
+        assert why_away([str(music.root / "b.flac")]) == f"the music folder {music.root} does not answer"
+    answer.set()
+    assert looks == [1]
