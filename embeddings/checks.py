@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,9 @@ from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage, Error, register
 from django.core.management.base import SystemCheckError
+
+from embeddings.errors import LibraryUnavailable
+from embeddings.library import open_library
 
 SOCKET_PATH_BYTES = 100  # Linux takes 107, other systems 103; the longest name is ours to choose
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
@@ -122,22 +124,37 @@ def check_foreign_collections(**_: Any) -> list[CheckMessage]:
     ]
 
 
+def check_library(**_: Any) -> list[CheckMessage]:
+    """Look into the library. Only `check` registers it: programs that run must not end because a disk is away."""
+    variable = "NAVIDROME_MUSIC_ROOT" if settings.LIBRARY == "folder" else "NAVEMBED_PATH_MAP"
+    return library_problems() or [
+        checks.Warning(
+            f"The music folder {str(root)!r} is empty or not there; jobs would wait for it.",
+            hint=f"If the music lies elsewhere on this machine, {variable} says where.",
+            id="navembed.W007",
+        )
+        for root in open_library().roots()
+        if _is_empty(root)
+    ]
+
+
 def library_problems() -> list[CheckMessage]:
     """What keeps the configured library from being read; asked only by what needs it."""
     if settings.LIBRARY == "folder":
         return _path_problems("NAVIDROME_MUSIC_ROOT", settings.NAVIDROME_MUSIC_ROOT, folder=True)
-    return _path_problems("NAVIDROME_DB_PATH", settings.NAVIDROME_DB_PATH, folder=False)
+    if problems := _path_problems("NAVIDROME_DB_PATH", settings.NAVIDROME_DB_PATH, folder=False):
+        return problems
+    try:
+        open_library().libraries()
+    except LibraryUnavailable as error:
+        return [Error(str(error), id="navembed.E014")]
+    return []
 
 
 def require_library() -> None:
     """Raise SystemCheckError, which manage.py prints without a traceback, when the library cannot be read."""
-    require(library_problems())
-
-
-def require(messages: Sequence[CheckMessage]) -> None:
-    """Raise SystemCheckError with all ``messages`` when there is one."""
-    if messages:
-        raise SystemCheckError("\n".join(str(message) for message in messages))
+    if problems := library_problems():
+        raise SystemCheckError("\n".join(problem.msg for problem in problems))
 
 
 def _path_problems(name: str, path: Path | None, *, folder: bool) -> list[CheckMessage]:
@@ -151,3 +168,11 @@ def _path_problems(name: str, path: Path | None, *, folder: bool) -> list[CheckM
     if not os.access(path, os.R_OK | (os.X_OK if folder else 0)):
         return [Error(f"{name} is {str(path)!r}, which this user may not read.", id="navembed.E013")]
     return []
+
+
+def _is_empty(folder: Path) -> bool:
+    """Whether nothing is seen in ``folder``, for whatever reason."""
+    try:
+        return not any(folder.iterdir())
+    except OSError:
+        return True
