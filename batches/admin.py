@@ -14,11 +14,13 @@ from django.utils.html import format_html
 from django.utils.text import Truncator
 
 from batches import services
+from batches.job_text import state_text
 from batches.models import BatchJob, ModelProgress, TrackResult
 from batches.progress import snapshot
-from embeddings.admin import ReadOnlyAdmin
+from embeddings.admin import OTHER_BUTTONS, ReadOnlyAdmin
 from embeddings.bad_files import bad_files, ignore
 from embeddings.encoders.registry import ENCODERS
+from embeddings.errors import NoSuchTracks
 from embeddings.models import BadFile
 
 NOTE_CHARS = 90  # the job's own page has all of it
@@ -94,10 +96,10 @@ class BatchJobAdmin(ReadOnlyAdmin[BatchJob]):
         return self.inlines if obj else []
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
-        """A start that is refused is an answer, not an error."""
+        """One way to save, since it starts a job. A start that is refused is an answer, not an error."""
         try:
-            return super().add_view(request, form_url, extra_context)
-        except services.JobConflict as error:
+            return super().add_view(request, form_url, dict.fromkeys(OTHER_BUTTONS, False) | (extra_context or {}))
+        except (services.JobConflict, NoSuchTracks) as error:
             self.message_user(request, str(error), messages.ERROR)
             return HttpResponseRedirect(reverse("admin:batches_batchjob_changelist"))
 
@@ -116,6 +118,11 @@ class BatchJobAdmin(ReadOnlyAdmin[BatchJob]):
         )
         obj.pk = job.pk
         obj.refresh_from_db()
+
+    def response_add(self, request: HttpRequest, obj: BatchJob, post_url_continue: str | None = None) -> HttpResponse:
+        """Say where the job stands, which is not always at work."""
+        self.message_user(request, state_text(obj))
+        return HttpResponseRedirect(reverse("admin:batches_batchjob_changelist"))
 
     @admin.display(description="Progress")
     def progress(self, job: BatchJob) -> str:
@@ -138,31 +145,29 @@ class BatchJobAdmin(ReadOnlyAdmin[BatchJob]):
 
     @admin.action(description="Pause", permissions=["add"])
     def pause(self, request: HttpRequest, jobs: QuerySet[BatchJob]) -> None:
-        self._each(request, jobs, services.pause_job, "pausing")
+        self._each(request, jobs, services.pause_job)
 
     @admin.action(description="Cancel", permissions=["add"])
     def cancel(self, request: HttpRequest, jobs: QuerySet[BatchJob]) -> None:
-        self._each(request, jobs, services.cancel_job, "cancelling")
+        self._each(request, jobs, services.cancel_job)
 
     @admin.action(description="Resume", permissions=["add"])
     def resume(self, request: HttpRequest, jobs: QuerySet[BatchJob]) -> None:
-        self._each(request, jobs, services.resume_job, "resumed")
+        self._each(request, jobs, services.resume_job)
 
     @admin.action(description="Retry failed tracks", permissions=["add"])
     def retry_failed(self, request: HttpRequest, jobs: QuerySet[BatchJob]) -> None:
-        self._each(request, jobs, services.retry_failed, "going on with the failed tracks")
+        self._each(request, jobs, services.retry_failed)
 
-    def _each(
-        self, request: HttpRequest, jobs: QuerySet[BatchJob], service: Callable[[BatchJob], object], done: str
-    ) -> None:
-        """Call ``service`` for each job and report what happened."""
+    def _each(self, request: HttpRequest, jobs: QuerySet[BatchJob], service: Callable[[BatchJob], object]) -> None:
+        """Call ``service`` for each job and say where it stands then: nothing may have been to do."""
         for job in jobs:
             try:
                 service(job)
             except services.JobConflict as error:
                 self.message_user(request, str(error), messages.ERROR)
             else:
-                self.message_user(request, f"{job}: {done}.")
+                self.message_user(request, state_text(job))
 
 
 @admin.register(BadFile)

@@ -8,12 +8,15 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import TextIO
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.console import Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
 
 from batches import services
 from batches.models import BatchJob
 from batches.progress import Snapshot, snapshot
+from navembed_site.terminal import console, plain, short
 
 POLL_SECONDS = 0.5
 LINE_SECONDS = 10.0
@@ -22,7 +25,7 @@ WATCH_SECONDS = 60.0
 
 def follow(job: BatchJob, out: TextIO = sys.stdout) -> BatchJob:
     """Show progress until the job has ended; returns it as it then is."""
-    if Console(file=out).is_terminal:
+    if out.isatty():
         _follow_with_bar(job, out)
     else:
         _follow_with_lines(job, out)
@@ -30,21 +33,27 @@ def follow(job: BatchJob, out: TextIO = sys.stdout) -> BatchJob:
 
 
 def _follow_with_bar(job: BatchJob, out: TextIO) -> None:
-    columns = (
-        TextColumn("{task.fields[state]:>12}"), BarColumn(None), TextColumn("{task.percentage:5.1f} %"),
-        TextColumn("{task.fields[detail]}", markup=False), TimeElapsedColumn(),
-    )  # fmt: skip
-    with Progress(*columns, console=Console(file=out)) as bar:
-        task = bar.add_task("", total=100, state=job.status, detail="")
+    with Live(console=console(out), auto_refresh=False) as picture:
         for now in _looks(job):
-            bar.update(task, completed=now.percent, state=job.status, detail=_detail(job, now), refresh=True)
+            picture.update(_picture(job, now), refresh=True)
+
+
+def _picture(job: BatchJob, now: Snapshot) -> Group:
+    """Lay out three lines of which only the last, a title or a reason of any length, is ever cut."""
+    line = Table.grid(padding=(0, 1), expand=True)
+    for ratio in (None, 1, None, None):
+        line.add_column(no_wrap=True, ratio=ratio)
+    state = job.status.replace("_", " ")
+    line.add_row(state, ProgressBar(total=100, completed=now.percent), f"{now.percent:.1f} %", _time_left(now))
+    return Group(line, _counts(job, now), short(job.message or job.current_track))
 
 
 def _follow_with_lines(job: BatchJob, out: TextIO) -> None:
     shown = ("", 0.0)
     for now in _looks(job):
         if job.status != shown[0] or time.monotonic() - shown[1] >= LINE_SECONDS:
-            out.write(f"{job.status}: {now.percent:.1f} % {_detail(job, now)}\n")
+            details = (_counts(job, now), _time_left(now), plain(job.message or job.current_track))
+            out.write(f"{job.status}: {now.percent:.1f} % {', '.join(filter(None, details))}\n")
             out.flush()
             shown = (job.status, time.monotonic())
 
@@ -63,14 +72,14 @@ def _looks(job: BatchJob) -> Iterator[Snapshot]:
             services.watch()
 
 
-def _detail(job: BatchJob, now: Snapshot) -> str:
+def _counts(job: BatchJob, now: Snapshot) -> str:
     parts = [f"{job.processed_tracks + job.failed_tracks}/{job.total_tracks} tracks"]
     if job.failed_tracks:
         parts.append(f"{job.failed_tracks} failed")
     if job.is_open and now.speed:
         parts.append(f"{now.speed:.1f} × real time")
-    if job.is_open and now.seconds_left:
-        parts.append(f"about {timedelta(seconds=round(now.seconds_left))} left")
-    if job.message or job.current_track:
-        parts.append(job.message or job.current_track)
     return ", ".join(parts)
+
+
+def _time_left(now: Snapshot) -> str:
+    return f"about {timedelta(seconds=round(now.seconds_left))} left" if now.seconds_left else ""

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from rich.console import Console
-from rich.table import Table
-
 from batches.preview import DiskNeed, ModelPreview, Preview, size_text
+from navembed_site.terminal import console, table
 
 
 def preview_text(preview: Preview) -> str:
     """Return the table, and what stands in the way, as lines of text."""
-    reasons = list(preview.models[0].tracks)
-    table = Table("model", *reasons, "gone", "hours of audio", "time", "disk", title=f"{preview.tracks} tracks")
-    for model in preview.models:
-        counts = [str(model.tracks[reason]) for reason in reasons]
-        size = size_text(model.database_bytes + model.index_bytes)
-        hours = f"{model.audio_seconds / 3600:.1f}"
-        table.add_row(model.model, *counts, str(model.gone), hours, _time(model.work_seconds), size)
-    console = Console(width=120)
-    with console.capture() as captured:
-        console.print(table)
-        console.print(f"time in all: {_time(preview.work_seconds)}")
-        for line in [*map(_changed, preview.models), *map(_disk, preview.disks)]:
+    models = preview.models
+    shown = table("", *(model.model for model in models), numbers=[model.model for model in models])
+    for reason in models[0].tracks:
+        shown.add_row(reason, *(f"{model.tracks[reason]:,}" for model in models))
+    shown.add_row("gone", *(f"{model.gone:,}" for model in models))
+    shown.add_row("hours of audio", *(f"{model.audio_seconds / 3600:,.1f}" for model in models))
+    shown.add_row("time", *(_time(model.work_seconds) for model in models))
+    shown.add_row("disk", *(size_text(model.database_bytes + model.index_bytes) for model in models))
+    out = console()
+    with out.capture() as captured:
+        out.print(f"{preview.tracks:,} tracks")
+        out.print(shown)
+        out.print(f"time in all: {_time(preview.work_seconds)}")
+        for line in [*map(_changed, models), *map(_disk, preview.disks)]:
             if line:
-                console.print(line, soft_wrap=True)
+                out.print(line, soft_wrap=True)
     return captured.get().rstrip()
 
 

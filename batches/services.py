@@ -19,6 +19,7 @@ from batches import lanes, planner, webhook
 from batches.models import BatchJob, ModelProgress, TrackResult
 from batches.preview import DiskFull, require_space
 from embeddings.encoders.registry import MODEL_KEYS
+from embeddings.library import require_tracks
 from embeddings.spaces import WRITABLE
 from embeddings.weights_here import problems_with
 
@@ -68,9 +69,8 @@ def start_job(
 ) -> BatchJob:
     """Commit a new job and wake the lanes; with ``queue`` it waits in line behind an unfinished one.
 
-    ``start_once`` is for callers that have an ``idempotency_key``.
-    Raises UnknownModel; JobConflict when none of the models has weights, when it would not fit on the disk, or beside
-    an unfinished one without ``queue``.
+    ``start_once`` is for callers that have an ``idempotency_key``. Raises UnknownModel; NoSuchTracks; JobConflict when
+    none of the models has weights, when it would not fit on the disk, or beside an unfinished one without ``queue``.
     """
     unknown = [model for model in models or () if model not in MODEL_KEYS]
     if unknown:
@@ -84,6 +84,7 @@ def start_job(
         "path_prefix": path_prefix,
         "only_track": only_track,
     }
+    require_tracks(library_id, path_prefix)
     try:
         require_space(keys, **extent)
     except DiskFull as error:

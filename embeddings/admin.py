@@ -15,6 +15,7 @@ from embeddings.spaces import drop, roll_back
 from embeddings.switch import approve, point_aliases
 
 ModelT = TypeVar("ModelT", bound=Model)
+OTHER_BUTTONS = ("show_save_and_add_another", "show_save_and_continue")
 
 
 class ReadOnlyAdmin(admin.ModelAdmin[ModelT]):

@@ -14,6 +14,9 @@ from django.core import checks
 from django.core.checks import CheckMessage, Error, register
 from django.core.management.base import SystemCheckError
 
+from embeddings.errors import LibraryUnavailable
+from embeddings.library import open_library
+from embeddings.library.folders import is_there
 from navembed_site import installation
 
 SOCKET_PATH_BYTES = 100  # Linux takes 107, other systems 103; the longest name is ours to choose
@@ -124,28 +127,47 @@ def check_foreign_collections(**_: Any) -> list[CheckMessage]:
     ]
 
 
-def installation_problems() -> list[CheckMessage]:
-    """What keeps a package from being imported; asked only by what may take ten seconds for it."""
-    problem = installation.problem()
-    return [Error(problem, id="navembed.E020")] if problem else []
+def check_library(**_: Any) -> list[CheckMessage]:
+    """Look into the library. Only `check` registers it: programs that run must not end because a disk is away."""
+    variable = "NAVIDROME_MUSIC_ROOT" if settings.LIBRARY == "folder" else "NAVEMBED_PATH_MAP"
+    return library_problems() or [
+        checks.Warning(
+            f"The music folder {str(root)!r} is empty or not there; jobs would wait for it.",
+            hint=f"If the music lies elsewhere on this machine, {variable} says where.",
+            id="navembed.W007",
+        )
+        for root in open_library().roots()
+        if not is_there(root)
+    ]
 
 
 def library_problems() -> list[CheckMessage]:
     """What keeps the configured library from being read; asked only by what needs it."""
     if settings.LIBRARY == "folder":
         return _path_problems("NAVIDROME_MUSIC_ROOT", settings.NAVIDROME_MUSIC_ROOT, folder=True)
-    return _path_problems("NAVIDROME_DB_PATH", settings.NAVIDROME_DB_PATH, folder=False)
+    if problems := _path_problems("NAVIDROME_DB_PATH", settings.NAVIDROME_DB_PATH, folder=False):
+        return problems
+    try:
+        open_library().libraries()
+    except LibraryUnavailable as error:
+        return [Error(str(error), id="navembed.E014")]
+    return []
 
 
 def require_library() -> None:
     """Raise SystemCheckError, which manage.py prints without a traceback, when the library cannot be read."""
-    require(library_problems())
+    _require(library_problems())
 
 
-def require(messages: Sequence[CheckMessage]) -> None:
-    """Raise SystemCheckError with all ``messages`` when there is one."""
-    if messages:
-        raise SystemCheckError("\n".join(str(message) for message in messages))
+def require_installation() -> None:
+    """Raise SystemCheckError when a package cannot be imported; asked only by what may take ten seconds for it."""
+    problem = installation.problem()
+    _require([Error(problem, id="navembed.E020")] if problem else [])
+
+
+def _require(problems: Sequence[CheckMessage]) -> None:
+    if problems:
+        raise SystemCheckError("\n".join(problem.msg for problem in problems))
 
 
 def _path_problems(name: str, path: Path | None, *, folder: bool) -> list[CheckMessage]:

@@ -25,6 +25,13 @@ class NavembedError(Exception):
             self.permanent = permanent
 
 
+class NoSuchTracks(NavembedError):
+    """No track is where somebody wants some; the message says where there are any."""
+
+    permanent = True
+    stage = "library"
+
+
 class AudioError(NavembedError):
     """The file cannot be decoded, or too little of it can."""
 

@@ -83,6 +83,13 @@ class Environment:
     problems: list[str] = field(default_factory=list)
     asked: set[str] = field(default_factory=set)
 
+    def add_file(self, path: Path) -> None:
+        """Take from ``path`` what is not set otherwise."""
+        try:
+            self.values = read_env_file(path) | dict(self.values)
+        except (OSError, ValueError) as error:
+            self.problems.append(f"{path} cannot be read: {error}.")
+
     def unknown(self, prefix: str) -> list[str]:
         """Names with ``prefix`` that nothing has asked for: mistyped ones, most likely."""
         return sorted(name for name in self.values if name.startswith(prefix) and name not in self.asked)

@@ -5,6 +5,7 @@ Variables may also stand in ``$NAVEMBED_HOME/navembed.env``; the process environ
 
 import os
 import secrets
+from contextlib import suppress
 from datetime import timedelta
 from difflib import get_close_matches
 from functools import partial
@@ -18,7 +19,7 @@ from csp.constants import NONE, SELF
 
 from embeddings.encoders.registry import ENCODERS
 from navembed_site import VERSION, environment
-from navembed_site.environment import Environment, read_env_file
+from navembed_site.environment import Environment
 
 django_stubs_ext.monkeypatch()  # ModelAdmin[...] and ModelForm[...] are classes only to the type checker
 
@@ -27,20 +28,21 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 
 def _secret_key(path: Path) -> str:
     """Read the instance's secret key; the first start makes it, readable by its owner alone."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    new = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with suppress(FileExistsError), os.fdopen(os.open(path, new, 0o600), "w", encoding="ascii") as file:
+            file.write(secrets.token_urlsafe(50))
         return path.read_text(encoding="ascii").strip()
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        key = secrets.token_urlsafe(50)
-        file.write(key)
-    return key
+    except OSError as error:
+        env.problems.append(f"NAVEMBED_HOME is {str(path.parent)!r}, which cannot be used: {error.strerror}.")
+        return secrets.token_urlsafe(50)
 
 
 # The instance: everything that it keeps lies here.
 NAVEMBED_HOME = Path(os.environ.get("NAVEMBED_HOME") or BASE_DIR / "var").expanduser().absolute()
-env = Environment(read_env_file(NAVEMBED_HOME / "navembed.env") | dict(os.environ))
+env = Environment(dict(os.environ))
+env.add_file(NAVEMBED_HOME / "navembed.env")
 ENVIRONMENT_PROBLEMS = env.problems  # reported by embeddings.checks
 STUBS_REQUESTED = env.boolean("TEXT_EMBEDDING_USE_STUBS")
 LOG_DIR = env.folder("LOG_DIR", NAVEMBED_HOME / "logs")
@@ -110,6 +112,7 @@ WSGI_APPLICATION = "navembed_site.wsgi.application"
 APPEND_SLASH = False  # a redirect would turn the Go server's POST into a GET
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 INSTALLED_APPS = [
+    "navembed_site.access",  # before auth: its createsuperuser counts
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -122,7 +125,6 @@ INSTALLED_APPS = [
     "django_q",
     "axes",
     "csp",
-    "navembed_site.access",
     "embeddings",
     "batches",
 ]

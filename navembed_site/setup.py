@@ -12,7 +12,7 @@ from django.conf import settings
 from django.contrib.auth import login
 from django.contrib.auth.forms import UserCreationForm
 from django.contrib.auth.models import User
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.cache import never_cache
@@ -41,14 +41,14 @@ def new_link() -> str | None:
 def first_user(request: HttpRequest, token: str) -> HttpResponse:
     """Show the form; create a superuser, log it in and go to the console. 404 for a wrong or used link."""
     if not _is_valid(token):
-        raise Http404
+        return _gone(request)
     form = FirstUserForm(request.POST or None)
     if request.method != "POST" or not form.is_valid():
         return render(request, "setup.html", {"form": form})
     try:
         _digest_path().unlink()  # whoever removes the file owns the link: a second request finds none
-    except FileNotFoundError as error:
-        raise Http404 from error
+    except FileNotFoundError:
+        return _gone(request)
     login(request, form.save(), backend="django.contrib.auth.backends.ModelBackend")
     return redirect("admin:index")
 
@@ -63,6 +63,10 @@ class FirstUserForm(UserCreationForm):  # type: ignore[type-arg]
         self.instance.is_staff = self.instance.is_superuser = True
         user: User = super().save(commit=commit)
         return user
+
+
+def _gone(request: HttpRequest) -> HttpResponse:
+    return render(request, "setup_gone.html", status=404)
 
 
 def _is_valid(token: str) -> bool:

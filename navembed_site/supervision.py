@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from django.utils.crypto import salted_hmac
 
 from navembed_site import sockets
 from navembed_site.processes import LOG_BYTES, Program, accepts
 
+USER = "navembed"
 LOG_BACKUPS = 5
 START_SECONDS = 2  # a program that lives this long has started; the pause before a restart begins anew
 
@@ -95,7 +97,8 @@ def configuration(programs: list[Program]) -> str:
     """Return supervisor's configuration for ``programs``."""
     run, log = Path(settings.PID_DIR), Path(settings.LOG_DIR)
     sections: dict[str, dict[str, Any]] = {
-        "unix_http_server": {"file": control_socket(), "chmod": "0600"},
+        # Only its owner may open the socket; without a password supervisor would still call that critical.
+        "unix_http_server": {"file": control_socket(), "chmod": "0600", "username": USER, "password": _password()},
         "rpcinterface:supervisor": {
             "supervisor.rpcinterface_factory": "supervisor.rpcinterface:make_main_rpcinterface"
         },
@@ -149,6 +152,10 @@ def _quote(part: str) -> str:
     return '"' + part.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
+def _password() -> str:
+    return salted_hmac("navembed_site.supervision", USER).hexdigest()
+
+
 def _config_path() -> Path:
     return Path(settings.PID_DIR) / "supervisord.conf"
 
@@ -156,5 +163,5 @@ def _config_path() -> Path:
 def _control() -> Any:
     from supervisor.xmlrpc import SupervisorTransport
 
-    transport = SupervisorTransport(None, None, serverurl=f"unix://{control_socket()}")
+    transport = SupervisorTransport(USER, _password(), serverurl=f"unix://{control_socket()}")
     return xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport).supervisor

@@ -1,11 +1,24 @@
 """Every address the application answers."""
 
 from django.contrib import admin
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.urls import include, path
 
 from navembed_site import setup
+from navembed_site.rest.problems import is_browser
+
+
+def front_door(request: HttpRequest) -> HttpResponse:
+    """Lead people to the console. Programs find nothing here, and are never redirected."""
+    if not is_browser(request):
+        raise Http404
+    return redirect("admin:index")
+
 
 urlpatterns = [
+    path("", front_door),
+    path("admin", front_door),
     path("admin/", admin.site.urls),
     path("setup/<str:token>", setup.first_user, name="setup"),
     path("", include("batches.api.urls")),

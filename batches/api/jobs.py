@@ -19,6 +19,7 @@ from batches import services
 from batches.api.serializers import JobFilter, JobSerializer, NewJobSerializer, PreviewSerializer
 from batches.models import BatchJob, ModelProgress
 from batches.preview import preview
+from embeddings.library import require_tracks
 from navembed_site.access.scopes import Scope, caller_name
 from navembed_site.rest.etags import etag_of, not_modified, tagged
 from navembed_site.rest.idempotency import idempotency_key
@@ -73,6 +74,7 @@ class JobViewSet(GenericViewSet[BatchJob]):
     def dry_run(self, request: Request) -> Response:
         """Say what a job with this body would do, and why. Nothing is started."""
         wanted = _body(request)
+        require_tracks(wanted["library_id"], wanted["path_prefix"])
         return Response(PreviewSerializer(preview(wanted.pop("models"), **wanted).as_dict()).data)
 
     @extend_schema(request=None)

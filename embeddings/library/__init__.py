@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from embeddings.errors import LibraryUnavailable
+from embeddings.errors import LibraryUnavailable, NoSuchTracks
 from embeddings.library.base import Library, LibraryTrack, PresentTrack
 
-__all__ = ["Library", "LibraryTrack", "PresentTrack", "open_library"]
+__all__ = ["Library", "LibraryTrack", "PresentTrack", "open_library", "require_tracks"]
 
 
 def open_library() -> Library:
@@ -31,3 +31,23 @@ def open_library() -> Library:
     if database is None:
         raise LibraryUnavailable("Set NAVIDROME_DB_PATH to Navidrome's database, usually named navidrome.db.")
     return NavidromeLibrary(database, music_root=music_root, path_map=settings.LIBRARY_PATH_MAP)
+
+
+def require_tracks(library_id: int | None, path_prefix: str) -> None:
+    """Raise NoSuchTracks when no track is in this library with such a path; cheap, also where there are a million.
+
+    Says nothing while the library cannot be read.
+    """
+    if library_id is None and not path_prefix:
+        return
+    try:
+        library = open_library()
+        names = library.libraries()
+        if library_id is not None and library_id not in names:
+            there_are = ", ".join(f"{number} ({name})" for number, name in names.items())
+            raise NoSuchTracks(f"there is no library {library_id}; there are: {there_are}")
+        if path_prefix and not library.holds(path_prefix, library_id):
+            folders = ", ".join(map(str, library.roots()))
+            raise NoSuchTracks(f"no track's path begins with {path_prefix}; the music lies in {folders}")
+    except LibraryUnavailable:
+        return

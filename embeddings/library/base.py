@@ -56,6 +56,10 @@ class Library(Protocol):
         """Return about how many tracks ``pages`` yields, in a second even where there are a million."""
         ...
 
+    def holds(self, path_prefix: str, library_id: int | None = None) -> bool:
+        """Return whether a track's path begins so, in that library or any, in a second where there are a million."""
+        ...
+
     def roots(self) -> list[Path]:
         """Return the folders the tracks lie in, absolute on this machine."""
         ...

@@ -59,6 +59,13 @@ class FolderLibrary:
 
         return Track.objects.filter(playable=True).count() or sum(1 for _ in self._walk())
 
+    def holds(self, path_prefix: str, library_id: int | None = None) -> bool:
+        """Return whether a file's path begins so; only folders that may lead there are looked into."""
+        if library_id not in (None, 1):
+            return False
+        root = str(self.root)
+        return any(f"{root}/{os.fsdecode(path)}".startswith(path_prefix) for path in self._walk(path_prefix))
+
     def roots(self) -> list[Path]:
         """Return the folder itself."""
         return [self.root]
@@ -87,8 +94,8 @@ class FolderLibrary:
         """Return nothing: a folder has no playlists that we read."""
         return set()
 
-    def _walk(self) -> Iterator[bytes]:
-        """Yield the audio files' paths relative to the root, each folder once.
+    def _walk(self, path_prefix: str = "") -> Iterator[bytes]:
+        """Yield the audio files' paths relative to the root, each folder once; none that cannot begin so.
 
         Linked folders come after all real ones, by name: a folder's path must not depend on the order in
         which a disk lists its entries.
@@ -101,6 +108,8 @@ class FolderLibrary:
                 linked.sort(reverse=True)
                 real.append(linked.pop())
             for entry in self._entries(real.pop(), seen):
+                if not (entry.path.startswith(path_prefix) or path_prefix.startswith(f"{entry.path}/")):
+                    continue
                 # Only links cost a look at the disk, and one that leads to itself must not raise.
                 if entry.is_dir(follow_symlinks=False):
                     real.append(entry.path)

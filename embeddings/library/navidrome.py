@@ -27,6 +27,8 @@ PAGE = """
 """
 # The unary plus keeps SQLite from using the index on `missing` and sorting the whole table for each page.
 PRESENT = "AND +missing IS NOT 1"
+BEGINNING = "SELECT 1 FROM media_file WHERE path >= ? AND path < ? AND +library_id = ? {present} LIMIT 1"
+LAST = "\U0010ffff"  # comes after every character
 COUNT = "SELECT COUNT(*) FROM media_file"
 COUNT_PRESENT = "SELECT COUNT(*) FROM media_file WHERE missing IS NOT 1"
 
@@ -57,6 +59,16 @@ class LibraryFolder:
             if full.startswith(prefix) and full != prefix:
                 return f"{self.root.rstrip('/')}/{full.removeprefix(prefix)}"
         return None
+
+    def stored(self, path_prefix: str) -> list[str]:
+        """Return how a path may begin in Navidrome's table that begins with ``path_prefix`` on this machine."""
+        root = self.root.rstrip("/") + "/"
+        if root.startswith(path_prefix):
+            return [""]
+        if not path_prefix.startswith(root):
+            return []
+        full = f"{self.stated.rstrip('/')}/{path_prefix.removeprefix(root)}"
+        return [full, *(full.removeprefix(base.rstrip("/") + "/") for base in self.bases)]
 
 
 class NavidromeLibrary:
@@ -95,6 +107,17 @@ class NavidromeLibrary:
         with self._reading() as database:
             ((count,),) = database.query(COUNT_PRESENT if _has_missing(database) else COUNT)
             return int(count)
+
+    def holds(self, path_prefix: str, library_id: int | None = None) -> bool:
+        """Return whether the path of a track that is not missing begins so. Raises LibraryUnavailable."""
+        with self._reading() as database:
+            query = BEGINNING.format(present=PRESENT if _has_missing(database) else "")
+            return any(
+                database.query(query, (stored, stored + LAST, number))
+                for number, folder in self._folders(database).items()
+                if library_id in (None, number)
+                for stored in folder.stored(path_prefix)
+            )
 
     def roots(self) -> list[Path]:
         """Return the libraries' folders on this machine, ordered by library id. Raises LibraryUnavailable."""

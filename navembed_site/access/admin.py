@@ -11,12 +11,10 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.cache import add_never_cache_headers
 
-from embeddings.admin import ReadOnlyAdmin
+from embeddings.admin import OTHER_BUTTONS, ReadOnlyAdmin
 from navembed_site.access import tokens
 from navembed_site.access.models import Token
 from navembed_site.access.scopes import Scope, scope_of
-
-OTHER_BUTTONS = ("show_save_and_add_another", "show_save_and_continue")
 
 
 class TokenForm(forms.ModelForm[Token]):

@@ -16,7 +16,7 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
-from embeddings.errors import NavembedError
+from embeddings.errors import NavembedError, NoSuchTracks
 
 logger = logging.getLogger(__name__)
 
@@ -118,6 +118,8 @@ def _known(error: Exception) -> exceptions.APIException:
     """Return the answer that an error stands for; of one that nobody expects nothing is told."""
     if isinstance(error, exceptions.APIException):
         return error
+    if isinstance(error, NoSuchTracks):
+        return Unprocessable(str(error))
     if isinstance(error, NavembedError):
         return Conflict(str(error)) if error.permanent else Unavailable(str(error))
     if isinstance(error, OperationalError | InterfaceError):
@@ -147,6 +149,12 @@ def _by_field(detail: Any, field: str = "") -> Errors:
 
 
 PAGES = ("/admin", "/setup/", "/static/")
+PROGRAMS = ("/batch", "/embed_text", "/health", "/metrics", "/models", "/playlist")
+
+
+def is_browser(request: HttpRequest) -> bool:
+    """Whether somebody looks at pages; programs take anything, or JSON."""
+    return "text/html" in request.headers.get("Accept", "")
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
@@ -175,6 +183,6 @@ def _answer(request: HttpRequest, status_code: int, sentence: str) -> JsonRespon
     """Return the answer for a program; None where people look at pages."""
     if request.path.startswith("/api/"):
         return problem_response(request, status_code, sentence)
-    if request.path.startswith(PAGES) or request.path == "/":
+    if request.path.startswith(PAGES) or (is_browser(request) and not request.path.startswith(PROGRAMS)):
         return None
     return JsonResponse({"error": sentence}, status=status_code)

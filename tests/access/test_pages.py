@@ -18,6 +18,7 @@ __all__ = ["instance", "migrated_database"]
 
 pytestmark = pytest.mark.django_db
 
+BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 ANSWERS = ["/admin/login/", "/admin/", "/healthz", "/batch/progress", "/nothing", "/admin/nothing", "/setup/x"]
 PAGES = ["/admin/", "/admin/batches/batchjob/add/", "/admin/access/token/", "/admin/access/token/add/", "/api/docs"]
 
@@ -49,15 +50,34 @@ def test_setup_page_keeps_to_its_policy(client: Client) -> None:
     assert 'href="/static/access/page.css"' in page
 
 
-@pytest.mark.parametrize(("path", "status"), [("/setup/x", 404), ("/static/x", 404), ("/", 404)])
+@pytest.mark.parametrize(("path", "status"), [("/setup/x", 404), ("/static/x", 404), ("/admin", 404)])
 def test_errors_of_pages_are_for_people(client: Client, path: str, status: int) -> None:
     reply = client.get(path)
     assert (reply.status_code, reply["Content-Type"]) == (status, "text/html; charset=utf-8")
 
 
-@pytest.mark.parametrize("path", ["/nothing", "/batch/start/", "/batch/", "/api/x", "/favicon.ico"])
+@pytest.mark.parametrize("path", ["/", "/nothing", "/batch/start/", "/batch/", "/api/x", "/favicon.ico"])
 def test_errors_elsewhere_are_for_programs(client: Client, path: str) -> None:
     reply = client.get(path)
+    assert reply.status_code == 404
+    assert isinstance(json.loads(reply.content), dict)
+
+
+@pytest.mark.parametrize("path", ["/", "/admin"])
+def test_browsers_are_led_to_the_console(path: str) -> None:
+    reply = Client(headers=BROWSER).get(path)
+    assert (reply.status_code, reply["Location"]) == (302, "/admin/")
+
+
+def test_browsers_get_a_page_where_nothing_is() -> None:
+    reply = Client(headers=BROWSER).get("/nothing")
+    assert (reply.status_code, reply["Content-Type"]) == (404, "text/html; charset=utf-8")
+    assert 'href="/admin/"' in reply.content.decode()
+
+
+@pytest.mark.parametrize("path", ["/batch/nothing", "/playlist", "/models/", "/healthz/", "/api/nothing", "/metrics/"])
+def test_addresses_of_programs_answer_json_whoever_asks(path: str) -> None:
+    reply = Client(headers=BROWSER).get(path)
     assert reply.status_code == 404
     assert isinstance(json.loads(reply.content), dict)
 
@@ -121,6 +141,7 @@ def test_programs_are_never_redirected(https: Client, path: str) -> None:
 
 
 def test_check_for_deployment_is_clean(instance: Instance) -> None:
+    (instance.home / "music" / "a.flac").touch()
     checked = instance.run("check", "--deploy", NAVEMBED_HTTPS="1")
     found = set(re.findall(r"\((\w+\.\w\d+)\)", checked.stderr))
     assert (checked.returncode, found) == (0, {"navembed.W003"}), checked.stderr  # no Milvus runs here

@@ -15,6 +15,7 @@ from batches import services
 from batches.models import BatchJob, TrackResult
 from embeddings.encoders.registry import MODEL_KEYS
 from embeddings.models import Embedding, EmbeddingSpace, Track
+from tests.batches.conftest import Music
 from tests.batches.rows import make_embedding, make_job, make_track, set_status
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
@@ -139,8 +140,17 @@ def test_wrong_form_starts_nothing(admin_client: Client, wrong: dict[str, Any]) 
 
 def test_start_beside_a_running_job_waits_in_line(admin_client: Client) -> None:
     services.start_job()
-    admin_client.post(address(BatchJob, "add"), {"model_keys": ["muq"]}, follow=True)
+    reply = admin_client.post(address(BatchJob, "add"), {"model_keys": ["muq"]}, follow=True)
+    assert messages(reply)[0].endswith("(muq) waits in line behind another job.")
     assert list(BatchJob.objects.values_list("status", flat=True)) == ["queued", "initialized"]
+
+
+@pytest.mark.parametrize("wrong", [{"library_id": "99"}, {"path_prefix": "/nowhere"}])
+def test_start_over_nothing_is_refused(admin_client: Client, music: Music, wrong: dict[str, str]) -> None:
+    reply = admin_client.post(address(BatchJob, "add"), {"model_keys": ["muq"]} | wrong, follow=True)
+    [told] = messages(reply)
+    assert told.startswith(("there is no library 99", "no track's path begins with /nowhere"))
+    assert not BatchJob.objects.exists()
 
 
 # Actions
@@ -157,16 +167,31 @@ def messages(reply: Any) -> list[str]:
 
 def test_cancel(admin_client: Client) -> None:
     job = services.start_job(["muq"])
-    assert act(admin_client, "cancel", job) == [f"Job {job.pk} (muq): cancelling."]
+    [told] = act(admin_client, "cancel", job)
+    assert told.startswith(f"Job {job.pk} (muq) is cancelled after the device batch in hand.")
     job.refresh_from_db()
     assert job.status == "cancelling"
 
 
 def test_pause(admin_client: Client) -> None:
     job = services.start_job(["muq"])
-    assert act(admin_client, "pause", job) == [f"Job {job.pk} (muq): pausing."]
+    [told] = act(admin_client, "pause", job)
+    assert told.startswith(f"Job {job.pk} (muq) pauses after the device batch in hand.")
     job.refresh_from_db()
     assert job.status == "pausing"
+
+
+@pytest.mark.parametrize(
+    ("action", "status", "told"),
+    [
+        ("pause", "paused", "is paused."),
+        ("resume", "queued", "waits in line behind another job."),
+        ("cancel", "cancelled", "is cancelled."),
+    ],
+)
+def test_action_tells_where_the_job_stands(admin_client: Client, action: str, status: str, told: str) -> None:
+    job = set_status(services.start_job(["muq"]), status)
+    assert act(admin_client, action, job) == [f"Job {job.pk} (muq) {told}"]
 
 
 def test_resume(admin_client: Client) -> None:

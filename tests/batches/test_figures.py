@@ -146,11 +146,21 @@ def test_plain_lines_where_there_is_no_terminal() -> None:
     assert out.getvalue() == "completed_with_errors: 100.0 % 2/2 tracks, 1 failed\n"
 
 
-def test_a_bar_on_a_terminal() -> None:
+@pytest.mark.parametrize("width", ["80", "120"])
+@pytest.mark.parametrize("title", ["a" * 300, "長い題名" * 90, "[/nope] \x1b[2J\n:smile:"])
+def test_no_title_hides_how_far_a_job_is(title: str, width: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = make_job(make_tracks(4))
+    job.progress.update(succeeded=1, failed=1, rate=2, audio_seconds_total=8, audio_seconds_done=4)
+    BatchJob.objects.update(processed_tracks=1, failed_tracks=1, current_track=f"[muq] {title}")
+    monkeypatch.setenv("COLUMNS", width)
+    monkeypatch.setattr(follow_module.time, "sleep", lambda _: set_status(job, "cancelled"))
     out = Terminal()
-    follow(ended(), out)
-    assert "━" in out.getvalue()
-    assert "100.0 %" in out.getvalue()
+    follow(job, out)
+    shown = out.getvalue()
+    assert all(
+        part in shown for part in ("━", "50.0 %", "2/4 tracks, 1 failed", "about 0:00:02 left", f"[muq] {title[:2]}")
+    )
+    assert "\x1b[2J" not in shown
 
 
 def test_a_terminal_shows_which_model_hears_which_track(monkeypatch: pytest.MonkeyPatch) -> None:

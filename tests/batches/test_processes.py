@@ -64,12 +64,17 @@ def test_job_left_unfinished_goes_on_and_failed_tracks_make_the_command_fail(mac
     music.add("good.flac")
     music.add_damaged()
     started = machine.run("embed_library", "--models", "latent", "--no-wait")
-    assert (started.returncode, started.stdout) == (0, "job 1 is started; it runs while `serve` does\n")
+    assert (started.returncode, started.stderr) == (0, "")  # no log lines between
+    assert started.stdout == (
+        "Job 1 (latent) has its turn and is about to go on. "
+        "No worker runs on this machine; `serve` and `embed_library` start one.\n"
+    )
     assert figures(machine)["last_job"]["status"] == "initialized"
     ended = machine.run("embed_library")
     assert ended.returncode == 1
     assert "job 1 was left unfinished and goes on" in ended.stderr
-    assert "1 of 2 tracks failed" in ended.stderr
+    assert "1 of 2 tracks failed; `manage.py job show 1 --failed` lists why" in ended.stderr
+    assert "damaged.mp3\n  latent: " in machine.run("job", "show", "1", "--failed").stdout
     *_, last = ended.stdout.splitlines()
     assert last == "completed_with_errors: 100.0 % 2/2 tracks, 1 failed"
     assert figures(machine)["models"]["latent"]["failed"] == 1
@@ -87,6 +92,22 @@ def test_interrupted_command_stops_what_it_started_and_says_how_to_go_on(machine
     assert "job 1 goes on when this command or `serve` is started" in said
     assert "Traceback" not in said
     assert machine.pids() == set()
+
+
+def test_interrupted_command_says_that_the_job_goes_on_under_serve(machine: Instance, music: Music) -> None:
+    music.add("good.flac")
+    assert machine.run("serve", "--only", "worker", "--detach").returncode == 0
+    command = machine.start("embed_library", "--models", "latent")
+    assert command.stdout
+    command.stdout.readline()
+    command.send_signal(signal.SIGINT)
+    said, _ = command.communicate(timeout=120)
+    assert "job 1 goes on without this command; `manage.py job pause` or `job cancel` stops it" in said
+
+
+def test_run_with_nothing_to_do_says_so(machine: Instance, music: Music) -> None:
+    ended = machine.run("embed_library", "--models", "latent")
+    assert (ended.returncode, ended.stdout.splitlines()[-1]) == (0, "Nothing was missing, and nothing had changed.")
 
 
 @pytest.mark.django_db

@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from io import StringIO
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test import Client
 from pytest_django import DjangoAssertNumQueries
 
 from batches import services
 from batches.models import BatchJob
+from tests.batches.conftest import Music
 from tests.batches.rows import make_job, make_tracks, set_status
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
@@ -46,6 +45,16 @@ def test_second_job_waits_in_line(client: Client) -> None:
 def test_wrong_body_starts_nothing(client: Client, wrong: dict[str, Any]) -> None:
     assert post(client, body=wrong).status_code == 400
     assert not BatchJob.objects.exists()
+
+
+@pytest.mark.parametrize("path", ["", "/dry-run"])
+@pytest.mark.parametrize("body", [{"library_id": 99}, {"path_prefix": "/nowhere"}])
+def test_part_of_the_library_that_does_not_exist_is_refused(
+    client: Client, music: Music, path: str, body: dict[str, Any]
+) -> None:
+    reply = post(client, path, body)
+    assert (reply.status_code, BatchJob.objects.count()) == (422, 0)
+    assert str(music.root) in reply.json()["detail"] or "there are: 1 (Library 1)" in reply.json()["detail"]
 
 
 def test_job_shows_its_counters(client: Client) -> None:
@@ -209,33 +218,3 @@ def test_strangers_are_refused() -> None:
 
 def test_job_names_who_started_it(client: Client) -> None:
     assert post(client).json()["started_by"] == "admin"
-
-
-# The command
-
-
-def job_command(*arguments: str) -> str:
-    out = StringIO()
-    call_command("job", *arguments, stdout=out)
-    return out.getvalue()
-
-
-def test_command_acts_on_the_unfinished_job() -> None:
-    job = services.start_job(["muq"])
-    assert f"Job {job.pk} (muq): pausing" in job_command("pause")
-    services.set_paused(job)
-    assert "initialized" in job_command("resume", str(job.pk))
-    assert json.loads(job_command("cancel", "--json"))[0]["state"] == "cancelling"
-
-
-def test_command_lists_the_newest_first() -> None:
-    ids = [set_status(services.start_job(), "failed").pk for _ in range(2)]
-    assert [line.split()[1] for line in job_command("list").splitlines()] == [str(pk) for pk in ids[::-1]]
-
-
-def test_command_says_why_it_cannot() -> None:
-    with pytest.raises(CommandError, match="no job yet"):
-        job_command("pause")
-    set_status(services.start_job(), "completed")
-    with pytest.raises(CommandError, match="is completed"):
-        job_command("pause")

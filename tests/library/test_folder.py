@@ -96,6 +96,14 @@ def test_linked_folders_outside_are_followed_under_their_first_name(tmp_path: Pa
     assert paths_of(tmp_path / "m") == ["a.mp3", "k/x.mp3"]
 
 
+def test_every_beginning_of_a_path_is_held_and_nothing_else(tmp_path: Path) -> None:
+    touch(tmp_path, "a/b/x.mp3", "a/cover.jpg")
+    library, path = FolderLibrary(tmp_path), str(tmp_path / "a/b/x.mp3")
+    assert all(library.holds(path[:length], 1) for length in range(len(path) + 1))
+    assert not any(library.holds(prefix) for prefix in (f"{path}x", str(tmp_path / "a/c"), "a/", "/elsewhere"))
+    assert not library.holds(path, 2)
+
+
 def test_names_that_are_no_utf8_can_still_be_stored(tmp_path: Path) -> None:
     for name in (b"Beyonc\xe9.mp3", b"Beyonc\xe8.mp3"):
         Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_bytes(b"")

@@ -140,6 +140,32 @@ def test_old_paths_of_a_relative_music_folder_are_understood(tmp_path: Path) -> 
     assert paths_of(database, path_map={1: Path("/nas")}) == {"a": "/nas/b/x.mp3"}
 
 
+PLACES: list[tuple[str, str, dict[str, Any]]] = [
+    ("a/b.mp3", "0.58", {}),
+    ("/music/a/b.mp3", "0.54", {"music_root": Path("/nas")}),
+    ("music/a/b.mp3", "0.54", {"libraries": {1: "./music"}}),
+    ("a/b.mp3", "0.63", {"path_map": {1: Path("/")}}),
+]
+
+
+@pytest.mark.parametrize(("path", "version", "options"), PLACES)
+def test_every_beginning_of_a_path_is_held_and_nothing_else(
+    tmp_path: Path, path: str, version: str, options: dict[str, Any]
+) -> None:
+    libraries = options.pop("libraries", {1: "/music"})
+    database = navidrome_with(tmp_path, {"id": "a", "path": path}, version=version, libraries=libraries)
+    library = NavidromeLibrary(database, **options)
+    [track] = tracks_of(library)
+    assert all(library.holds(track.path[:length], 1) for length in range(len(track.path) + 1))
+    assert not any(library.holds(prefix) for prefix in (f"{track.path}x", f"{track.path[:-1]}x", "a/", "/elsewhere"))
+    assert not library.holds(track.path, 2)
+
+
+def test_missing_tracks_are_not_held(tmp_path: Path) -> None:
+    library = NavidromeLibrary(navidrome_with(tmp_path, {"id": "a", "path": "a.mp3", "missing": True}))
+    assert not library.holds("/music/")
+
+
 @pytest.mark.parametrize(
     "path", ["../secret.mp3", "a/../../secret.mp3", "/etc/passwd", "a\0.mp3", "", ".", "/musical/x"]
 )

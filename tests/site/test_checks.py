@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.checks import CheckMessage
+from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 
 from embeddings import checks
 from navembed_site import environment
 from navembed_site.access import checks as access_checks
+from tests.navidrome_db import make_navidrome
 
 
 def texts(messages: list[CheckMessage]) -> str:
@@ -87,6 +91,35 @@ def test_unreadable_library_is_an_error(settings: Any, tmp_path: Path, monkeypat
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may read everything
     settings.LIBRARY, settings.NAVIDROME_MUSIC_ROOT = "folder", tmp_path
     assert "may not read" in texts(checks.library_problems())
+
+
+@pytest.mark.parametrize("content", [b"", b"a text, and no database of any kind\n" * 9])
+def test_library_must_be_a_database(settings: Any, tmp_path: Path, content: bytes) -> None:
+    settings.LIBRARY, settings.NAVIDROME_DB_PATH = "navidrome", tmp_path / "navidrome.db"
+    settings.NAVIDROME_DB_PATH.write_bytes(content)
+    assert "NAVIDROME_DB_PATH" in texts(checks.library_problems())
+
+
+def test_library_must_be_navidromes(settings: Any, tmp_path: Path) -> None:
+    settings.LIBRARY, settings.NAVIDROME_DB_PATH = "navidrome", tmp_path / "other.db"
+    with closing(sqlite3.connect(settings.NAVIDROME_DB_PATH)) as connection:
+        connection.execute("CREATE TABLE a (b)")
+    assert "is no database of Navidrome" in texts(checks.library_problems())
+
+
+@pytest.mark.parametrize(("there", "told"), [(False, ["navembed.W007"]), (True, [])])
+def test_empty_music_folder_is_a_warning(settings: Any, tmp_path: Path, there: bool, told: list[str]) -> None:
+    settings.LIBRARY = "navidrome"
+    settings.NAVIDROME_DB_PATH = make_navidrome(tmp_path / "navidrome.db", libraries={1: str(tmp_path / "music")})
+    if there:
+        (tmp_path / "music" / "artist").mkdir(parents=True)
+    assert [message.id for message in checks.check_library()] == told
+
+
+def test_check_looks_into_the_library(settings: Any, tmp_path: Path) -> None:
+    settings.LIBRARY, settings.NAVIDROME_DB_PATH = "navidrome", tmp_path / "none.db"
+    with pytest.raises(SystemCheckError, match="does not exist"):
+        call_command("check")
 
 
 def test_command_that_needs_the_library_stops_with_the_sentence(settings: Any) -> None:

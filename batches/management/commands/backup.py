@@ -5,14 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
+from django.db import DatabaseError
 
+from navembed_site import commands
 from navembed_site.archive import BackupError
 from navembed_site.backup import backup
 
 
-class Command(BaseCommand):
+class Command(commands.Command):
     help = "Write the database and the settings, without secrets, to a file. Nothing needs to be stopped."
+    requires_migrations_checks = False
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("file", type=Path, help="replaced when the new one is complete")
@@ -20,7 +23,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, file: Path, **options: Any) -> None:
         try:
             manifest = backup(file)
-        except (BackupError, OSError) as error:
+        except (BackupError, OSError, DatabaseError) as error:
             raise CommandError(str(error)) from error
         held = ", ".join(f"{count} {name}" for name, count in manifest.counts.items())
-        self.stdout.write(f"{file} ({file.stat().st_size / 1e9:.2f} GB) holds {held}.")
+        self.stdout.write(f"{file} ({file.stat().st_size / 1e6:,.1f} MB) holds {held}.")

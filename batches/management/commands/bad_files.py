@@ -7,13 +7,15 @@ from collections.abc import Iterable
 from itertools import groupby
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from embeddings.bad_files import bad_files, ignore
 from embeddings.models import BadFile
+from navembed_site import commands
+from navembed_site.terminal import plain
 
 
-class Command(BaseCommand):
+class Command(commands.Command):
     help = (
         "Lists the files that could not be embedded and have not changed since. Jobs leave them alone; "
         "`embed_library --retry-bad-files` tries them again."
@@ -61,9 +63,9 @@ def _lines(found: Iterable[BadFile]) -> Iterable[str]:
     count = 0
     for path, of_path in groupby(found, key=lambda bad: bad.track.path):
         rows = list(of_path)
-        yield f"{path}{'  (ignored)' if all(bad.ignored for bad in rows) else ''}"
+        yield f"{plain(path)}{'  (ignored)' if all(bad.ignored for bad in rows) else ''}"
         for reason in dict.fromkeys(bad.error_message for bad in rows):
-            yield f"  {', '.join(bad.model for bad in rows if bad.error_message == reason)}: {reason}"
+            yield f"  {', '.join(bad.model for bad in rows if bad.error_message == reason)}: {plain(reason)}"
         count += 1
     yield f"{_files(count)}. `embed_library --retry-bad-files` tries again." if count else "No bad files are known."
 

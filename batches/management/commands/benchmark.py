@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -19,27 +19,29 @@ from batches.benchmarks import http, jobs
 from embeddings.benchmarks import index, search
 from embeddings.encoders.registry import ENCODERS
 from embeddings.errors import NavembedError
+from navembed_site import commands
 from navembed_site.processes import needed_processes
 
 
-class Command(BaseCommand):
+class Command(commands.Command):
     help = "Measure the search index, recommendations, jobs over a large library, or HTTP; all data is synthetic."
+    requires_migrations_checks = False
 
     def add_arguments(self, parser: CommandParser) -> None:
-        commands = parser.add_subparsers(dest="what", required=True)
-        searched = commands.add_parser("index", help="recall and speed of search, on embeddings of every model")
+        kinds = parser.add_subparsers(dest="what", required=True)
+        searched = kinds.add_parser("index", help="recall and speed of search, on embeddings of every model")
         searched.add_argument("--rows", type=int, default=5000, help="embeddings per model (default: 5000)")
-        found = commands.add_parser("search", help="recommendations in a large library, in a scratch instance")
+        found = kinds.add_parser("search", help="recommendations in a large library, in a scratch instance")
         found.add_argument("--tracks", type=int, default=20_000, help="in the library (default: 20,000)")
         found.add_argument("--folder", type=Path, help="where the scratch instance lies (default: temporary files)")
         found.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
-        worked = commands.add_parser("jobs", help="start, resume and progress of jobs, in a scratch instance")
+        worked = kinds.add_parser("jobs", help="start, resume and progress of jobs, in a scratch instance")
         worked.add_argument("--tracks", type=int, default=1_000_000, help="in the library (default: 1,000,000)")
         worked.add_argument("--numbers", type=int, default=8, help="of a MuQ vector; really 1536 (default: 8)")
         worked.add_argument("--folder", type=Path, help="where the scratch instance lies (default: temporary files)")
         worked.add_argument("--database", default="", help="URL of an empty PostgreSQL database, which is left filled")
         worked.add_argument("--step", choices=jobs.STEPS, help=argparse.SUPPRESS)
-        asked = commands.add_parser("http", help="polls while a batch runs, in a scratch instance on free ports")
+        asked = kinds.add_parser("http", help="polls while a batch runs, in a scratch instance on free ports")
         asked.add_argument("--connections", type=_up_to(64), default=8, help="that ask at a time (default: 8)")
         asked.add_argument("--seconds", type=_up_to(60), default=15, help="of each measurement (default: 15)")
         asked.add_argument("--tracks", type=_up_to(10_000), default=200, help="of the batch (default: 200)")

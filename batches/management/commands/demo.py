@@ -12,30 +12,32 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.management import call_command
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from rich.console import Console
 
 from batches import demo
-from embeddings.checks import installation_problems, require
+from embeddings.checks import require_installation
 from embeddings.demo.library import make_demo_library
-from navembed_site import sockets, supervision
+from navembed_site import commands, sockets, supervision
 
 USER = "demo"
 
 
-class Command(BaseCommand):
+class Command(commands.Command):
     help = "Make a synthetic library, serve it, embed it with all models, and show what came out."
+    requires_migrations_checks = False
     requires_system_checks = []  # it makes what the checks ask for
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--exit", action="store_true", help="Stop after the summary; exit code 0 if all held.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        require(installation_problems())
+        require_installation()
         console = Console()
         began = time.monotonic()
         folder = settings.NAVEMBED_HOME / "library"
-        call_command("stop", stdout=self.stdout)
+        if supervision.is_running():
+            call_command("stop", stdout=self.stdout)
         _say(console, "Making a synthetic library and tiny checkpoints")
         _manage("make_demo_library", str(folder))
         library = make_demo_library(folder)

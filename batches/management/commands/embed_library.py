@@ -6,29 +6,32 @@ import json
 import sys
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from batches import services
 from batches.follow import follow
+from batches.job_text import has_worker, state_text
 from batches.models import BatchJob
 from batches.preview import preview
 from batches.preview_text import preview_text
 from batches.progress import contract_progress
 from embeddings.checks import require_library
 from embeddings.encoders.registry import MODEL_KEYS
-from embeddings.errors import NavembedError
+from embeddings.errors import NavembedError, NoSuchTracks
+from embeddings.library import require_tracks
 from embeddings.search.bridge_upkeep import fit_due_bridges, worth
+from navembed_site import commands, supervision
 from navembed_site.processes import ProcessStartError, is_held, needed_processes
 
 
-class Command(BaseCommand):
+class Command(commands.Command):
     help = "Embed what is missing or has changed. Starts what it needs when `serve` is not running."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--models", nargs="+", choices=MODEL_KEYS, help="Only these; default: all.")
         parser.add_argument("--clear-existing", action="store_true", help="Embed everything anew.")
         parser.add_argument("--retry-bad-files", action="store_true", help="Try known bad files again, too.")
-        parser.add_argument("--limit", type=_positive, help="At most so many tracks.")
+        parser.add_argument("--limit", type=commands.positive, help="At most so many tracks.")
         parser.add_argument("--library", type=int, help="Only the Navidrome library with this id.")
         parser.add_argument("--path-prefix", default="", help="Only files whose absolute path begins so.")
         parser.add_argument("--no-wait", action="store_true", help="Start the job and return.")
@@ -42,7 +45,7 @@ class Command(BaseCommand):
             return
         job = self._start(options)
         if options["no_wait"]:
-            self.stdout.write(f"job {job.pk} is started; it runs while `serve` does")
+            self.stdout.write(state_text(job))
             return
         try:
             with needed_processes("milvus_lite", "embedder", "worker"):
@@ -50,17 +53,20 @@ class Command(BaseCommand):
         except ProcessStartError as error:
             raise CommandError(f"{error} Job {job.pk} goes on when this command or `serve` is started.") from error
         except KeyboardInterrupt:
-            raise CommandError(f"job {job.pk} goes on when this command or `serve` is started") from None
+            raise CommandError(_left(job)) from None
         if not is_held("light"):  # else it does so itself
             for bridge in fit_due_bridges():
                 self.stderr.write(f"{worth(bridge)}.")
         if options["json"]:
             self.stdout.write(json.dumps(contract_progress(job)))
+        elif job.status == BatchJob.Status.COMPLETED and not job.total_tracks:
+            self.stdout.write("Nothing was missing, and nothing had changed.")
         if job.status != BatchJob.Status.COMPLETED:
             raise CommandError(_end(job))
 
     def _preview(self, options: dict[str, Any]) -> None:
         try:
+            require_tracks(options["library"], options["path_prefix"])
             found = preview(options["models"], **_extent(options))
         except NavembedError as error:
             raise CommandError(str(error)) from error
@@ -69,17 +75,17 @@ class Command(BaseCommand):
     def _start(self, options: dict[str, Any]) -> BatchJob:
         """Start a job, in line if need be; one left unfinished, with nobody working on it now, goes on instead."""
         left = services.open_job()
-        if left and not is_held("worker"):
-            self.stderr.write(f"job {left.pk} was left unfinished and goes on")
-            if left.status in BatchJob.RESUMABLE:
-                services.resume_job(left)
-            return left
         try:
+            if left and not has_worker():
+                self.stderr.write(f"job {left.pk} was left unfinished and goes on instead of a new one")
+                if left.status in BatchJob.RESUMABLE:
+                    services.resume_job(left)
+                return left
             job = services.start_job(options["models"], **_extent(options), started_by="command", queue=True)
-        except services.JobConflict as error:
+        except (services.JobConflict, NoSuchTracks) as error:
             raise CommandError(str(error)) from error
         if job.status == BatchJob.Status.QUEUED:
-            self.stderr.write(f"job {job.pk} waits in line behind another one")
+            self.stderr.write(state_text(job))
         return job
 
 
@@ -95,13 +101,14 @@ def _extent(options: dict[str, Any]) -> dict[str, Any]:
 
 def _end(job: BatchJob) -> str:
     if job.failed_tracks and job.status == BatchJob.Status.COMPLETED_WITH_ERRORS:
-        failed = f"{job.failed_tracks} of {job.total_tracks} tracks failed; `job show {job.pk} --failed` lists why."
-        return f"job {job.pk}: {failed} {job.message}".strip()
-    return f"job {job.pk} ended as {job.status}. {job.message}"
+        failed = f"{job.failed_tracks} of {job.total_tracks} tracks failed"
+        told = f"job {job.pk}: {failed}; `manage.py job show {job.pk} --failed` lists why"
+        return f"{told}. {job.message}" if job.message else told
+    return state_text(job)
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
+def _left(job: BatchJob) -> str:
+    """Say what becomes of a job that nobody follows any more."""
+    if has_worker() or supervision.is_running():
+        return f"job {job.pk} goes on without this command; `manage.py job pause` or `job cancel` stops it"
+    return f"job {job.pk} goes on when this command or `serve` is started"

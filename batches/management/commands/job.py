@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from batches import services
+from batches.job_text import FAILURES_SHOWN, failures, print_failures, print_job, print_jobs, state_text
 from batches.models import BatchJob
 from batches.progress import contract_progress
+from navembed_site import commands
 
 ACTIONS = {
     "pause": services.pause_job,
@@ -20,33 +22,65 @@ ACTIONS = {
 NEWEST = 20
 
 
-class Command(BaseCommand):
+class Command(commands.Command):
     help = "Lists the newest jobs, shows one, or pauses, resumes, cancels it or tries its failed tracks again."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("action", choices=["list", "show", *ACTIONS])
         parser.add_argument("id", nargs="?", type=int, help="Default: the unfinished job, else the newest.")
-        parser.add_argument("--json", action="store_true", dest="as_json")
+        parser.add_argument("--failed", action="store_true", help="With show: which tracks have failed, and why.")
+        parser.add_argument(
+            "--limit",
+            type=commands.positive,
+            metavar="N",
+            help=f"Show at most so many jobs ({NEWEST}), or with --failed tracks ({FAILURES_SHOWN}; --json has all).",
+        )
+        parser.add_argument("--json", action="store_true", dest="as_json", help="Print JSON for scripts.")
 
-    def handle(self, *, action: str, id: int | None, as_json: bool, **options: Any) -> None:  # noqa: A002
+    def handle(self, *args: Any, action: str, as_json: bool, **options: Any) -> None:
+        if options["failed"] and action != "show":
+            raise CommandError("--failed goes with show.")
         if action == "list":
-            jobs = list(BatchJob.objects.prefetch_related("progress")[:NEWEST])
+            self._list(options["limit"] or NEWEST, as_json)
+            return
+        job = _find(options["id"])
+        if options["failed"]:
+            self._failed(job, options["limit"] or FAILURES_SHOWN, as_json)
+        elif action == "show":
+            self._show(job, as_json)
         else:
-            jobs = [_find(id)]
-            self._act(action, jobs[0])
+            self._act(action, job, as_json)
+
+    def _list(self, limit: int, as_json: bool) -> None:
+        jobs = list(BatchJob.objects.prefetch_related("progress")[:limit])
         if as_json:
             self.stdout.write(json.dumps([contract_progress(job) for job in jobs]))
+        elif jobs:
+            print_jobs(jobs)
         else:
-            for job in jobs:
-                self.stdout.write(_line(job))
+            self.stdout.write("There is no job yet.")
 
-    def _act(self, action: str, job: BatchJob) -> None:
-        if action == "show":
-            return
+    def _show(self, job: BatchJob, as_json: bool) -> None:
+        if as_json:
+            self.stdout.write(json.dumps([contract_progress(job)]))
+        else:
+            print_job(job)
+
+    def _failed(self, job: BatchJob, limit: int, as_json: bool) -> None:
+        if as_json:
+            fields = ("track", "track__path", "model", "error_class", "error_message")
+            names = ("track", "path", *fields[2:])
+            found = [dict(zip(names, row, strict=True)) for row in failures(job).values_list(*fields)]
+            self.stdout.write(json.dumps(found, indent=2))
+        else:
+            print_failures(job, limit)
+
+    def _act(self, action: str, job: BatchJob, as_json: bool) -> None:
         try:
             ACTIONS[action](job)
         except services.JobConflict as error:
             raise CommandError(str(error)) from error
+        self.stdout.write(json.dumps([contract_progress(job)]) if as_json else state_text(job))
 
 
 def _find(pk: int | None) -> BatchJob:
@@ -54,9 +88,3 @@ def _find(pk: int | None) -> BatchJob:
     if job is None:
         raise CommandError(f"There is no job {pk}." if pk else "There is no job yet.")
     return job
-
-
-def _line(job: BatchJob) -> str:
-    now = contract_progress(job)
-    done = f"{now['processed_tracks']}/{now['total_tracks']} tracks, {now['failed_tracks']} failed"
-    return f"{job}: {job.status}, {now['progress_percent']} %, {done}{job.message and f' ({job.message})'}"

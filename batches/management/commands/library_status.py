@@ -5,17 +5,27 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
-from rich.console import Console
-from rich.table import Table
+from django.core.management.base import CommandError, CommandParser
 
 from batches.status import library_status
 from embeddings.errors import IndexUnavailable
 from embeddings.library.away import away_text
+from navembed_site import commands
 from navembed_site.processes import ProcessStartError, needed_processes
+from navembed_site.terminal import console, table
+
+MEANINGS = {
+    "embedded": "have a vector",
+    "missing": "have none, and no error",
+    "failed": "`job show --failed` says why",
+    "orphaned": "vectors of tracks that are gone",
+    "indexed": "vectors that search finds",
+    "in_milvus": "vectors that Milvus itself counts",
+    "consistent": "whether it has those, and no others",
+}
 
 
-class Command(BaseCommand):
+class Command(commands.Command):
     help = "Show how much of the library is embedded; works with nothing running."
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -35,15 +45,25 @@ class Command(BaseCommand):
 
 
 def _print(status: dict[str, Any]) -> None:
-    columns = list(next(iter(status["models"].values())))
-    table = Table("model", *columns, title=f"{status['playable']} playable of {status['tracks']} tracks")
-    for model, counts in status["models"].items():
-        table.add_row(model, *(str(counts.get(column, "")) for column in columns))
-    console = Console()
-    console.print(table)
+    playable, models = status["playable"], status["models"]
+    if gone := status["tracks"] - playable:
+        console().print(f"{playable:,} tracks can be played; {gone:,} more are gone from the library")
+    else:
+        console().print(f"{playable:,} tracks can be played")
+    shown = table("", *models, "", numbers=models)
+    figures = dict.fromkeys(name for counts in models.values() for name in counts)  # not every model has all
+    for name in figures:
+        shown.add_row(name, *(_figure(counts.get(name)) for counts in models.values()), MEANINGS.get(name))
+    console().print(shown)
     if bad := status["bad_files"]["files"] - status["bad_files"]["ignored"]:
-        console.print(f"{bad:,} files cannot be embedded; `manage.py bad_files` lists them")
+        console().print(f"files that cannot be embedded: {bad:,}; `manage.py bad_files` lists them")
     if text := away_text():
-        console.print(text, markup=False, highlight=False)
+        console().print(text)
     job = status["last_job"]
-    console.print(f"last job: {job['id']}, {job['state']}, {job['progress_percent']} %" if job else "no job yet")
+    console().print(f"last job: {job['id']}, {job['state']}, {job['progress_percent']} %" if job else "no job yet")
+
+
+def _figure(value: int | bool | None) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "" if value is None else f"{value:,}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from batches import services
 from embeddings.errors import IndexUnavailable
@@ -12,10 +12,11 @@ from embeddings.indexing import index_pending
 from embeddings.models import EmbeddingSpace
 from embeddings.pruning import prune
 from embeddings.recognition import orphans
+from navembed_site import commands
 from navembed_site.processes import ProcessStartError, needed_processes
 
 
-class Command(BaseCommand):
+class Command(commands.Command):
     help = "Remove the embeddings of tracks that have been deleted from the library."
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -24,12 +25,14 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, yes: bool, dry_run: bool, **options: Any) -> None:
         spaces = EmbeddingSpace.objects.exclude(status=EmbeddingSpace.Status.KEPT).order_by("model", "pk")
+        if not spaces:
+            self.stdout.write("Nothing has been embedded yet.")
         if dry_run:
             for space in spaces:
                 self.stdout.write(f"{space}: {len(orphans(space))} embeddings of tracks that are gone or away")
             return
         if job := services.open_job():
-            raise CommandError(f"job {job.pk} is not finished; it prunes by itself")
+            raise CommandError(f"job {job.pk} is not finished; prune when it has ended")
         held = [reason for space in spaces if (reason := self._prune(space, yes))]
         if held:
             raise CommandError("\n".join(held))

@@ -5,14 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
+from navembed_site import commands
 from navembed_site.archive import BackupError
 from navembed_site.backup import restore
 
 
-class Command(BaseCommand):
+class Command(commands.Command):
     help = "Make this instance what a backup holds. Stop it first; `rebuild_index` makes the search index afterwards."
+    requires_migrations_checks = False
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("file", type=Path)

@@ -6,13 +6,15 @@ import json
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from batches.webhook import NotDelivered, send
+from navembed_site import commands
 
 
-class Command(BaseCommand):
+class Command(commands.Command):
     help = "Send a message to NAVEMBED_WEBHOOK_URL, once."
+    requires_migrations_checks = False
 
     def handle(self, *args: Any, **options: Any) -> None:
         if not settings.WEBHOOK_URL:

@@ -12,20 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.management import call_command
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.db import connections
 
 from embeddings.checks import require_library
-from navembed_site import setup, sockets, supervision
+from navembed_site import commands, setup, sockets, supervision
 from navembed_site.processes import Program, is_held, programs, wait_for
 
 ANSWER_SECONDS = 120  # importing everything from a cold disk, on a busy machine
 ENDING_SECONDS = 10  # for processes of a `serve` that was killed a moment ago
 
 
-class Command(BaseCommand):
+class Command(commands.Command):
     help = "Starts all processes and restarts what dies. Ctrl-C, or `stop`, stops all of them."
+    requires_migrations_checks = False  # see --migrate
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--only", type=_names, metavar="A,B", help="Start these programs alone.")
@@ -51,12 +51,14 @@ class Command(BaseCommand):
             raise CommandError(f"serve runs already for {settings.NAVEMBED_HOME}; `manage.py stop` stops it.")
         chosen = [_listening(program) for program in chosen]
         if migrate:
-            call_command("migrate", interactive=False, verbosity=0)
+            commands.bring_up_to_date()
         self._announce(chosen)
         supervision.write_config(chosen)
         connections.close_all()  # exec would leave SQLite's write-ahead log behind
         os.environ["NAVEMBED_HOME"] = str(settings.NAVEMBED_HOME)  # ./var means another folder elsewhere
         if not detach:
+            self.stdout.write("Ctrl-C stops all of them.\n")
+            self.stdout.flush()
             arguments = supervision.command(foreground=True)
             os.execv(arguments[0], arguments)  # noqa: S606  (a fixed program of ours)
         self._detach(chosen)
@@ -72,7 +74,7 @@ class Command(BaseCommand):
         self.stdout.write(f"Logs:     {settings.LOG_DIR}")
         if "web" in names and (path := setup.new_link()):
             self.stdout.write("")
-            self.stdout.write("There is no user yet. Make the first one within an hour, at this link of one use:")
+            self.stdout.write("There is no user yet. Make the first one within an hour; the link works once:")
             self.stdout.write(f"  {_address(settings.PORT)}{path}")
         self.stdout.flush()
 

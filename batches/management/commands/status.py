@@ -7,13 +7,14 @@ import sys
 from datetime import timedelta
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 
-from navembed_site import supervision
+from navembed_site import commands, supervision
 
 
-class Command(BaseCommand):
+class Command(commands.Command):
     help = "Shows the processes that `serve` runs; exit status 0 only when all of them run."
+    requires_migrations_checks = False
     requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
-from navembed_site import supervision
+from navembed_site import commands, supervision
 
 STOP_SECONDS = 60
 
 
-class Command(BaseCommand):
+class Command(commands.Command):
     help = "Stops all processes of `serve` and waits until they are gone."
+    requires_migrations_checks = False
     requires_system_checks = []
 
     def handle(self, **options: Any) -> None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from embeddings.encoders.registry import ENCODERS
 from embeddings.errors import NavembedError
 from embeddings.indexing import ensure_live_aliases, vector_store
+from navembed_site import commands
 from navembed_site.processes import needed_processes
 
 
-class Command(BaseCommand):
+class Command(commands.Command):
     help = "Rename collections of another system that have the names of our aliases to …_replaced."
 
     def handle(self, *args: Any, **options: Any) -> None:

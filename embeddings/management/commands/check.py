@@ -1,18 +1,20 @@
-"""Django's `check`, which also imports everything."""
+"""``manage.py check``: Django's, which imports every package and looks into the library as well."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from django.core import checks
 from django.core.management.commands import check
 
-from embeddings.checks import installation_problems, require
+from embeddings.checks import check_library, require_installation
 
 
 class Command(check.Command):
-    help = "Check the settings, and that every package can be imported."
+    help = "Says what is wrong with the packages, the settings, and what they name, without starting anything."
 
     def handle(self, *app_labels: Any, **options: Any) -> None:
         if not (app_labels or options["tags"] or options["list_tags"]):
-            require(installation_problems())
+            require_installation()
+        checks.register(check_library)
         super().handle(*app_labels, **options)

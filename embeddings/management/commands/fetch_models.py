@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from embeddings.encoders.fetch import FetchedFile, fetch_model
 from embeddings.encoders.registry import MODEL_KEYS, encoder_class
 from embeddings.encoders.weights import use_folders
 from embeddings.errors import NavembedError
+from navembed_site import commands
 
 
-class Command(BaseCommand):
+class Command(commands.Command):
     help = "Download the weights of the configured models, check them, and say what is where and how big."
+    requires_migrations_checks = False
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--models", nargs="+", choices=MODEL_KEYS, default=MODEL_KEYS, metavar="MODEL")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -13,9 +13,10 @@ from embeddings.errors import NavembedError
 from embeddings.search.bridge import Bridge, write_bridge
 from embeddings.search.bridge_fitting import fit_bridge
 from embeddings.search.bridge_upkeep import BRIDGED, worth
+from navembed_site import commands
 
 
-class Command(BaseCommand):
+class Command(commands.Command):
     help = f"Learn from the embedded library how texts lead to a model that cannot read: {' or '.join(BRIDGED)}."
 
     def add_arguments(self, parser: CommandParser) -> None:

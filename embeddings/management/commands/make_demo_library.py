@@ -5,14 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 
 from embeddings.demo.checkpoints import make_tiny_checkpoints
 from embeddings.demo.library import make_demo_library
+from navembed_site import commands
 
 
-class Command(BaseCommand):
+class Command(commands.Command):
     help = "Make a synthetic library with a Navidrome database, and tiny checkpoints with random weights."
+    requires_migrations_checks = False
     requires_system_checks = []  # it makes what the checks ask for
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -14,10 +14,11 @@ from embeddings.errors import NavembedError
 from embeddings.indexing import rebuild_index
 from embeddings.models import EmbeddingSpace
 from embeddings.spaces import WRITABLE
+from navembed_site import commands
 from navembed_site.processes import needed_processes
 
 
-class Command(BaseCommand):
+class Command(commands.Command):
     help = "Make the collections in Milvus anew from the embeddings in the database; needs no device."
 
     def add_arguments(self, parser: CommandParser) -> None:

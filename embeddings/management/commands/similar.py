@@ -7,24 +7,24 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.db.models import Q, TextField, Value
 from django.db.models.functions import Concat
-from rich.console import Console
-from rich.table import Table
 
 from embeddings.encoders.registry import MODEL_KEYS
 from embeddings.errors import NavembedError
 from embeddings.models import Track
 from embeddings.search.recommend import Answer, Query, Seed, recommend
 from embeddings.search.text import clean_prompt
+from navembed_site import commands
 from navembed_site.processes import needed_processes
+from navembed_site.terminal import console, plain, short, table
 
 SECONDS = 120.0  # a person waits longer than a program, and the text model may have to be loaded
 MOST_LISTED = 10
 
 
-class Command(BaseCommand):
+class Command(commands.Command):
     help = "Show which tracks sound like a track, or like words."
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -52,7 +52,7 @@ class Command(BaseCommand):
             self.stderr.write(warning)
         if as_json:
             self.stdout.write(json.dumps(asdict(answer), indent=2, ensure_ascii=False))
-        else:
+        elif answer.tracks:
             _print(answer)
 
 
@@ -84,19 +84,16 @@ def find_track(name: str) -> Track:
 
 
 def _ambiguous(name: str, found: Sequence[Track]) -> str:
-    lines = [f"  {track.pk}  {track}  {track.path}" for track in found[:MOST_LISTED]]
+    lines = [f"  {track.pk}  {plain(f'{track}  {track.path}')}" for track in found[:MOST_LISTED]]
     more = ["  …"] if len(found) > MOST_LISTED else []
     return "\n".join([f"Several tracks could be {name!r}; name one by its id:", *lines, *more])
 
 
 def _print(answer: Answer) -> None:
     tracks = Track.objects.in_bulk([each.track_id for each in answer.tracks])
-    table = Table("", "score", "track", "models")
-    table.add_column("id", no_wrap=True)
+    shown = table("", "score", "track", "models", "id", numbers=("", "score"), cut="track")
     for rank, each in enumerate(answer.tracks, start=1):
-        name = str(tracks.get(each.track_id, ""))
-        table.add_row(str(rank), f"{each.score:.3f}", name, ", ".join(each.models), each.track_id)
-    console = Console()
-    console.print(table)
-    if answer.tracks:
-        console.print("score: about the share of random pairs of tracks that sound less alike", highlight=False)
+        name = short(str(tracks.get(each.track_id, "")))
+        shown.add_row(str(rank), f"{each.score:.3f}", name, " ".join(each.models), each.track_id)
+    console().print(shown)
+    console().print("score: about the share of random pairs of tracks that sound less alike")

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
-from rich.console import Console
-from rich.table import Table
+from django.core.management.base import CommandError, CommandParser
+from django.utils import timezone
 
 from embeddings.encoders.registry import MODEL_KEYS
 from embeddings.errors import NavembedError, NoSuchSpace
 from embeddings.models import EmbeddingSpace
 from embeddings.spaces import drop, roll_back, space_with
 from embeddings.switch import approve, point_aliases, size_of
-from navembed_site.processes import needed_processes
+from navembed_site import commands
+from navembed_site.processes import is_held, needed_processes
+from navembed_site.terminal import console, table
 
 Status = EmbeddingSpace.Status
 OPTIONS = {
@@ -24,7 +25,7 @@ OPTIONS = {
 }
 
 
-class Command(BaseCommand):
+class Command(commands.Command):
     help = "List the vectors of each model: those that search uses, a build beside them, former ones that are kept."
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -68,7 +69,8 @@ class Command(BaseCommand):
         space = space_with(model, status)
         if space is None or not drop(space):
             raise NoSuchSpace(f"{model} has no {status} vectors")
-        self._say(f"{space} is dropped; its disk is given back within minutes.")
+        soon = "within minutes" if is_held("light") else "when `serve` runs"
+        self._say(f"{space} is dropped; its disk is given back {soon}.")
 
     def _point_aliases(self) -> None:
         try:
@@ -102,10 +104,10 @@ def _report(space: EmbeddingSpace) -> dict[str, Any]:
 
 
 def _print() -> None:
-    table = Table("model", "status", "fingerprint", "vectors", "about", "kept until")
+    shown = table("model", "status", "fingerprint", "vectors", "about", "kept until", numbers=("vectors", "about"))
     for space in _spaces():
         report = _report(space)
-        until = f"{space.kept_until:%Y-%m-%d %H:%M}" if space.kept_until else ""
-        size = f"{report['bytes'] / 1e9:.2f} GB"
-        table.add_row(space.model, space.status, space.fingerprint[:12], f"{report['vectors']:,}", size, until)
-    Console().print(table)
+        until = f"{timezone.localtime(space.kept_until):%Y-%m-%d %H:%M}" if space.kept_until else ""
+        size = f"{report['bytes'] / 1e6:,.1f} MB"
+        shown.add_row(space.model, space.status, space.fingerprint[:12], f"{report['vectors']:,}", size, until)
+    console().print(shown if shown.row_count else "Nothing has been embedded yet.")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
+from navembed_site import commands
 from navembed_site.access.scopes import Scope
 from navembed_site.access.tokens import LONGEST_DAYS, NameTaken, create_token
 
 
-class Command(BaseCommand):
+class Command(commands.Command):
     help = "Makes a token with which a program may call the API, and prints it: this once, and never again."
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.utils import timezone
 
+from navembed_site import commands
 from navembed_site.access import tokens
 from navembed_site.access.models import Token
 
 
-class Command(BaseCommand):
+class Command(commands.Command):
     help = "Lists the tokens, or revokes one."
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -21,8 +22,11 @@ class Command(BaseCommand):
         if revoke is not None:
             self._revoke(revoke)
             return
-        for token in Token.objects.all():
+        found = Token.objects.all()
+        for token in found:
             self.stdout.write(_line(token))
+        if not found:
+            self.stdout.write("There is no token yet; `manage.py create_token NAME --scope read` makes one.")
 
     def _revoke(self, name: str) -> None:
         token = Token.objects.filter(name=name, revoked=False).first()

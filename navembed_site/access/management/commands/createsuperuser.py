@@ -1,0 +1,11 @@
+"""``manage.py createsuperuser``: Django's, also as the first command in a new instance."""
+
+from __future__ import annotations
+
+from django.contrib.auth.management.commands import createsuperuser
+
+from navembed_site import commands
+
+
+class Command(commands.Command, createsuperuser.Command):
+    """Makes the first user, or another one, on a terminal."""

@@ -1,0 +1,81 @@
+"""What the commands that people run have in common. Programs, which `serve` starts, have none of it."""
+
+from __future__ import annotations
+
+import logging
+from argparse import ArgumentTypeError
+from typing import Any
+
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError, OperationalError, connection
+from django.db.migrations.executor import MigrationExecutor
+
+from navembed_site.backup import OUR_APPS
+from navembed_site.processes import hold, programs
+
+
+class Command(BaseCommand):
+    """Finds the database up to date, also in a new instance, and lets only warnings stand between its own lines."""
+
+    requires_migrations_checks = True  # False: it needs no tables
+
+    def run_from_argv(self, argv: list[str]) -> None:
+        root = logging.getLogger()
+        if root.level == logging.INFO:  # else every detail is asked for
+            root.setLevel(logging.WARNING)
+        super().run_from_argv(argv)
+
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        """A database that is away is an answer, not a fault of ours."""
+        try:
+            return super().execute(*args, **options)
+        except OperationalError as error:
+            raise _unusable(error) from error
+
+    def check_migrations(self) -> None:
+        """Django calls it after the system checks; its own only warns."""
+        bring_up_to_date()
+
+
+def positive(text: str) -> int:
+    """Parse an option's number from 1 up. Raises ArgumentTypeError."""
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
+    return int(text)
+
+
+def bring_up_to_date() -> None:
+    """Make the tables of a new instance, or of an older version, what this version needs; one process at a time.
+
+    Raises CommandError, having changed nothing, when the database is a newer version's or cannot be used, and while
+    processes work with the tables as they are.
+    """
+    try:
+        if not _is_behind():
+            return
+        if running := [program.name for program in programs().values() if program.is_running]:
+            raise CommandError(
+                f"The database must be brought up to date first, but it is in use ({', '.join(running)}). "
+                "Run `manage.py stop`, then `manage.py serve`."
+            )
+        with hold("migrate"):
+            call_command("migrate", interactive=False, verbosity=0)
+    except DatabaseError as error:
+        raise _unusable(error) from error
+
+
+def _is_behind() -> bool:
+    """Whether migrations are to be applied. Raises CommandError when some have been that this version lacks."""
+    loader = MigrationExecutor(connection).loader
+    unknown = sorted(f"{app}.{name}" for app, name in {*loader.applied_migrations} - {*loader.disk_migrations})
+    if ours := [name for name in unknown if name.startswith(OUR_APPS)]:
+        raise CommandError(
+            f"The database is that of a newer navembed, which knows {ours[-1]}. Install that version, "
+            "or restore a backup of this one."
+        )
+    return any(node not in loader.applied_migrations for node in loader.graph.leaf_nodes())
+
+
+def _unusable(error: DatabaseError) -> CommandError:
+    return CommandError(f"The database cannot be used: {' '.join(str(error).split())}")

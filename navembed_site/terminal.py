@@ -1,0 +1,40 @@
+"""Printing for people: tables that fit the terminal, and foreign text that it must not obey."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Collection
+from typing import TextIO
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+# Line breaks, ESC and its kin, and what turns the direction of writing.
+OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]+")
+PIPED_WIDTH = 1000
+
+
+def plain(text: str) -> str:
+    """Return ``text``, a title or a path perhaps, as one line that does nothing but show."""
+    return OBEYED.sub(" ", text).strip()
+
+
+def short(text: str) -> Text:
+    """Return ``text`` as one line that is cut to the room there is."""
+    return Text(plain(text), no_wrap=True, overflow="ellipsis")
+
+
+def console(out: TextIO | None = None) -> Console:
+    """Return a console that prints text as it is. Where there is no terminal nothing is cut."""
+    out = out or sys.stdout
+    return Console(file=out, markup=False, emoji=False, highlight=False, width=None if out.isatty() else PIPED_WIDTH)
+
+
+def table(*columns: str, numbers: Collection[str] = (), cut: str = "") -> Table:
+    """Return a table without lines; the columns ``numbers`` stand right, and ``cut`` gives way where room is short."""
+    made = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for name in columns:
+        made.add_column(name, justify="right" if name in numbers else "left", no_wrap=name != cut)
+    return made
