@@ -105,7 +105,10 @@ class Model(ABC):
 
     @abstractmethod
     def describe(self) -> Description:
-        """Read the checkpoint's files, without torch. Raises WeightsMissing, WeightsUnusable."""
+        """Read the checkpoint's files; without torch, unless ``weights_file`` must tell several apart.
+
+        Raises WeightsMissing, WeightsUnusable.
+        """
 
     @abstractmethod
     def weights_file(self) -> Path:
@@ -209,8 +212,9 @@ class Encoder(Model):
     def weights_file(self) -> Path:
         """Return the file of weights that is used: where there are several, the first that fits the network.
 
-        Only to tell several apart is the network built, as in ``verify``; the answer is remembered. Raises
-        WeightsMissing, WeightsUnusable.
+        Only to tell several apart is the network built, as in ``verify``; the answer is remembered until one of the
+        files changes, so that whoever describes and whoever loads mean the same file. Raises WeightsMissing,
+        WeightsUnusable.
         """
         candidates = find_checkpoint(self.source).paths(*self.files[-1])
         if len(candidates) == 1:

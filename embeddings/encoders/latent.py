@@ -6,6 +6,7 @@ and filled from the weights alone.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
@@ -182,6 +183,9 @@ def _spectrogram(frames: Any) -> Any:
     return (parts * (beta_rescale * power ** ((alpha_rescale - 1) / 2))).permute(0, 3, 2, 1)
 
 
+_building = threading.Lock()  # a second thread would take one's numbers for the package's own
+
+
 def build_network(overrides: dict[str, Any], part: str = "Encoder") -> Any:
     """Build the package's encoder (or another ``part``, ``UNet``) with random weights.
 
@@ -189,7 +193,7 @@ def build_network(overrides: dict[str, Any], part: str = "Encoder") -> Any:
     """
     from music2latent import models
 
-    with _numbers(models, overrides):
+    with _building, _numbers(models, overrides):
         return getattr(models, part)()
 
 
