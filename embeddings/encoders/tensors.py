@@ -75,9 +75,11 @@ def _open_tensors(path: Path, within: str = "") -> dict[str, Any]:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
         with torch.serialization.safe_globals(_number_types()):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-        content = dict(content[within] if within else content)
-        return {name: tensor for name, tensor in content.items() if isinstance(tensor, torch.Tensor)}
+            content = dict(torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)))
+    if within and not isinstance(content.get(within), dict):
+        raise WeightsUnusable(f"{path} has no {within}: is it another model's?")
+    found = content[within] if within else content
+    return {name: tensor for name, tensor in found.items() if isinstance(tensor, torch.Tensor)}
 
 
 def _number_types() -> list[Any]:

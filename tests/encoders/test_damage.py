@@ -80,6 +80,12 @@ def test_weights_of_no_kind_that_we_know(content: bytes, folders: dict[str, Path
     assert "weights_only" not in said(error)
 
 
+def test_weights_of_another_model(folders: dict[str, Path]):
+    shutil.copy(folders["mert"] / "pytorch_model.bin", folders["latent"] / "music2latent.pt")
+    with pytest.raises(WeightsUnusable, match=r"music2latent\.pt has no gen_state_dict: is it another model's\?"):
+        LatentEncoder(str(folders["latent"]), "cpu").verify()
+
+
 def test_cut_safetensors(tmp_path: Path):
     import torch
     from safetensors.torch import save_file
