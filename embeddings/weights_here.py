@@ -38,11 +38,10 @@ def problem_with(encoder: Encoder) -> str:
 
 def _require_files(encoder: Encoder) -> None:
     """Read no more than configs. Raises WeightsMissing, WeightsUnusable."""
-    whole = find_checkpoint(encoder.source)
-    needed = [(whole, encoder.files), *((find_part(whole, name), files) for name, files in encoder.parts().items())]
-    for checkpoint, files in needed:
-        for names in files:
-            checkpoint.path(*names)
+    whole = find_checkpoint(encoder.source, encoder.files)
+    whole.require(encoder.files)
+    for name, files in encoder.parts().items():
+        find_part(whole, name, files).require(files)
 
 
 def described_here(model: str) -> Description:

@@ -298,14 +298,16 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
 }
 
+IS_TALKATIVE = env.boolean("NAVIDROME_RECOMMENDER_DEBUG")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {
-        "handlers": ["stderr"],
-        "level": "DEBUG" if env.boolean("NAVIDROME_RECOMMENDER_DEBUG") else "INFO",
+    "root": {"handlers": ["stderr"], "level": "DEBUG" if IS_TALKATIVE else "INFO"},
+    "loggers": {
+        "httpx": {"level": "DEBUG" if IS_TALKATIVE else "WARNING"},  # a line for every request
+        "huggingface_hub": {"propagate": False},  # has a handler of its own
     },
 }
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embeddings.encoders.tensors import Selection, load_strictly, open_tensors, read_tensors, without_weights
-from embeddings.encoders.weights import find_checkpoint, find_part, remembered, stamp
+from embeddings.encoders.weights import Files, find_checkpoint, find_part, remembered, stamp
 from embeddings.errors import WeightsMissing, WeightsUnusable
 
 Waveform = NDArray[np.float32]
@@ -58,9 +58,6 @@ class Description:
     """Size of the weight files; what is held once loaded may be less (``Encoder.bytes_held``)."""
     source: str
     """Hub id with revision, or folder."""
-
-
-Files = tuple[tuple[str, ...], ...]
 
 
 class Segmenter(ABC):
@@ -216,7 +213,7 @@ class Encoder(Model):
         files changes, so that whoever describes and whoever loads mean the same file. Raises WeightsMissing,
         WeightsUnusable.
         """
-        candidates = find_checkpoint(self.source).paths(*self.files[-1])
+        candidates = find_checkpoint(self.source, self.files).paths(*self.files[-1])
         if len(candidates) == 1:
             return candidates[0]
         question = f"fits {self.key}: {' '.join(map(str, candidates))}"
@@ -236,11 +233,11 @@ class Encoder(Model):
 
     def _inputs(self) -> list[Path]:
         """Return all files that decide which weights fit."""
-        whole = find_checkpoint(self.source)
+        whole = find_checkpoint(self.source, self.files)
         wanted = {whole: self.files}
         for name, files in self.parts().items():
             with suppress(WeightsMissing):
-                wanted[find_part(whole, name)] = files
+                wanted[find_part(whole, name, ())] = files
         paths = [part.folder / name for part, files in wanted.items() for group in files for name in group]
         return [path for path in paths if path.is_file()]
 

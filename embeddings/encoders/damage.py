@@ -25,9 +25,8 @@ def damage(path: Path) -> str:
         return f"{path} cannot be read: {error.strerror}."
     if not problem:
         return ""
-    real = path.resolve()
-    if real.parent.name == "blobs":  # of a hub cache
-        return f"{path} {problem}. Delete {real}, then `manage.py fetch_models` gets it again."
+    if path.parent.parent.name == "snapshots":  # of a hub cache
+        return f"{path} {problem}. `manage.py fetch_models` gets it again."
     return f"{path} {problem}. Put the whole file in its place."
 
 

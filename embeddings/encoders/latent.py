@@ -16,9 +16,9 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from embeddings.encoders.base import AudioFormat, Description, Encoder, Files, Item, Pooled, Segmenter, Waveform
+from embeddings.encoders.base import AudioFormat, Description, Encoder, Item, Pooled, Segmenter, Waveform
 from embeddings.encoders.tensors import Selection
-from embeddings.encoders.weights import Checkpoint, find_checkpoint, sha256
+from embeddings.encoders.weights import Checkpoint, Files, find_checkpoint, sha256
 from embeddings.errors import WeightsUnusable
 from embeddings.pooling import Matrix, enrich_slabs
 from embeddings.windows import Backlog
@@ -133,7 +133,7 @@ class LatentEncoder(Encoder):
         return LatentSegmenter()
 
     def describe(self) -> Description:
-        checkpoint = find_checkpoint(self.source)
+        checkpoint = find_checkpoint(self.source, self.files)
         weights = self.weights_file()
         return Description(
             dimension=9 * LATENTS,
@@ -151,7 +151,7 @@ class LatentEncoder(Encoder):
         )
 
     def _build(self) -> Any:
-        return build_network(_overrides(find_checkpoint(self.source)))
+        return build_network(_overrides(find_checkpoint(self.source, self.files)))
 
     def encode(self, items: NDArray[np.float32]) -> NDArray[np.float32]:
         """Encode chunks [items, 2, samples] or [items, 2, frames, 2048]; returns [items, 2, 64, latent frames]."""

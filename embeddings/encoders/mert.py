@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from embeddings.encoders.base import AudioFormat, Description, Encoder, Files, Item, Pooled, Segmenter, Waveform
+from embeddings.encoders.base import AudioFormat, Description, Encoder, Item, Pooled, Segmenter, Waveform
 from embeddings.encoders.tensors import Selection
-from embeddings.encoders.weights import Checkpoint, find_checkpoint, sha256
+from embeddings.encoders.weights import Checkpoint, Files, find_checkpoint, sha256
 from embeddings.errors import WeightsUnusable
 from embeddings.pooling import enrich
 from embeddings.projection import SEARCH_DIMENSION, SEED
@@ -79,7 +79,7 @@ class MertEncoder(Encoder):
         return MertSegmenter()
 
     def describe(self) -> Description:
-        checkpoint = find_checkpoint(self.source)
+        checkpoint = find_checkpoint(self.source, self.files)
         config = _architecture(checkpoint)
         weights = self.weights_file()
         return Description(
@@ -101,7 +101,7 @@ class MertEncoder(Encoder):
     def _build(self) -> Any:
         from transformers import HubertConfig, HubertModel
 
-        checkpoint = find_checkpoint(self.source)
+        checkpoint = find_checkpoint(self.source, self.files)
         self._normalize = _normalizes(checkpoint)
         network = HubertModel(HubertConfig(**_architecture(checkpoint), apply_spec_augment=False, mask_time_prob=0.0))
         # Under autocast the sum that runs through all layers would be kept in bfloat16 and lose its small terms.

@@ -12,10 +12,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from embeddings.encoders.base import AudioFormat, Description, Encoder, Files, Item, Pooled, Segmenter, Waveform
+from embeddings.encoders.base import AudioFormat, Description, Encoder, Item, Pooled, Segmenter, Waveform
 from embeddings.encoders.muq_network import DROPPED, audio_tower
 from embeddings.encoders.tensors import Selection
-from embeddings.encoders.weights import Checkpoint, find_checkpoint, find_part, sha256
+from embeddings.encoders.weights import Checkpoint, Files, find_checkpoint, find_part, sha256
 from embeddings.errors import WeightsMissing, WeightsUnusable
 from embeddings.pooling import enrich
 from embeddings.windows import Samples, WindowStream
@@ -26,6 +26,7 @@ HOP = 15 * RATE
 CLIP = 10 * RATE
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+CONFIG_FILES: Files = (("config.json",),)
 TEXT_FILES: Files = (("config.json",), ("tokenizer.json",), ("tokenizer_config.json",))
 UNUSED = (*(f"audio.model.model.{part}" for part in DROPPED), "audio.aggregator.")
 
@@ -87,11 +88,11 @@ class MuqEncoder(Encoder):
 
     def parts(self) -> dict[str, Files]:
         """Return its MuQ and XLM-RoBERTa. MuQ-MuLan's own weights hold both: only configs and words are needed."""
-        config = read_config(find_checkpoint(self.source))
-        return {config["audio_model"]["name"]: (("config.json",),), config["text_model"]["name"]: TEXT_FILES}
+        config = read_config(find_checkpoint(self.source, self.files))
+        return {config["audio_model"]["name"]: CONFIG_FILES, config["text_model"]["name"]: TEXT_FILES}
 
     def describe(self) -> Description:
-        checkpoint = find_checkpoint(self.source)
+        checkpoint = find_checkpoint(self.source, self.files)
         config, audio_config = _configs(checkpoint)
         weights = self.weights_file()
         heard = [config["audio_model"].get("use_layer_idx", -1), config["audio_transformer"], audio_config]
@@ -113,7 +114,7 @@ class MuqEncoder(Encoder):
 
     def _build(self) -> Any:
         """Build the audio tower; the text tower is no part of what embeds music."""
-        checkpoint = find_checkpoint(self.source)
+        checkpoint = find_checkpoint(self.source, self.files)
         try:
             network = audio_tower(*_configs(checkpoint))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -152,7 +153,7 @@ class MuqEncoder(Encoder):
 def _configs(checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the config of the whole and that of the MuQ it names. Raises WeightsMissing, WeightsUnusable."""
     config = read_config(checkpoint)
-    return config, find_part(checkpoint, config["audio_model"]["name"]).json()
+    return config, find_part(checkpoint, config["audio_model"]["name"], CONFIG_FILES).json()
 
 
 def read_config(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -58,11 +58,11 @@ class MuqText(TextModel):
 
     def _files(self) -> tuple[Checkpoint, dict[str, Any], Checkpoint]:
         """Return MuQ-MuLan, its config, and the XLM-RoBERTa it names."""
-        checkpoint = find_checkpoint(self.source)
+        checkpoint = find_checkpoint(self.source, MuqEncoder.files)
         config = read_config(checkpoint)
         if not isinstance(config.get("text_transformer"), dict):
             raise WeightsUnusable(f"{checkpoint.label}: config.json has no text_transformer: it cannot read texts")
-        return checkpoint, config, find_part(checkpoint, config["text_model"]["name"])
+        return checkpoint, config, find_part(checkpoint, config["text_model"]["name"], TEXT_FILES)
 
     def weights_file(self) -> Path:
         return MuqEncoder(self.source, self.device).weights_file()

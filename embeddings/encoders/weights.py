@@ -5,13 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from embeddings.encoders import hub_cache, published
 from embeddings.encoders.damage import damage
 from embeddings.errors import WeightsMissing, WeightsUnusable
+
+HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+Files = tuple[tuple[str, ...], ...]
+"""What is needed of a checkpoint: of each group the first file that exists."""
 
 
 @dataclass
@@ -52,11 +58,20 @@ class Checkpoint:
         """Return those of ``names`` that exist and are whole. Raises WeightsMissing, WeightsUnusable for none."""
         found = [self.folder / name for name in names if (self.folder / name).is_file()]
         if not found:
-            raise WeightsMissing(f"{self.label} has no {' or '.join(names)}; `manage.py fetch_models` gets it")
+            mend = "`manage.py fetch_models` gets it" if self.revision else "copy it there"
+            raise WeightsMissing(f"{self.label} has no {' or '.join(names)}; {mend}")
         damages = {path: damage(path) for path in found}
         if all(damages.values()):
             raise WeightsUnusable(" ".join(damages.values()))
         return [path for path in found if not damages[path]]
+
+    def has(self, files: Files) -> bool:
+        """Whether there is one of each group."""
+        return all(any((self.folder / name).is_file() for name in names) for names in files)
+
+    def require(self, files: Files) -> list[Path]:
+        """Return one of each group. Raises as ``paths``."""
+        return [self.path(*names) for names in files]
 
     def json(self, name: str = "config.json") -> dict[str, Any]:
         """Return a JSON object among the files. Raises WeightsMissing, WeightsUnusable."""
@@ -70,34 +85,33 @@ class Checkpoint:
         return content
 
 
-def find_checkpoint(source: str) -> Checkpoint:
-    """Return the local files of ``source``, a folder or a hub id; never downloads. Raises WeightsMissing."""
+def find_checkpoint(source: str, files: Files) -> Checkpoint:
+    """Return the folder of ``source``, a folder or a hub id, on this machine; never downloads.
+
+    Of several downloads it is the best that has one of each group of ``files``; it may lack some where none has all.
+    Raises WeightsMissing when nothing of it is here.
+    """
     if is_folder(source):
         folder = Path(source).expanduser()
         if not folder.is_dir():
             raise WeightsMissing(f"there is no folder {folder} with weights")
         return Checkpoint(source, folder)
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-    for cache in places.hub_caches:
-        try:
-            snapshot = Path(snapshot_download(source, cache_dir=cache, local_files_only=True))
-        except LocalEntryNotFoundError:
-            continue
-        except HFValidationError as error:
-            raise WeightsMissing(f"{source!r} is neither a folder nor a hub id") from error
-        return Checkpoint(source, snapshot, snapshot.name)
-    raise WeightsMissing(f"the weights {source} are not on this machine; `manage.py fetch_models` downloads them")
+    name, _ = published.split(source)
+    if not HUB_ID.fullmatch(name):
+        raise WeightsMissing(f"{source!r} is neither a folder nor a hub id")
+    found = [Checkpoint(name, folder, folder.name) for folder in hub_cache.snapshots(source, places.hub_caches)]
+    if not found:
+        raise WeightsMissing(f"the weights {source} are not on this machine; `manage.py fetch_models` downloads them")
+    return next((each for each in found if each.has(files)), found[0])
 
 
-def find_part(whole: Checkpoint, name: str) -> Checkpoint:
+def find_part(whole: Checkpoint, name: str, files: Files) -> Checkpoint:
     """Return a checkpoint that ``whole`` names: a folder inside or beside its own, else a hub id."""
     folder = whole.folder
     for place in (folder / name, folder / Path(name).name, folder.parent / Path(name).name):
         if place.is_dir():
             return Checkpoint(name, place)
-    return find_checkpoint(name)
+    return find_checkpoint(name, files)
 
 
 def is_folder(source: str) -> bool:

@@ -123,12 +123,11 @@ def test_a_cut_tokenizer_is_no_tokenizer(folders: dict[str, Path]):
     assert said(error)
 
 
-def test_in_a_hub_cache_the_mend_is_to_delete_and_fetch(tmp_path: Path):
-    (tmp_path / "blobs").mkdir()
-    blob = tmp_path / "blobs" / "abc"
-    blob.write_bytes(b"")
-    (tmp_path / "config.json").symlink_to(blob)
-    assert f"Delete {blob}, then `manage.py fetch_models` gets it again." in damage(tmp_path / "config.json")
+def test_in_a_hub_cache_the_mend_is_to_fetch(tmp_path: Path):
+    path = tmp_path / "snapshots" / "abc" / "config.json"
+    path.parent.mkdir(parents=True)
+    path.touch()
+    assert damage(path).endswith("is empty. `manage.py fetch_models` gets it again.")
 
 
 def test_a_file_that_must_not_be_read_says_so(tmp_path: Path):

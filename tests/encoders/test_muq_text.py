@@ -100,9 +100,9 @@ def test_nothing_that_comes_with_a_tokenizer_is_run(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json"])
-def test_missing_files_name_the_command_that_gets_them(name: str, folder: Path) -> None:
+def test_missing_files_are_named_with_what_to_do(name: str, folder: Path) -> None:
     (folder / TEXT_PART / name).unlink()
-    with pytest.raises(WeightsMissing, match=f"{name}; `manage.py fetch_models` gets it"):
+    with pytest.raises(WeightsMissing, match=f"{name}; copy it there"):
         MuqText(str(folder), "cpu").require_files()
 
 

@@ -46,5 +46,5 @@ def test_another_shape_is_named(checkpoints: dict[str, Path], tmp_path: Path):
 
 def test_absent_weights_are_missing(muq: Path):
     (muq / "model.safetensors").unlink()
-    with pytest.raises(WeightsMissing, match="fetch_models"):
+    with pytest.raises(WeightsMissing, match="copy it there"):
         MuqEncoder(str(muq), "cpu").verify()

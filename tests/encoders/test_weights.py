@@ -98,9 +98,9 @@ def test_absent_weights_are_named(source: str, places: Path):
         MertEncoder(source, "cpu").describe()
 
 
-def test_an_incomplete_folder_names_the_file_and_the_command(mert: Path):
+def test_an_incomplete_folder_names_the_file_and_what_to_do(mert: Path):
     (mert / "pytorch_model.bin").unlink()
-    with pytest.raises(WeightsMissing, match=r"pytorch_model\.bin.*fetch_models"):
+    with pytest.raises(WeightsMissing, match=r"pytorch_model\.bin; copy it there"):
         MertEncoder(str(mert), "cpu").describe()
 
 
