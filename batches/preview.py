@@ -38,7 +38,7 @@ from embeddings.projection import search_dimension
 from embeddings.recognition import NEW_ID, SAME_AUDIO, foreseen
 from embeddings.spaces import fingerprint_of, live_space
 from embeddings.vectors import DTYPES
-from embeddings.weights_here import described_here
+from embeddings.weights_here import described_here, download_size
 
 VERDICTS = (*REASONS, NEW_ID, SAME_AUDIO, BAD_FILE, UP_TO_DATE)
 GONE = """
@@ -78,6 +78,8 @@ class ModelPreview:
     """Whether its weights or recipe are not those of what search uses now: then everything is embedded anew."""
     problem: str = ""
     """Why its weights cannot be used now; empty when nothing is known to be wrong with them."""
+    download_bytes: int | None = 0
+    """That `fetch_models` would download; None when it is not known."""
     tracks: dict[str, int] = field(default_factory=lambda: dict.fromkeys(VERDICTS, 0))
     """By what is to happen to them."""
     gone: int = 0
@@ -142,6 +144,7 @@ def preview(
                 description.dimension if description else encoder_class(model).published_dimension,
                 fingerprint_changed=bool(live and live.fingerprint != fingerprint),
                 problem=problem,
+                download_bytes=download_size(model) if problem else 0,
             )
         )
     scope: Scope = {"after": "", "library": library_id, "prefix": path_prefix, "only": only_track}

@@ -23,7 +23,7 @@ def preview_text(preview: Preview) -> str:
         out.print(f"{preview.tracks:,} tracks")
         out.print(shown)
         out.print(f"time in all: {_time(preview.work_seconds)}")
-        for line in [*map(_changed, models), *map(_disk, preview.disks)]:
+        for line in [*map(_changed, models), *map(_weights, models), *map(_disk, preview.disks)]:
             if line:
                 out.print(line, soft_wrap=True)
     return captured.get().rstrip()
@@ -34,9 +34,16 @@ def _time(seconds: float | None) -> str:
 
 
 def _changed(model: ModelPreview) -> str:
-    if not model.fingerprint_changed:
+    if not model.fingerprint_changed or model.problem:
         return ""
     return f"{model.model}: the weights or the recipe have changed, so nothing that is there can be used."
+
+
+def _weights(model: ModelPreview) -> str:
+    if not model.problem:
+        return ""
+    size = f" ({size_text(model.download_bytes)})" if model.download_bytes else ""
+    return f"{model.model}: {model.problem}{size}."
 
 
 def _disk(disk: DiskNeed) -> str:

@@ -8,6 +8,7 @@ from django.conf import settings
 
 from embeddings.embedder.client import EmbedderClient
 from embeddings.encoders.base import Description, Encoder
+from embeddings.encoders.fetch import download_bytes
 from embeddings.encoders.registry import encoder_class
 from embeddings.encoders.weights import find_checkpoint, find_part, use_folders
 from embeddings.errors import EmbedderUnavailable, NavembedError
@@ -47,6 +48,11 @@ def _require_files(encoder: Encoder) -> None:
 def described_here(model: str) -> Description:
     """Return what the weights on this machine make of a model. Raises WeightsMissing, WeightsUnusable."""
     return _encoder(model).describe()
+
+
+def download_size(model: str) -> int | None:
+    """Return how many bytes `fetch_models` would download; 0 when all is here, None when nobody knows."""
+    return download_bytes(_encoder(model))
 
 
 def _encoder(model: str) -> Encoder:

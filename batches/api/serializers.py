@@ -164,6 +164,7 @@ class ModelPreviewSerializer(serializers.Serializer[dict[str, Any]]):
         help_text="Its weights or recipe are not those of what search uses now: everything is embedded anew."
     )
     problem = serializers.CharField(allow_blank=True, help_text="Why its weights cannot be used now.")
+    download_bytes = serializers.IntegerField(allow_null=True, help_text="That `fetch_models` would download.")
     tracks = serializers.DictField(child=serializers.IntegerField(), help_text="By what is to happen to them.")
     gone = serializers.IntegerField(help_text="Embeddings of tracks that the library does not show.")
     audio_seconds = serializers.FloatField()
@@ -195,6 +196,7 @@ class DiskNeedSerializer(serializers.Serializer[dict[str, Any]]):
                         "dimension": 1536,
                         "fingerprint_changed": False,
                         "problem": "",
+                        "download_bytes": 0,
                         "tracks": {
                             "new": 40,
                             "changed": 2,

@@ -132,6 +132,16 @@ def test_no_weights_are_needed(music: Music, embedder: EmbedderProcess) -> None:
     model = preview(["mert"]).models[0]
     assert (model.tracks["new"], model.audio_seconds, model.dimension) == (2, 4.0, 76_800)
     assert "fetch_models" in model.problem
+    assert model.download_bytes == pytest.approx(1.26e9, rel=0.01)
+
+
+def test_a_person_reads_how_big_the_download_is(music: Music, embedder: EmbedderProcess) -> None:
+    library(music, "a", "b")
+    embedder.kill()
+    out = StringIO()
+    call_command("embed_library", "--dry-run", stdout=out)
+    assert "muq: the weights OpenMuQ/MuQ-MuLan-large are not on this machine" in out.getvalue()
+    assert "(2.7 GB)" in out.getvalue()
 
 
 # It agrees with the job
