@@ -37,9 +37,13 @@ def after_dislikes(
 def after_negatives(
     candidates: Sequence[Candidate], similarities: Mapping[str, float], penalty: float
 ) -> list[Candidate]:
-    """Return the candidates with their scores lowered to score · (1 − penalty · similarity)."""
+    """Return the candidates with their scores lowered to score · (1 − similarity · (1 − penalty)).
+
+    So the lowest penalty is the strongest, and 1 is none: it is what is left of a score at similarity 1.
+    """
     return [
-        replace(each, score=each.score * (1 - penalty * similarities.get(each.track_id, 0.0))) for each in candidates
+        replace(each, score=each.score * (1 - similarities.get(each.track_id, 0.0) * (1 - penalty)))
+        for each in candidates
     ]
 
 

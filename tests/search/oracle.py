@@ -76,7 +76,7 @@ def answer(world: World, query: Query, now: datetime) -> list[tuple[str, float]]
         if is_meant and query.dislike_strength >= 1:
             continue
         score *= 1 - query.dislike_strength * (1.0 if is_meant else close.get(track, 0.0))
-        final[track] = score * (1 - query.negative_penalty * _negative(world, query, track))
+        final[track] = score * (1 - (1 - query.negative_penalty) * _negative(world, query, track))
     return _picked(world, query, starts, _one_recording(world, final))
 
 

@@ -244,9 +244,18 @@ def test_negative_prompt_pushes_down_and_is_reported(music: Library, words: None
     before = {each.track_id: each for each in of("t01", limit=30).tracks}
     after = {each.track_id: each for each in of("t01", limit=30, negative_prompts=["first"]).tracks}
     assert after["t04"].negative_similarity == max(each.negative_similarity or 0 for each in after.values())
-    expected = before["t04"].score * (1 - 0.85 * (after["t04"].negative_similarity or 0))
+    expected = before["t04"].score * (1 - 0.15 * (after["t04"].negative_similarity or 0))
     assert after["t04"].score == pytest.approx(expected)
     assert before["t04"].negative_similarity is None
+
+
+def test_lowest_penalty_is_the_strongest_and_one_is_none(music: Library, words: None) -> None:
+    whole = {each.track_id: each.score for each in of("t01", limit=30).tracks}["t04"]
+    left = [
+        {each.track_id: each.score for each in of("t01", limit=30, negative_prompts=["first"], negative_penalty=p).tracks}
+        for p in (0.3, 0.85, 1.0)
+    ]
+    assert left[0]["t04"] < left[1]["t04"] < left[2]["t04"] == whole
 
 
 def test_cold_text_model_costs_the_prompt_and_not_the_answer(music: Library, words: None) -> None:
