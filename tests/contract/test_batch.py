@@ -160,6 +160,14 @@ def test_every_state_reads_as_one_that_clients_know(go: GoClient, bare: Bare, st
     assert (progress["state"], progress["status"]) == (state, status)
 
 
+def test_paused_job_says_so_and_tells_no_time(server: Server) -> None:
+    job = server.start_long()
+    assert server.instance.run("job", "pause", str(job)).returncode == 0
+    paused = server.wait(lambda now: now["state"] == "paused" or has_ended(now))
+    assert (paused["status"], paused["current_track"], paused["estimated_completion"]) == ("running", "paused", None)
+    server.stop()
+
+
 def test_unfinished_job_is_shown_before_a_newer_one(go: GoClient, bare: Bare) -> None:
     first = go.start("muq").json["job_id"]
     bare.put(first, "cancelled")
@@ -241,6 +249,8 @@ def test_cancel_of_a_job_that_waits(idle: Server) -> None:
         assert idle.go.start("latent").status == 200
         waiting = idle.wait(lambda now: now["state"] == "waiting")
         assert waiting["status"] == "running"
+        assert waiting["current_track"].startswith(f"waiting: the music folder {folder} is ")
+        assert waiting["estimated_completion"] is None
         assert idle.go.cancel().json["status"] == "cancelling"
         assert idle.wait(has_ended)["status"] == "cancelled"
     finally:
