@@ -12,6 +12,8 @@ from embeddings.search.text import clean_prompt, text_vector
 
 RESERVE_SECONDS = 2.5  # of the answer's time, for everything but the texts
 SHORTEST_WAIT = 0.2
+LAST_MOMENT = 1.0  # before the answer's end; from then on no text is read
+MOST_PROMPTS = 20
 
 
 class Reader:
@@ -24,11 +26,18 @@ class Reader:
 
     def probes(self, space: EmbeddingSpace, prompts: Iterable[str]) -> list[Probe]:
         """Return the prompts that the space's model can embed in time; of the others the warnings tell why."""
-        found = [self._probe(space, prompt) for prompt in prompts]
+        different = list(dict.fromkeys(prompts))
+        if len(different) > MOST_PROMPTS:
+            self.warnings.append(f"Only the first {MOST_PROMPTS} texts count.")
+        found = [self._probe(space, prompt) for prompt in different[:MOST_PROMPTS]]
         return [each for each in found if each]
 
     def _probe(self, space: EmbeddingSpace, prompt: str) -> Probe | None:
         if self._is_away:
+            return None
+        if self.deadline.left < LAST_MOMENT:
+            self._is_away = True
+            self.warnings.append("Some texts do not count: there was no time to read them all.")
             return None
         wait = max(SHORTEST_WAIT, self.deadline.left - RESERVE_SECONDS)
         try:

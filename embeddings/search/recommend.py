@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from collections.abc import Set as AbstractSet
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from datetime import datetime
@@ -129,7 +130,7 @@ class _Search:
     # What each model finds
 
     def _findings(
-        self, spaces: Mapping[str, EmbeddingSpace], excluded: Collection[str], libraries: Collection[int] | None
+        self, spaces: Mapping[str, EmbeddingSpace], excluded: AbstractSet[str], libraries: Collection[int] | None
     ) -> dict[str, dict[str, Found]]:
         """Compare exactly what each model has found while the next one searches.
 
@@ -156,7 +157,7 @@ class _Search:
         self.models = {key: self.models[key] for key in spaces if key in self.models}
         return {key: findings[key] for key in spaces if key in findings}
 
-    def _search(self, ready: Ready, excluded: Collection[str], libraries: Collection[int] | None) -> list[str]:
+    def _search(self, ready: Ready, excluded: AbstractSet[str], libraries: Collection[int] | None) -> list[str]:
         others_add = len(self.query.models) > 1 and self.query.merge != INTERSECTION and self.query.min_agreement == 1
         return candidates(
             ready,

@@ -15,7 +15,7 @@ import pytest
 
 from embeddings.errors import EmbedderUnavailable, TextNotReady, TextUnavailable
 from embeddings.models import Embedding, EmbeddingSpace, Track
-from embeddings.search import prompts
+from embeddings.search import prompts, retrieval
 from embeddings.search.neighbours import nearest_to_track
 from embeddings.search.recommend import Answer, Query, Seed, recommend
 from embeddings.spaces import make_live
@@ -113,6 +113,18 @@ def test_embedding_that_is_being_deleted_is_no_seed_and_no_result(music: Library
     Embedding.objects.filter(track_id="t01").update(index_state="deleting")
     assert of("t01").tracks == []
     assert "t01" not in ids(of("t02"))
+
+
+@pytest.mark.parametrize("looked_through", [1_000, 3])
+def test_many_exclusions_leave_what_few_would(
+    music: Library, monkeypatch: pytest.MonkeyPatch, looked_through: int
+) -> None:
+    """Taken out of the hits, or where too little is left of these, by Milvus."""
+    monkeypatch.setattr(retrieval, "MOST_LOOKED_THROUGH", looked_through)
+    excluded = ids(of("t01", limit=20))
+    expected = ids(of("t01", limit=30, exclude_track_ids=excluded))
+    strangers = [f"x{n}" for n in range(50_000)]
+    assert ids(of("t01", limit=30, exclude_track_ids=[*strangers, *excluded])) == expected != []
 
 
 def test_unknown_user_sees_what_everybody_may_see(music: Library) -> None:
@@ -252,7 +264,10 @@ def test_negative_prompt_pushes_down_and_is_reported(music: Library, words: None
 def test_lowest_penalty_is_the_strongest_and_one_is_none(music: Library, words: None) -> None:
     whole = {each.track_id: each.score for each in of("t01", limit=30).tracks}["t04"]
     left = [
-        {each.track_id: each.score for each in of("t01", limit=30, negative_prompts=["first"], negative_penalty=p).tracks}
+        {
+            each.track_id: each.score
+            for each in of("t01", limit=30, negative_prompts=["first"], negative_penalty=p).tracks
+        }
         for p in (0.3, 0.85, 1.0)
     ]
     assert left[0]["t04"] < left[1]["t04"] < left[2]["t04"] == whole
@@ -262,6 +277,25 @@ def test_cold_text_model_costs_the_prompt_and_not_the_answer(music: Library, wor
     answer = of("t01", negative_prompts=["cold", "first"])
     assert ids(answer) == ids(of("t01"))
     assert answer.warnings == ["The answer does without texts: the text model is loading."]
+
+
+def test_ten_thousand_negative_prompts_cost_no_more_than_a_few(
+    music: Library, words: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+    original = prompts.text_vector
+    monkeypatch.setattr(prompts, "text_vector", lambda *given, **how: read.append(given) or original(*given, **how))
+    answer = of("t01", negative_prompts=[f"first {n}" for n in range(10_000)])
+    assert len(answer.tracks) == 25
+    assert len(read) == prompts.MOST_PROMPTS
+    assert answer.warnings == ["Only the first 20 texts count."]
+
+
+def test_prompts_stop_in_time(music: Library, words: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prompts, "LAST_MOMENT", 99.0)
+    answer = of("t01", negative_prompts=["first"])
+    assert ids(answer) == ids(of("t01"))
+    assert answer.warnings == ["Some texts do not count: there was no time to read them all."]
 
 
 def test_embedder_away_costs_the_prompt_and_not_the_answer(music: Library, monkeypatch: pytest.MonkeyPatch) -> None:
