@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
 
 from embeddings.errors import LibraryUnavailable
@@ -9,6 +10,8 @@ from embeddings.library import PresentTrack, open_library
 from embeddings.library.sync import known_tracks
 from embeddings.models import Track
 from embeddings.search.query import Query
+
+logger = logging.getLogger(__name__)
 
 
 def allowed_libraries(query: Query, warnings: list[str]) -> frozenset[int] | None:
@@ -25,7 +28,8 @@ def allowed_libraries(query: Query, warnings: list[str]) -> frozenset[int] | Non
         visible = None
         if Track.objects.values("library_id").distinct().count() > 1:
             visible = frozenset()
-            warnings.append(f"Which libraries {query.user_id!r} may see is not known now: {error}")
+            logger.warning("Which libraries %r may see is not known: %s", query.user_id, error)
+            warnings.append("Which libraries you may see is not known now, so nothing is shown. Try again later.")
     if wanted is None or visible is None:
         return wanted if visible is None else visible
     return wanted & visible
@@ -38,7 +42,8 @@ def excluded_tracks(query: Query, warnings: list[str]) -> set[str]:
         try:
             excluded |= open_library().in_playlists(query.exclude_playlist_ids)
         except LibraryUnavailable as error:
-            warnings.append(f"The playlists to leave out cannot be read now: {error}")
+            logger.warning("The playlists to leave out cannot be read: %s", error)
+            warnings.append("The playlists to leave out cannot be read now, so their tracks may come.")
     return excluded
 
 
@@ -47,5 +52,6 @@ def present_tracks(track_ids: Collection[str], warnings: list[str]) -> dict[str,
     try:
         return open_library().present(track_ids)
     except LibraryUnavailable as error:
-        warnings.append(f"What the last scan saw is taken for what is there; disliked artists do not count: {error}")
+        logger.warning("What the last scan saw is taken for what is there: %s", error)
+        warnings.append("Some tracks may have gone since the last scan, and disliked artists do not count now.")
         return known_tracks(track_ids)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping
 from collections.abc import Set as AbstractSet
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -28,6 +29,8 @@ from embeddings.search.retrieval import Found, Ready, candidates, compared, enou
 from embeddings.search.seeds import MOST_SEEDS, grouped, start_of, track_probes
 
 __all__ = ["Answer", "Query", "Recommendation", "Seed", "recommend"]
+
+logger = logging.getLogger(__name__)
 
 SECONDS = 4.0  # the Go server gives up after five
 RANKING_SECONDS = 1.5  # for everything after Milvus
@@ -104,7 +107,7 @@ class _Search:
         spaces = {space.model: space for space in live}
         for model in wanted:
             if model not in spaces:
-                self.warnings.append(f"Nothing has been embedded with {short_label(model)} yet.")
+                self.warnings.append(f"{short_label(model)} does not know any track yet.")
         return {model: spaces[model] for model in wanted if model in spaces}
 
     def _prepare(self, space: EmbeddingSpace) -> Ready | None:
@@ -114,16 +117,16 @@ class _Search:
             start = start_of(space, query.seeds, self.now, self.deadline)
             seeds = start.probes + self.reader.probes(space, query.texts)
             if start.unknown:
-                self.warnings.append(f"Not embedded with {name}: {start.unknown} of {len(query.seeds)} seeds.")
+                self.warnings.append(f"{name} does not know {start.unknown} of the tracks to start from.")
             if start.left_out:
-                self.warnings.append(f"Of the seeds for {name} only the {MOST_SEEDS} heaviest count.")
+                self.warnings.append(f"{name} goes by the {MOST_SEEDS} tracks that count most.")
             if not seeds:
                 return None
             disliked = sorted(set(query.disliked_track_ids))[:MOST_DISLIKED]
             probes = track_probes(space, dict.fromkeys(disliked, 1.0), self.deadline)
             calibration = space_calibration(space, self.deadline)
         except OutOfTime as error:
-            self.warnings.append(f"{name} is left out: {error}.")
+            self._leave_out(space.model, error)
             return None
         return Ready(space, seeds, grouped(seeds), probes, calibration)
 
@@ -144,7 +147,7 @@ class _Search:
                 searches[space.model] = pool.submit(self._search, ready, excluded, libraries)
         pool.shutdown(wait=False)
         if not searches:
-            self.warnings.append("No seed can be used, so there is nothing to start from.")
+            self.warnings.append("There is nothing to start from: no track or text that was given can be used.")
         findings = {}
         for key, search in searches.items():
             ready = self.models[key]
@@ -153,9 +156,13 @@ class _Search:
                 found = search.result(timeout=self.deadline.left)
                 findings[key] = compared(ready, found, measures, self.deadline)
             except (IndexUnavailable, IndexRefused, OutOfTime, FutureTimeout) as error:
-                self.warnings.append(f"{short_label(key)} is left out: {str(error) or 'Milvus is too slow'}.")
+                self._leave_out(key, error)
         self.models = {key: self.models[key] for key in spaces if key in self.models}
         return {key: findings[key] for key in spaces if key in findings}
+
+    def _leave_out(self, model: str, error: Exception) -> None:
+        logger.warning("%s is left out of an answer: %s", model, str(error) or "Milvus is too slow")
+        self.warnings.append(f"{short_label(model)} is left out: it does not answer in time. Try again later.")
 
     def _search(self, ready: Ready, excluded: AbstractSet[str], libraries: Collection[int] | None) -> list[str]:
         others_add = len(self.query.models) > 1 and self.query.merge != INTERSECTION and self.query.min_agreement == 1
@@ -197,7 +204,8 @@ class _Search:
                 calibration = space_calibration(space, self.deadline)
                 found = negative_similarities(space, probes, track_ids, calibration, self.deadline)
             except OutOfTime as error:
-                self.warnings.append(f"What is not wanted does not count for {short_label(key)}: {error}.")
+                logger.warning("What is not wanted does not count for %s: %s", key, error)
+                self.warnings.append(f"{short_label(key)} had no time to look for what is not wanted.")
                 continue
             for track_id, similarity in found.items():
                 answer[track_id] = max(answer.get(track_id, 0.0), similarity)
@@ -207,10 +215,8 @@ class _Search:
         given = [np.asarray(vector) for vector in self.query.negative_embeddings.get(space.model, ())]
         fitting = [vector for vector in given if vector.shape == (space.dimension,)]
         if len(fitting) < len(given):
-            self.warnings.append(
-                f"Negative embeddings for {short_label(space.model)} must have {space.dimension} numbers; "
-                f"{len(given) - len(fitting)} do not count."
-            )
+            logger.warning("Negative embeddings for %s must have %d numbers", space.model, space.dimension)
+            self.warnings.append(f"{short_label(space.model)} does not know some of what is not wanted.")
         probes = [as_text(each) for vector in fitting if (each := probe(vector))]
         return probes + self.reader.probes(space, self.query.negative_prompts)
 
@@ -221,7 +227,8 @@ class _Search:
         try:
             ids, among = gram(model.space, [each.track_id for each in found], self.deadline)
         except OutOfTime as error:
-            self.warnings.append(f"Diversity does not count: {error}.")
+            logger.warning("Diversity does not count: %s", error)
+            self.warnings.append("There was no time to make the list diverse.")
             return likeness
         places = {each.track_id: place for place, each in enumerate(found)}
         known = [places[track_id] for track_id in ids]
