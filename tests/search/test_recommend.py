@@ -220,6 +220,17 @@ def test_guest_who_is_disliked_is_left_out(music: Library) -> None:
     assert ids(of("t01", limit=30, disliked_artist_ids=["guest"], dislike_strength=0.9))[0] != first
 
 
+@pytest.mark.parametrize("diversity", [0.0, 0.3, 0.6, 0.9, 1.0])
+def test_disliked_artist_goes_down_at_every_diversity(music: Library, diversity: float) -> None:
+    music.tell({i: row(n, artist_id=i, participants={i}) for n, i in enumerate(music.world.tracks)})
+    before = ids(of("t01", limit=30, diversity=diversity))
+    disliked = before[:5]
+    after = ids(of("t01", limit=30, diversity=diversity, disliked_artist_ids=disliked, dislike_strength=0.5))
+    places = [after.index(each) for each in disliked]
+    assert sorted(after) == sorted(before)
+    assert all(place > before.index(each) for each, place in zip(disliked, places, strict=True))
+
+
 def test_neighbours_of_a_disliked_track_go_down(music: Library) -> None:
     scores = {each.track_id: each.score for each in of("t01", limit=30).tracks}
     after = {each.track_id: each.score for each in of("t01", limit=30, disliked_track_ids=["t02"]).tracks}
