@@ -19,13 +19,21 @@ from embeddings.search.calibration import space_calibration
 from embeddings.search.comparing import Floats, Probe, as_text, gram, probe
 from embeddings.search.deadline import Deadline
 from embeddings.search.diversity import chosen, one_of_each_recording
-from embeddings.search.listener import allowed_libraries, excluded_tracks, present_tracks
+from embeddings.search.listener import allowed_libraries, excluded_tracks, present_tracks, visible_libraries
 from embeddings.search.merging import Candidate, merged
 from embeddings.search.penalties import after_dislikes, after_negatives, negative_similarities
 from embeddings.search.prompts import Reader
 from embeddings.search.query import INTERSECTION, Answer, Query, Recommendation, Seed
 from embeddings.search.reasons import likest_seed, reason_for, short_label
-from embeddings.search.retrieval import Found, Ready, candidates, compared, enough_candidates, group_calibrations
+from embeddings.search.retrieval import (
+    FEWEST_CANDIDATES,
+    Found,
+    Ready,
+    candidates,
+    compared,
+    enough_candidates,
+    group_calibrations,
+)
 from embeddings.search.seeds import MOST_SEEDS, grouped, start_of, track_probes
 
 __all__ = ["Answer", "Query", "Recommendation", "Seed", "recommend"]
@@ -56,23 +64,17 @@ class _Search:
         self.deadline = deadline
         self.warnings: list[str] = []
         self.models: dict[str, Ready] = {}
+        self.visible: frozenset[int] | None = None
         self.reader = Reader(deadline, self.warnings)
 
     def answer(self) -> Answer:
         query = self.query
-        libraries = allowed_libraries(query, self.warnings)
+        self.visible = visible_libraries(query, self.warnings)
+        libraries = allowed_libraries(query, self.visible, self.warnings)
         if libraries is not None and not libraries:
             return self._said([])
-        excluded = excluded_tracks(query, self.warnings)
         spaces = self._spaces()
-        findings = self._findings(spaces, excluded, libraries)
-        found = merged(
-            findings,
-            query.merge,
-            priorities=query.priorities,
-            min_agreement=self._agreement(len(findings)),
-        )
-        tracks = self._allowed([each.track_id for each in found], excluded, libraries)
+        found, tracks = self._found(spaces, excluded_tracks(query, self.warnings), libraries)
         found = after_dislikes([each for each in found if each.track_id in tracks], tracks, query)
         negative = self._negative(spaces, [each.track_id for each in found])
         found = after_negatives(found, negative, query.negative_penalty)
@@ -80,6 +82,27 @@ class _Search:
         if query.diversity > 0 and found:
             found = chosen(found, tracks, self._likeness(found), limit=query.limit, diversity=query.diversity)
         return self._said(found[: query.limit], negative)
+
+    def _found(
+        self, spaces: Mapping[str, EmbeddingSpace], excluded: AbstractSet[str], libraries: Collection[int] | None
+    ) -> tuple[list[Candidate], dict[str, PresentTrack]]:
+        """Return the candidates, and those of them that may be shown.
+
+        What is gone takes places among the candidates: it is asked again without that, as long as there is time.
+        """
+        query = self.query
+        while True:
+            before = self.deadline.left
+            findings = self._findings(spaces, excluded, libraries)
+            found = merged(
+                findings, query.merge, priorities=query.priorities, min_agreement=self._agreement(len(findings))
+            )
+            tracks = self._allowed([each.track_id for each in found], excluded, libraries)
+            gone = {each.track_id for each in found} - tracks.keys()
+            is_enough = len(tracks) >= max(query.limit, FEWEST_CANDIDATES)
+            if not gone or is_enough or self.deadline.left < 2 * (before - self.deadline.left) + SHORTEST_SEARCH:
+                return found, tracks
+            excluded |= gone
 
     def _said(self, found: list[Candidate], negative: Mapping[str, float] | None = None) -> Answer:
         names = self._names({likest_seed(each).track_id for each in found})
@@ -96,7 +119,11 @@ class _Search:
         return Answer(tracks, list(dict.fromkeys(self.warnings)))
 
     def _names(self, track_ids: Collection[str]) -> dict[str, str]:
-        return {track.pk: str(track) for track in Track.objects.filter(pk__in=track_ids)}
+        """Return the names of tracks, of those that the user may see."""
+        tracks = Track.objects.filter(pk__in=track_ids)
+        if self.visible is not None:
+            tracks = tracks.filter(library_id__in=self.visible)
+        return {track.pk: str(track) for track in tracks}
 
     # What each model starts from
 

@@ -134,7 +134,29 @@ def test_unknown_user_sees_what_everybody_may_see(music: Library) -> None:
 
 
 def test_library_that_the_user_may_not_see_cannot_be_asked_for(music: Library) -> None:
-    assert ids(of("t01", user_id="ann", library_ids=[2])) == []
+    answer = of("t01", user_id="ann", library_ids=[2])
+    assert (answer.tracks, answer.warnings) == ([], ["There is nothing for you in library 2."])
+
+
+def test_library_that_nobody_has_is_told(music: Library) -> None:
+    answer = of("t01", library_ids=[1, 77])
+    assert answer.tracks
+    assert answer.warnings == ["There is nothing for you in library 77."]
+
+
+def test_reason_names_no_track_that_the_user_may_not_see(music: Library) -> None:
+    seed = next(i for i in music.world.tracks if library_of(i) == 2)
+    assert {each.reason for each in of(seed, user_id="ann").tracks} == {"sounds like what you chose (MuQ)"}
+    assert {each.reason for each in of(seed, user_id="bob").tracks} == {
+        f"sounds like {Track.objects.get(pk=seed)} (MuQ)"
+    }
+
+
+def test_tracks_that_are_gone_leave_their_places_to_others(library: Library) -> None:
+    names = [f"t{n:03}" for n in range(270)]
+    library.embed("muq", dict(zip(names, clustered(270, 12, 5), strict=True)))
+    library.tell({i: row(n, title=i, missing=bool(n % 9 > 4)) for n, i in enumerate(names)})
+    assert len(of("t000", limit=500).tracks) == 149
 
 
 # Away
