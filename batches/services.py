@@ -113,6 +113,25 @@ def start_job(
     return job
 
 
+def start_or_join(models: Sequence[str] | None, *, clear_existing: bool, started_by: str) -> BatchJob:
+    """Commit a new job, or return the unfinished one when it does what is asked for.
+
+    So a client that has lost sight of a job, such as a page that was reloaded, gets it back. Raises as ``start_job``.
+    """
+    if (job := open_job()) and _does(job, models, clear_existing):
+        return job
+    try:
+        return start_job(models, clear_existing=clear_existing, started_by=started_by)
+    except JobConflict as error:
+        if error.job and _does(error.job, models, clear_existing):  # another start was faster
+            return error.job
+        raise
+
+
+def _does(job: BatchJob, models: Sequence[str] | None, clear_existing: bool) -> bool:
+    return not job.is_restricted and job.model_keys == _keys(models) and job.clear_existing == clear_existing
+
+
 def start_once(
     key: str, models: Sequence[str] | None = None, *, started_by: str, **extent: Any
 ) -> tuple[BatchJob, bool]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ NORM_TOLERANCE = 2e-3  # of a unit vector in float16
 NORM_SAMPLE = 1_000
 SEARCH_SAMPLE = 50
 NEIGHBOURS = 10
+NEIGHBOURS_LOOKED_AT = 50  # among which those are that two spaces both have
 TIE = 1e-4  # copies of the same audio have the same score
 SLICE_BYTES = 8 * 2**20
 SCATTER, PRIME = 7_919, 1_000_003  # (key × scatter) mod prime: always the same sample, from all over the space
@@ -226,18 +227,29 @@ def _search(space: EmbeddingSpace, beat: Callable[[], None]) -> tuple[list[str],
         # With more copies of its audio than are asked for, it need not be among them.
         is_crowded = len(hits) > NEIGHBOURS and min(hits.values()) >= 1 - TIE
         lost += hits.get(track_id, -1.0) < best - TIE and not is_crowded
-        if old and (overlap := _overlap(old, track_id, hits)) is not None:
+        if old and (overlap := _overlap(space, old, track_id)) is not None:
             overlaps.append(overlap)
         beat()
     problems = [f"{lost} of {len(track_ids)} tracks do not find themselves first in Milvus"] if lost else []
     return problems, float(np.mean(overlaps)) if overlaps else None
 
 
-def _overlap(old: EmbeddingSpace, track_id: str, found: Iterable[str]) -> float | None:
-    """Return the share of a track's old neighbours that are among ``found``; None when it has none."""
+def _overlap(space: EmbeddingSpace, old: EmbeddingSpace, track_id: str) -> float | None:
+    """Return the share of a track's old neighbours that are its neighbours still, of the tracks that both spaces have.
+
+    None when there are none.
+    """
     try:
-        vector = embedding_in(old, track_id)
+        before = _neighbours(old, track_id, also_in=space)
     except NotEmbeddedError:
         return None
-    before = {hit.track_id for hit in nearest_in(old, vector, limit=NEIGHBOURS, exclude=[track_id])}
-    return len(before.intersection(found)) / len(before) if before else None
+    after = _neighbours(space, track_id, also_in=old)
+    size = min(len(before), len(after))
+    return len(set(before[:size]).intersection(after[:size])) / size if size else None
+
+
+def _neighbours(space: EmbeddingSpace, track_id: str, *, also_in: EmbeddingSpace) -> list[str]:
+    hits = nearest_in(space, embedding_in(space, track_id), limit=NEIGHBOURS_LOOKED_AT, exclude=[track_id])
+    near = [hit.track_id for hit in hits]
+    in_both = set(_sound_rows(also_in).filter(track_id__in=near).values_list("track_id", flat=True))
+    return [each for each in near if each in in_both][:NEIGHBOURS]

@@ -24,7 +24,7 @@ from navembed_site.rest.pages import Pages, page_of
 from navembed_site.rest.queries import query
 
 SLICE = 1000  # rows in memory; far more than a track has models
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # what a spreadsheet would run, or skip and then run
+FORMULA = (*"=+-@＝＋－＠", "\t", "\r", "\n")  # full-width, too: what a spreadsheet would run, or skip and then run
 COLUMNS = (
     "track", "title", "artist", "album", "path", "model", "status", "reason", "recognised", "attempts",
     "error_class", "error_message", "seconds", "audio_seconds", "finished_at",

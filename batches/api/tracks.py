@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.db.models import Prefetch, Q, QuerySet
+from django.db.models.functions import Left
 from drf_spectacular.utils import OpenApiExample, extend_schema, extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 from rest_framework.decorators import action
@@ -179,6 +180,7 @@ def _found(wanted: dict[str, Any]) -> QuerySet[Track]:
     if text := wanted.get("q"):
         tracks = tracks.filter(Q(title__icontains=text) | Q(artist__icontains=text) | Q(album__icontains=text))
     if prefix := wanted.get("path_prefix"):
-        tracks = tracks.filter(path__startswith=prefix)
+        start = Left("path", len(prefix))  # SQLite's LIKE takes "a" for "A", PostgreSQL's does not
+        tracks = tracks.alias(start=start).filter(start=prefix)
     exact = {name: wanted[name] for name in ("library_id", "playable") if wanted.get(name) is not None}
     return tracks.filter(**exact)

@@ -35,12 +35,15 @@ class BatchViewSet(ViewSet):
         responses={200: StartedSerializer, 400: AlreadyRunningSerializer, 422: ContractErrorSerializer},
     )
     def start(self, request: Request) -> Response:
-        """Start a job. It never waits in line: while one is unfinished the answer is 400."""
+        """Start a job, or join the unfinished one that does the same.
+
+        It never waits in line: while one that does something else is unfinished, the answer is 400.
+        """
         body = StartSerializer(data=request.data)
         if not body.is_valid():
             return Response({"error": sentence(body.errors)}, status.HTTP_422_UNPROCESSABLE_ENTITY)
         try:
-            job = services.start_job(
+            job = services.start_or_join(
                 body.validated_data["models"],
                 clear_existing=body.validated_data["clearExisting"],
                 started_by="http",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, ClassVar
@@ -25,6 +26,8 @@ from navembed_site.rest.problems import Unprocessable, sentence
 
 MOST_IN_A_LIST = 10_000
 MOST_NUMBERS = 2**20
+LONGEST_TEXT = 4096
+SURROGATE = re.compile("[\ud800-\udfff]")
 LARGEST_WEIGHT = 1e6
 DEFAULT_MODELS = (MODEL_KEYS[0],)
 
@@ -67,10 +70,24 @@ class PlayedAtField(serializers.Field[datetime | None, Any, Any, Any]):
         return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
-def _texts(**options: Any) -> serializers.ListField:
-    """A list of ids or prompts; null is an empty one."""
-    child = serializers.CharField(allow_blank=True, trim_whitespace=False, max_length=4096)
-    return serializers.ListField(child=child, allow_null=True, required=False, max_length=MOST_IN_A_LIST, **options)
+@extend_schema_field({"type": "array", "items": {"type": "string", "maxLength": LONGEST_TEXT}})
+class TextsField(serializers.Field[list[str], Any, Any, Any]):
+    """A list of ids or prompts, however long, checked as a whole: an excluded playlist may have 50,000 tracks."""
+
+    default_error_messages = {"invalid": "must be a list of strings.", "unfit": "holds a string that cannot be."}
+
+    def to_internal_value(self, data: Any) -> list[str]:
+        if not isinstance(data, list) or any(type(text) not in (str, int) for text in data):
+            self.fail("invalid")
+        texts = [str(text) for text in data]
+        whole = "".join(texts)
+        if max(map(len, texts), default=0) > LONGEST_TEXT or "\0" in whole or SURROGATE.search(whole):
+            self.fail("unfit")
+        return texts
+
+
+def _texts() -> TextsField:
+    return TextsField(allow_null=True, required=False)
 
 
 def _number(low: float, high: float) -> serializers.FloatField:

@@ -54,16 +54,18 @@ def chosen(
     """Return at most ``limit`` of the candidates by maximal marginal relevance, and not too many of an artist.
 
     They come best first. Each in turn has the highest (1 − diversity) · score − diversity · likeness to the likest
-    one chosen so far (Carbonell & Goldstein, SIGIR 1998). ``likeness`` [candidates, candidates] is 0 to 1.
+    one chosen so far (Carbonell & Goldstein, SIGIR 1998). ``likeness`` [candidates, candidates] is 0 to 1. What a
+    score has lost by what is not wanted is added to the likeness: else it would count less the more diverse the list.
     """
     scores = np.array([each.score for each in candidates])
+    lost = np.array([each.lost for each in candidates])
     most = most_of_an_artist(limit, diversity)
     taken: Counter[str] = Counter()
     likest = np.zeros(len(candidates))
     is_left = np.ones(len(candidates), bool)
     picked: list[Candidate] = []
     while is_left.any() and len(picked) < limit:
-        values = np.round((1 - diversity) * scores - diversity * likest, DIGITS)
+        values = np.round((1 - diversity) * scores - diversity * (likest + lost), DIGITS)
         place = int(np.where(is_left, values, -np.inf).argmax())  # the first of equals is the better one
         is_left[place] = False
         artist = _artist(tracks[candidates[place].track_id])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
 
 from embeddings.errors import LibraryUnavailable
@@ -10,25 +11,40 @@ from embeddings.library.sync import known_tracks
 from embeddings.models import Track
 from embeddings.search.query import Query
 
+logger = logging.getLogger(__name__)
 
-def allowed_libraries(query: Query, warnings: list[str]) -> frozenset[int] | None:
-    """Return the libraries that the query and its user's rights leave; None when all.
+
+def visible_libraries(query: Query, warnings: list[str]) -> frozenset[int] | None:
+    """Return the libraries that the user may see; None when all.
 
     Who may see what is not known while Navidrome's database is away: with several libraries nobody sees any.
     """
-    wanted = frozenset(query.library_ids) or None
     if not query.user_id:
-        return wanted
+        return None
     try:
-        visible = open_library().visible_to(query.user_id)
+        return open_library().visible_to(query.user_id)
     except LibraryUnavailable as error:
-        visible = None
-        if Track.objects.values("library_id").distinct().count() > 1:
-            visible = frozenset()
-            warnings.append(f"Which libraries {query.user_id!r} may see is not known now: {error}")
-    if wanted is None or visible is None:
-        return wanted if visible is None else visible
-    return wanted & visible
+        if len(_known_libraries()) <= 1:
+            return None
+        logger.warning("Which libraries %r may see is not known: %s", query.user_id, error)
+        warnings.append("Which libraries you may see is not known now, so nothing is shown. Try again later.")
+        return frozenset()
+
+
+def allowed_libraries(query: Query, visible: frozenset[int] | None, warnings: list[str]) -> frozenset[int] | None:
+    """Return the libraries that the query and its user's rights leave; None when all."""
+    if not query.library_ids:
+        return visible
+    wanted = frozenset(query.library_ids)
+    there = _known_libraries() if visible is None else _known_libraries() & visible
+    if absent := wanted - there:
+        names = ", ".join(map(str, sorted(absent)))
+        warnings.append(f"There is nothing for you in library {names}.")
+    return wanted & there
+
+
+def _known_libraries() -> frozenset[int]:
+    return frozenset(Track.objects.order_by().values_list("library_id", flat=True).distinct())
 
 
 def excluded_tracks(query: Query, warnings: list[str]) -> set[str]:
@@ -38,7 +54,8 @@ def excluded_tracks(query: Query, warnings: list[str]) -> set[str]:
         try:
             excluded |= open_library().in_playlists(query.exclude_playlist_ids)
         except LibraryUnavailable as error:
-            warnings.append(f"The playlists to leave out cannot be read now: {error}")
+            logger.warning("The playlists to leave out cannot be read: %s", error)
+            warnings.append("The playlists to leave out cannot be read now, so their tracks may come.")
     return excluded
 
 
@@ -47,5 +64,6 @@ def present_tracks(track_ids: Collection[str], warnings: list[str]) -> dict[str,
     try:
         return open_library().present(track_ids)
     except LibraryUnavailable as error:
-        warnings.append(f"What the last scan saw is taken for what is there; disliked artists do not count: {error}")
+        logger.warning("What the last scan saw is taken for what is there: %s", error)
+        warnings.append("Some tracks may have gone since the last scan, and disliked artists do not count now.")
         return known_tracks(track_ids)

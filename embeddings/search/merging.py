@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 from embeddings.search.query import INTERSECTION, PRIORITY
@@ -20,6 +20,12 @@ class Candidate:
     track_id: str
     score: float
     found: Mapping[str, Found]
+    lost: float = 0.0
+    """The share of the score that what is not wanted has taken, 0 to 1."""
+
+    def lowered(self, share: float) -> Candidate:
+        """Return the candidate with this share of its score taken."""
+        return replace(self, score=self.score * (1 - share), lost=1 - (1 - self.lost) * (1 - share))
 
     @property
     def closeness(self) -> float:

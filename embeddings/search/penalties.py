@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 
 from embeddings.library import PresentTrack
 from embeddings.models import EmbeddingSpace
@@ -30,17 +29,18 @@ def after_dislikes(
         is_meant = candidate.track_id in disliked or not artists.isdisjoint(tracks[candidate.track_id].participants)
         closeness = 1.0 if is_meant else candidate.closeness
         if not (is_meant and query.dislike_strength >= 1):
-            kept.append(replace(candidate, score=candidate.score * (1 - query.dislike_strength * closeness)))
+            kept.append(candidate.lowered(query.dislike_strength * closeness))
     return kept
 
 
 def after_negatives(
     candidates: Sequence[Candidate], similarities: Mapping[str, float], penalty: float
 ) -> list[Candidate]:
-    """Return the candidates with their scores lowered to score · (1 − penalty · similarity)."""
-    return [
-        replace(each, score=each.score * (1 - penalty * similarities.get(each.track_id, 0.0))) for each in candidates
-    ]
+    """Return the candidates with their scores lowered to score · (1 − similarity · (1 − penalty)).
+
+    So the lowest penalty is the strongest, and 1 is none: it is what is left of a score at similarity 1.
+    """
+    return [each.lowered(similarities.get(each.track_id, 0.0) * (1 - penalty)) for each in candidates]
 
 
 def negative_similarities(

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 
 from embeddings.errors import EmbedderUnavailable, NavembedError, TextNotReady
 from embeddings.models import EmbeddingSpace
 from embeddings.search.comparing import Probe, as_text, probe
 from embeddings.search.deadline import Deadline
+from embeddings.search.reasons import short_label
 from embeddings.search.text import clean_prompt, text_vector
+
+logger = logging.getLogger(__name__)
 
 RESERVE_SECONDS = 2.5  # of the answer's time, for everything but the texts
 SHORTEST_WAIT = 0.2
+LAST_MOMENT = 1.0  # before the answer's end; from then on no text is read
+MOST_PROMPTS = 20
 
 
 class Reader:
@@ -24,11 +30,20 @@ class Reader:
 
     def probes(self, space: EmbeddingSpace, prompts: Iterable[str]) -> list[Probe]:
         """Return the prompts that the space's model can embed in time; of the others the warnings tell why."""
-        found = [self._probe(space, prompt) for prompt in prompts]
+        different = list(dict.fromkeys(prompts))
+        if len(different) > MOST_PROMPTS:
+            self.warnings.append(f"Only the first {MOST_PROMPTS} texts count.")
+        found = [self._probe(space, prompt) for prompt in different[:MOST_PROMPTS]]
         return [each for each in found if each]
 
+    def _is_late(self) -> bool:
+        if not self._is_away and self.deadline.left < LAST_MOMENT:
+            self._is_away = True
+            self.warnings.append("Some texts do not count: there was no time to read them all.")
+        return self._is_away
+
     def _probe(self, space: EmbeddingSpace, prompt: str) -> Probe | None:
-        if self._is_away:
+        if self._is_late():
             return None
         wait = max(SHORTEST_WAIT, self.deadline.left - RESERVE_SECONDS)
         try:
@@ -36,13 +51,19 @@ class Reader:
             vector = text_vector(space.model, text, wait_seconds=wait)
         except (TextNotReady, EmbedderUnavailable) as error:
             self._is_away = True
-            self.warnings.append(f"The answer does without texts: {error}.")
+            logger.warning("An answer does without texts: %s", error)
+            why = "they are being prepared" if isinstance(error, TextNotReady) else "they cannot be read now"
+            self.warnings.append(f"The answer does without texts: {why}. Try again in a minute.")
             return None
         except (NavembedError, ValueError) as error:
-            self.warnings.append(f"A text does not count: {error}.")
+            logger.warning("A text does not count: %s", error)
+            can_read = isinstance(error, ValueError)
+            name = short_label(space.model)
+            self.warnings.append("An empty text does not count." if can_read else f"{name} cannot search by words yet.")
             return None
         if vector.shape != (space.dimension,):
-            self.warnings.append(f"A text does not count for {space.model}: its vectors are of other weights.")
+            logger.warning("A text does not count for %s: its vectors are of other weights", space.model)
+            self.warnings.append(f"{short_label(space.model)} cannot search by words now.")
             return None
         found = probe(vector, prompt=text)
         return as_text(found) if found else None

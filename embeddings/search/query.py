@@ -55,7 +55,7 @@ class Query:
     dislike_strength: float = 1.0
     negative_prompts: Sequence[str] = ()
     negative_penalty: float = 0.85
-    """For negative prompts and negative embeddings."""
+    """What negative prompts and embeddings leave of the score of a track that is just like them: 1 is no penalty."""
     negative_embeddings: Mapping[str, Sequence[Numbers]] = field(default_factory=dict)
     library_ids: Sequence[int] = ()
     """Empty means all."""

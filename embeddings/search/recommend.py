@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping
+from collections.abc import Set as AbstractSet
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from datetime import datetime
@@ -17,16 +19,26 @@ from embeddings.search.calibration import space_calibration
 from embeddings.search.comparing import Floats, Probe, as_text, gram, probe
 from embeddings.search.deadline import Deadline
 from embeddings.search.diversity import chosen, one_of_each_recording
-from embeddings.search.listener import allowed_libraries, excluded_tracks, present_tracks
+from embeddings.search.listener import allowed_libraries, excluded_tracks, present_tracks, visible_libraries
 from embeddings.search.merging import Candidate, merged
 from embeddings.search.penalties import after_dislikes, after_negatives, negative_similarities
 from embeddings.search.prompts import Reader
 from embeddings.search.query import INTERSECTION, Answer, Query, Recommendation, Seed
 from embeddings.search.reasons import likest_seed, reason_for, short_label
-from embeddings.search.retrieval import Found, Ready, candidates, compared, enough_candidates, group_calibrations
+from embeddings.search.retrieval import (
+    FEWEST_CANDIDATES,
+    Found,
+    Ready,
+    candidates,
+    compared,
+    enough_candidates,
+    group_calibrations,
+)
 from embeddings.search.seeds import MOST_SEEDS, grouped, start_of, track_probes
 
 __all__ = ["Answer", "Query", "Recommendation", "Seed", "recommend"]
+
+logger = logging.getLogger(__name__)
 
 SECONDS = 4.0  # the Go server gives up after five
 RANKING_SECONDS = 1.5  # for everything after Milvus
@@ -52,23 +64,17 @@ class _Search:
         self.deadline = deadline
         self.warnings: list[str] = []
         self.models: dict[str, Ready] = {}
+        self.visible: frozenset[int] | None = None
         self.reader = Reader(deadline, self.warnings)
 
     def answer(self) -> Answer:
         query = self.query
-        libraries = allowed_libraries(query, self.warnings)
+        self.visible = visible_libraries(query, self.warnings)
+        libraries = allowed_libraries(query, self.visible, self.warnings)
         if libraries is not None and not libraries:
             return self._said([])
-        excluded = excluded_tracks(query, self.warnings)
         spaces = self._spaces()
-        findings = self._findings(spaces, excluded, libraries)
-        found = merged(
-            findings,
-            query.merge,
-            priorities=query.priorities,
-            min_agreement=self._agreement(len(findings)),
-        )
-        tracks = self._allowed([each.track_id for each in found], excluded, libraries)
+        found, tracks = self._found(spaces, excluded_tracks(query, self.warnings), libraries)
         found = after_dislikes([each for each in found if each.track_id in tracks], tracks, query)
         negative = self._negative(spaces, [each.track_id for each in found])
         found = after_negatives(found, negative, query.negative_penalty)
@@ -76,6 +82,27 @@ class _Search:
         if query.diversity > 0 and found:
             found = chosen(found, tracks, self._likeness(found), limit=query.limit, diversity=query.diversity)
         return self._said(found[: query.limit], negative)
+
+    def _found(
+        self, spaces: Mapping[str, EmbeddingSpace], excluded: AbstractSet[str], libraries: Collection[int] | None
+    ) -> tuple[list[Candidate], dict[str, PresentTrack]]:
+        """Return the candidates, and those of them that may be shown.
+
+        What is gone takes places among the candidates: it is asked again without that, as long as there is time.
+        """
+        query = self.query
+        while True:
+            before = self.deadline.left
+            findings = self._findings(spaces, excluded, libraries)
+            found = merged(
+                findings, query.merge, priorities=query.priorities, min_agreement=self._agreement(len(findings))
+            )
+            tracks = self._allowed([each.track_id for each in found], excluded, libraries)
+            gone = {each.track_id for each in found} - tracks.keys()
+            is_enough = len(tracks) >= max(query.limit, FEWEST_CANDIDATES)
+            if not gone or is_enough or self.deadline.left < 2 * (before - self.deadline.left) + SHORTEST_SEARCH:
+                return found, tracks
+            excluded |= gone
 
     def _said(self, found: list[Candidate], negative: Mapping[str, float] | None = None) -> Answer:
         names = self._names({likest_seed(each).track_id for each in found})
@@ -92,7 +119,11 @@ class _Search:
         return Answer(tracks, list(dict.fromkeys(self.warnings)))
 
     def _names(self, track_ids: Collection[str]) -> dict[str, str]:
-        return {track.pk: str(track) for track in Track.objects.filter(pk__in=track_ids)}
+        """Return the names of tracks, of those that the user may see."""
+        tracks = Track.objects.filter(pk__in=track_ids)
+        if self.visible is not None:
+            tracks = tracks.filter(library_id__in=self.visible)
+        return {track.pk: str(track) for track in tracks}
 
     # What each model starts from
 
@@ -103,7 +134,7 @@ class _Search:
         spaces = {space.model: space for space in live}
         for model in wanted:
             if model not in spaces:
-                self.warnings.append(f"Nothing has been embedded with {short_label(model)} yet.")
+                self.warnings.append(f"{short_label(model)} does not know any track yet.")
         return {model: spaces[model] for model in wanted if model in spaces}
 
     def _prepare(self, space: EmbeddingSpace) -> Ready | None:
@@ -113,23 +144,23 @@ class _Search:
             start = start_of(space, query.seeds, self.now, self.deadline)
             seeds = start.probes + self.reader.probes(space, query.texts)
             if start.unknown:
-                self.warnings.append(f"Not embedded with {name}: {start.unknown} of {len(query.seeds)} seeds.")
+                self.warnings.append(f"{name} does not know {start.unknown} of the tracks to start from.")
             if start.left_out:
-                self.warnings.append(f"Of the seeds for {name} only the {MOST_SEEDS} heaviest count.")
+                self.warnings.append(f"{name} goes by the {MOST_SEEDS} tracks that count most.")
             if not seeds:
                 return None
             disliked = sorted(set(query.disliked_track_ids))[:MOST_DISLIKED]
             probes = track_probes(space, dict.fromkeys(disliked, 1.0), self.deadline)
             calibration = space_calibration(space, self.deadline)
         except OutOfTime as error:
-            self.warnings.append(f"{name} is left out: {error}.")
+            self._leave_out(space.model, error)
             return None
         return Ready(space, seeds, grouped(seeds), probes, calibration)
 
     # What each model finds
 
     def _findings(
-        self, spaces: Mapping[str, EmbeddingSpace], excluded: Collection[str], libraries: Collection[int] | None
+        self, spaces: Mapping[str, EmbeddingSpace], excluded: AbstractSet[str], libraries: Collection[int] | None
     ) -> dict[str, dict[str, Found]]:
         """Compare exactly what each model has found while the next one searches.
 
@@ -143,7 +174,7 @@ class _Search:
                 searches[space.model] = pool.submit(self._search, ready, excluded, libraries)
         pool.shutdown(wait=False)
         if not searches:
-            self.warnings.append("No seed can be used, so there is nothing to start from.")
+            self.warnings.append("There is nothing to start from: no track or text that was given can be used.")
         findings = {}
         for key, search in searches.items():
             ready = self.models[key]
@@ -152,11 +183,15 @@ class _Search:
                 found = search.result(timeout=self.deadline.left)
                 findings[key] = compared(ready, found, measures, self.deadline)
             except (IndexUnavailable, IndexRefused, OutOfTime, FutureTimeout) as error:
-                self.warnings.append(f"{short_label(key)} is left out: {str(error) or 'Milvus is too slow'}.")
+                self._leave_out(key, error)
         self.models = {key: self.models[key] for key in spaces if key in self.models}
         return {key: findings[key] for key in spaces if key in findings}
 
-    def _search(self, ready: Ready, excluded: Collection[str], libraries: Collection[int] | None) -> list[str]:
+    def _leave_out(self, model: str, error: Exception) -> None:
+        logger.warning("%s is left out of an answer: %s", model, str(error) or "Milvus is too slow")
+        self.warnings.append(f"{short_label(model)} is left out: it does not answer in time. Try again later.")
+
+    def _search(self, ready: Ready, excluded: AbstractSet[str], libraries: Collection[int] | None) -> list[str]:
         others_add = len(self.query.models) > 1 and self.query.merge != INTERSECTION and self.query.min_agreement == 1
         return candidates(
             ready,
@@ -196,7 +231,8 @@ class _Search:
                 calibration = space_calibration(space, self.deadline)
                 found = negative_similarities(space, probes, track_ids, calibration, self.deadline)
             except OutOfTime as error:
-                self.warnings.append(f"What is not wanted does not count for {short_label(key)}: {error}.")
+                logger.warning("What is not wanted does not count for %s: %s", key, error)
+                self.warnings.append(f"{short_label(key)} had no time to look for what is not wanted.")
                 continue
             for track_id, similarity in found.items():
                 answer[track_id] = max(answer.get(track_id, 0.0), similarity)
@@ -206,10 +242,8 @@ class _Search:
         given = [np.asarray(vector) for vector in self.query.negative_embeddings.get(space.model, ())]
         fitting = [vector for vector in given if vector.shape == (space.dimension,)]
         if len(fitting) < len(given):
-            self.warnings.append(
-                f"Negative embeddings for {short_label(space.model)} must have {space.dimension} numbers; "
-                f"{len(given) - len(fitting)} do not count."
-            )
+            logger.warning("Negative embeddings for %s must have %d numbers", space.model, space.dimension)
+            self.warnings.append(f"{short_label(space.model)} does not know some of what is not wanted.")
         probes = [as_text(each) for vector in fitting if (each := probe(vector))]
         return probes + self.reader.probes(space, self.query.negative_prompts)
 
@@ -220,7 +254,8 @@ class _Search:
         try:
             ids, among = gram(model.space, [each.track_id for each in found], self.deadline)
         except OutOfTime as error:
-            self.warnings.append(f"Diversity does not count: {error}.")
+            logger.warning("Diversity does not count: %s", error)
+            self.warnings.append("There was no time to make the list diverse.")
             return likeness
         places = {each.track_id: place for place, each in enumerate(found)}
         known = [places[track_id] for track_id in ids]

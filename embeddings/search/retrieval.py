@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from embeddings.encoders.registry import encoder_class
 from embeddings.indexing import vector_store
@@ -17,8 +19,13 @@ from embeddings.search.comparing import Probe, cosines
 from embeddings.search.deadline import Deadline
 from embeddings.search.seeds import DIGITS, Group
 
+if TYPE_CHECKING:
+    from embeddings.vector_store import Hit
+
 MOST_CANDIDATES, FEWEST_CANDIDATES = 200, 100  # of a model
 FEWEST_OF_A_GROUP = 50
+MOST_NAMED = 1_000  # excluded ids in an expression: Milvus reads 50,000 of them for seconds
+MOST_LOOKED_THROUGH = 1_000  # tracks near a group, among which the others are looked for first
 CANCELLED = 1e-6  # a group whose seeds add up to less says nothing
 CLOSE = 0.95  # calibrated: a track that is less like a disliked one is not like it
 
@@ -51,14 +58,12 @@ def enough_candidates(limit: int, *, is_alone: bool) -> int:
 
 
 def candidates(
-    ready: Ready, wanted: int, *, exclude: Collection[str], library_ids: Collection[int] | None, seconds: float
+    ready: Ready, wanted: int, *, exclude: AbstractSet[str], library_ids: Collection[int] | None, seconds: float
 ) -> list[str]:
     """Return at most ``wanted`` tracks, those that Milvus finds nearest to any group. Touches no database.
 
     Raises IndexUnavailable, IndexRefused; takes about ``seconds`` at most.
     """
-    from embeddings.vector_store import can_be_id
-
     sums = [group.query(ready.seeds) for group in ready.groups]
     lengths = np.array([np.linalg.norm(each) for each in sums])
     heard = lengths > CANCELLED
@@ -66,19 +71,37 @@ def candidates(
         return []
     queries = search_vectors(encoder_class(ready.space.model), np.stack(sums)[heard].astype(np.float32))
     of_each = max(wanted // len(queries), FEWEST_OF_A_GROUP)  # Lite makes much of every hit
-    store = vector_store(timeout=seconds, write_timeout=seconds, connect_pauses=())
-    hits = store.search_all(
-        ready.space.collection,
-        queries,
-        of_each,
-        exclude=filter(can_be_id, exclude),
-        library_ids=library_ids,
-    )
+    hits = _nearest(ready.space.collection, queries, of_each, exclude=exclude, library_ids=library_ids, seconds=seconds)
     best: dict[str, float] = {}
     for found, length in zip(hits, lengths[heard], strict=True):
         for hit in found:
             best[hit.track_id] = max(best.get(hit.track_id, -np.inf), hit.score * length)
     return sorted(best, key=lambda track_id: (-best[track_id], track_id))[:wanted]
+
+
+def _nearest(
+    collection: str,
+    queries: NDArray[np.float32],
+    limit: int,
+    *,
+    exclude: AbstractSet[str],
+    library_ids: Collection[int] | None,
+    seconds: float,
+) -> list[list[Hit]]:
+    """Return the ``limit`` nearest tracks of each query that are not excluded.
+
+    Many excluded ids are taken out here, of more hits than are wanted. Only where too little is left does Milvus get
+    to read all of them.
+    """
+    from embeddings.vector_store import can_be_id
+
+    store = vector_store(timeout=seconds, write_timeout=seconds, connect_pauses=())
+    if len(exclude) > MOST_NAMED:
+        near = store.search_all(collection, queries, MOST_LOOKED_THROUGH, library_ids=library_ids)
+        left = [[hit for hit in hits if hit.track_id not in exclude] for hits in near]
+        if all(len(some) >= limit or len(hits) < MOST_LOOKED_THROUGH for some, hits in zip(left, near, strict=True)):
+            return [some[:limit] for some in left]
+    return store.search_all(collection, queries, limit, exclude=filter(can_be_id, exclude), library_ids=library_ids)
 
 
 def compared(

@@ -118,10 +118,9 @@ def _serving(home: Path, environment: dict[str, str], *options: str) -> Iterator
 @pytest.fixture(scope="package")
 def server(migrated_database: Path, checkpoints: dict[str, Path]) -> Iterator[Server]:
     """The short tracks are embedded, a damaged one has failed, the long ones are there to be embedded."""
-    weights = {f"NAVEMBED_{key.upper()}": str(folder) for key, folder in checkpoints.items()}
     with _home(migrated_database) as home:
         music = _make_music(home)
-        with _serving(home, weights | music.environment | {"NAVEMBED_LIBRARY": "navidrome"}) as instance:
+        with _serving(home, _weights(checkpoints) | music.environment | {"NAVEMBED_LIBRARY": "navidrome"}) as instance:
             made = Server(instance, music, GoClient(instance.port))
             ended = made.run_to_end()
             assert (ended["status"], ended["processed_tracks"]) == ("completed_with_errors", SHORT), ended
@@ -184,11 +183,11 @@ class Bare:
 
 
 @pytest.fixture(scope="package")
-def bare_instance(migrated_database: Path) -> Iterator[Bare]:
+def bare_instance(migrated_database: Path, checkpoints: dict[str, Path]) -> Iterator[Bare]:
     with _home(migrated_database) as home:
         (home / "music").mkdir()
         library = {"NAVEMBED_LIBRARY": "folder", "NAVIDROME_MUSIC_ROOT": str(home / "music")}
-        with _serving(home, library, "--only", "web,text") as instance:
+        with _serving(home, _weights(checkpoints) | library, "--only", "web,text") as instance:
             made = Bare(instance, GoClient(instance.port))
             yield made
             made.go.close()
@@ -201,6 +200,10 @@ def bare(bare_instance: Bare) -> Bare:
         bare_instance.sql(f"DELETE FROM {table}")
     time.sleep(FRESH_SECONDS)
     return bare_instance
+
+
+def _weights(checkpoints: dict[str, Path]) -> dict[str, str]:
+    return {f"NAVEMBED_{key.upper()}": str(folder) for key, folder in checkpoints.items()}
 
 
 def _instance(home: Path, environment: dict[str, str]) -> Instance:

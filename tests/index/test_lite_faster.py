@@ -7,10 +7,14 @@ import pyarrow as pa
 import pytest
 from milvus_lite.index import factory
 from milvus_lite.index.brute_force import BruteForceIndex
+from milvus_lite.schema.types import CollectionSchema, DataType, FieldSchema
+from milvus_lite.search import filter as filters
+from milvus_lite.search.filter.parser import parse_expr as parse_as_lite
 from milvus_lite.storage.segment import Segment
 from numpy.typing import NDArray
 
-from embeddings.milvus_lite_faster import install, lengths_of, nearest
+from embeddings.milvus_lite_faster import install, lengths_of, nearest, parse_expr
+from embeddings.vector_store import _among
 from tests.index.conftest import unit
 
 VECTORS = 3 * unit(50, 8)
@@ -34,9 +38,28 @@ def test_vector_without_a_length_is_far_from_everything() -> None:
     assert (distances[places == 3] == 1).all()
 
 
+@pytest.mark.parametrize("rest", ["", " and library_id in [1, 2]", ' and track_id in ["b"]'])
+def test_expression_means_what_lite_makes_of_it(rest: str) -> None:
+    ids = ["a", "b", 'qu"ote', "back\\slash", "\U0001f941", "[x] and y"]
+    schema = CollectionSchema(
+        [
+            FieldSchema("track_id", DataType.VARCHAR, is_primary=True, max_length=9),
+            FieldSchema("library_id", DataType.INT64),
+            FieldSchema("vector", DataType.FLOAT_VECTOR, dim=2),
+        ]
+    )
+    rows = pa.table({"track_id": [*ids, "other"], "library_id": [1, 2, 3, 1, 2, 3, 1]})
+    source = f"track_id not in {_among(ids[1:])}{rest}"
+    ours, lites = (
+        filters.evaluate(filters.compile_expr(parse(source), schema, source=source), rows).to_pylist()
+        for parse in (parse_expr, parse_as_lite)
+    )
+    assert ours == lites
+
+
 @pytest.mark.parametrize("is_known", [None, np.array([True, False])])
 def test_row_is_what_lite_makes_of_it(is_known: NDArray[np.bool_] | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    for place, name in ((Segment, "row_to_dict"), (factory, "BruteForceIndex")):
+    for place, name in ((Segment, "row_to_dict"), (factory, "BruteForceIndex"), (filters, "parse_expr")):
         monkeypatch.setattr(place, name, getattr(place, name))  # to be put back
     listed = [each.tolist() if is_known is None or is_known[n] else None for n, each in enumerate(VECTORS[:2])]
     columns = {

@@ -97,7 +97,7 @@ def test_table_is_read_in_slices(client: Client, job: BatchJob, monkeypatch: pyt
     ]
 
 
-@pytest.mark.parametrize("title", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1"])
+@pytest.mark.parametrize("title", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1", "＋1", "－1", "＠A1"])
 def test_no_cell_is_a_formula(client: Client, job: BatchJob, title: str) -> None:
     Track.objects.update(title=title)
     reply = client.get(address(job, ".csv"))

@@ -65,6 +65,7 @@ def test_search_by_text_and_path(client: Client) -> None:
     assert found(client, q="satie") == ["a", "b"]
     assert found(client, q="0 %") == ["b"]
     assert found(client, path_prefix="/music/Satie/") == ["a"]
+    assert found(client, path_prefix="/MUSIC/satie/") == []
     assert found(client, q="satie", playable="true") == ["a"]
     assert found(client, library_id=2) == []
 

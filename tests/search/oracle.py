@@ -66,7 +66,7 @@ def answer(world: World, query: Query, now: datetime) -> list[tuple[str, float]]
                 share = _phi((_cosine(space, each, track) - space.mean) / space.deviation)
                 close[track] = max(close.get(track, 0.0), min(1.0, max(0.0, (share - 0.95) / 0.05)))
     needed = len(starts) if query.merge == "intersection" else min(query.min_agreement, max(1, len(starts)))
-    final = {}
+    final, lost = {}, {}
     for track, by_model in scores.items():
         if len(by_model) < needed:
             continue
@@ -75,9 +75,10 @@ def answer(world: World, query: Query, now: datetime) -> list[tuple[str, float]]
         is_meant = track in query.disliked_track_ids or bool(artists)
         if is_meant and query.dislike_strength >= 1:
             continue
-        score *= 1 - query.dislike_strength * (1.0 if is_meant else close.get(track, 0.0))
-        final[track] = score * (1 - query.negative_penalty * _negative(world, query, track))
-    return _picked(world, query, starts, _one_recording(world, final))
+        left = 1 - query.dislike_strength * (1.0 if is_meant else close.get(track, 0.0))
+        left *= 1 - (1 - query.negative_penalty) * _negative(world, query, track)
+        final[track], lost[track] = score * left, 1 - left
+    return _picked(world, query, starts, _one_recording(world, final), lost)
 
 
 def _start(space: Space, query: Query, now: datetime) -> list[Item]:
@@ -181,7 +182,11 @@ def _one_recording(world: World, scores: Mapping[str, float]) -> list[tuple[str,
 
 
 def _picked(
-    world: World, query: Query, starts: Mapping[str, list[Item]], ranked: list[tuple[str, float]]
+    world: World,
+    query: Query,
+    starts: Mapping[str, list[Item]],
+    ranked: list[tuple[str, float]],
+    lost: Mapping[str, float],
 ) -> list[tuple[str, float]]:
     if query.diversity == 0 or not starts:
         return ranked[: query.limit]
@@ -191,7 +196,8 @@ def _picked(
     by_artist: dict[str, int] = {}
     left = list(ranked)
     while left and len(picked) < query.limit:
-        place = max(range(len(left)), key=lambda n: (_marginal(space, query.diversity, left[n], picked), -n))
+        values = [_marginal(space, query.diversity, each, picked, lost[each[0]]) for each in left]
+        place = values.index(max(values))
         track, score = left.pop(place)
         artist = world.tracks[track]["artist"] and world.tracks[track]["artist_id"]
         if artist and by_artist.get(artist, 0) >= most:
@@ -201,14 +207,16 @@ def _picked(
     return picked
 
 
-def _marginal(space: Space, diversity: float, candidate: tuple[str, float], picked: list[tuple[str, float]]) -> float:
+def _marginal(
+    space: Space, diversity: float, candidate: tuple[str, float], picked: list[tuple[str, float]], lost: float
+) -> float:
     track, score = candidate
     likest = 0.0
     for other, _ in picked:
         if track in space.vectors and other in space.vectors:
             cosine = _dot(space.vectors[track], space.vectors[other])
             likest = max(likest, _phi((cosine - space.mean) / space.deviation))
-    return round((1 - diversity) * score - diversity * likest, 9)
+    return round((1 - diversity) * score - diversity * (likest + lost), 9)
 
 
 def _cosine(space: Space, item: Item, track: str) -> float:

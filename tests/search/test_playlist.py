@@ -131,6 +131,14 @@ def test_what_is_no_json_is_refused(db: None, text: str) -> None:
     assert reply.json()["error"]
 
 
+def test_excluded_ids_have_no_limit_of_their_own(music: Library) -> None:
+    excluded = [f"{n:022x}" for n in range(50_000)]
+    reply = ask({"seeds": [{"track_id": "t01"}], "exclude_track_ids": [*excluded, "t02"]})
+    assert reply.status_code == 200
+    assert len(reply.json()["tracks"]) == 25
+    assert reply.json()["warnings"] == []
+
+
 def test_vector_as_long_as_mert_s_is_taken(music: Library) -> None:
     reply = ask({"seeds": [{"track_id": "t01"}, {"embedding": [0.001234567890123] * 76_800}]})
     assert reply.status_code == 200

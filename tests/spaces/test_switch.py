@@ -137,6 +137,16 @@ def test_overlap_is_one_where_nothing_has_changed_and_less_where_it_has(build: E
     assert 0.1 < overlap < 0.6  # 10 of 29 by chance
 
 
+def test_overlap_counts_only_tracks_that_both_have(build: EmbeddingSpace) -> None:
+    """What is new among the neighbours, or lacks now, does not make the vectors other ones."""
+    old = make_space("old", vectors=30)
+    embed(old, unit(30, DIMENSION), [f"gone{n}" for n in range(30)])
+    indexed(old)
+    Track.objects.filter(pk__startswith="gone").update(playable=False)
+    embed(build, unit(30, DIMENSION), [f"new{n}" for n in range(30)])
+    assert examine(indexed(build), failed()).overlap == 1
+
+
 def test_old_space_that_milvus_has_lost_is_no_hindrance(build: EmbeddingSpace) -> None:
     make_space("old", vectors=30)
     assert examine(build, failed()) == Examination((), needs_yes=False, overlap=None)
