@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from embeddings.errors import LibraryUnavailable
-from embeddings.library.base import PAGE_SIZE, LibraryTrack, PresentTrack, clean_text
+from embeddings.library.base import PAGE_SIZE, LibraryTrack, PresentTrack, clean_text, finite
 from embeddings.library.folders import is_there
 from embeddings.library.listeners import existing_tracks, in_playlists, present_tracks, visible_to
 from embeddings.library.sqlite import BUSY_SECONDS, ForeignDatabase, Row
@@ -231,7 +231,7 @@ def _track(row: Row, folders: Mapping[int, LibraryFolder]) -> LibraryTrack | Non
         title=clean_text(title),
         artist=clean_text(artist),
         album=clean_text(album),
-        duration=float(duration or 0),
+        duration=finite(duration),
         size=int(size or 0),
         mtime=str(updated_at or ""),
     )

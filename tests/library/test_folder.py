@@ -122,6 +122,14 @@ def test_a_file_that_goes_while_we_read_is_left_out(tmp_path: Path, monkeypatch:
     assert (first.library_id, list(pages)) == (1, [])
 
 
+def test_pipes_and_devices_are_no_tracks(tmp_path: Path) -> None:
+    touch(tmp_path, "x.mp3")
+    os.mkfifo(tmp_path / "snapfifo.wav")
+    (tmp_path / "zero.wav").symlink_to("/dev/zero")
+    (tmp_path / "linked.wav").symlink_to(tmp_path / "snapfifo.wav")
+    assert paths_of(tmp_path) == ["x.mp3"]
+
+
 def test_damaged_files_are_still_tracks(tmp_path: Path) -> None:
     noise = np.random.default_rng(7)
     starts = {".mp3": b"ID3\x04\0\0\x7f\x7f\x7f\x7f", ".flac": b"fLaC", ".m4a": b"\0\0\0\x20ftypM4A ", ".ogg": b"OggS"}
