@@ -19,7 +19,7 @@ class LibraryTrack:
     id: str
     library_id: int
     path: str
-    """Absolute on this machine; the file need not be there."""
+    """Absolute on this machine, as ``names.storable`` writes it; the file need not be there."""
     title: str
     artist: str
     """Display name; may be empty."""
@@ -91,11 +91,6 @@ class Library(Protocol):
     def in_playlists(self, playlist_ids: Collection[str]) -> set[str]:
         """Return the ids of the tracks in these playlists; unknown ones are empty."""
         ...
-
-
-def clean_text(text: str) -> str:
-    """Return ``text`` as any database can store it: NUL becomes a space, what UTF-8 cannot express ``?``."""
-    return text.replace("\0", " ").encode("utf-8", "replace").decode("utf-8")
 
 
 def finite(number: object) -> float:

@@ -13,7 +13,8 @@ from typing import Any
 import mutagen
 
 from embeddings.errors import LibraryUnavailable
-from embeddings.library.base import LibraryTrack, PresentTrack, clean_text, finite
+from embeddings.library.base import LibraryTrack, PresentTrack, finite
+from embeddings.names import clean_text, storable
 
 logger = logging.getLogger(__name__)
 
@@ -149,7 +150,7 @@ class FolderLibrary:
         return LibraryTrack(
             id=key[:ID_BYTES].hex(),
             library_id=1,
-            path=clean_text(str(path)),
+            path=storable(os.fsencode(path)),
             title=clean_text(_field(tags, TITLE) or path.stem),
             artist=clean_text(_field(tags, ARTIST)),
             album=clean_text(_field(tags, ALBUM)),

@@ -11,6 +11,7 @@ import numpy as np
 from embeddings.encoders.registry import encoder_class
 from embeddings.indexing import vector_store
 from embeddings.models import EmbeddingSpace
+from embeddings.names import can_be_id
 from embeddings.projection import search_vectors
 from embeddings.search.calibration import Calibration, calibration_of
 from embeddings.search.comparing import Probe, cosines
@@ -57,8 +58,6 @@ def candidates(
 
     Raises IndexUnavailable, IndexRefused; takes about ``seconds`` at most.
     """
-    from embeddings.vector_store import can_be_id
-
     sums = [group.query(ready.seeds) for group in ready.groups]
     lengths = np.array([np.linalg.norm(each) for each in sums])
     heard = lengths > CANCELLED
