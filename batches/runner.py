@@ -27,13 +27,15 @@ from embeddings.errors import (
     EmbedderUnavailable,
     FileUnreachable,
     FingerprintChanged,
+    IndexRefused,
     LibraryUnavailable,
     NavembedError,
 )
 from embeddings.library.storage import why_away
 from embeddings.models import EmbeddingSpace
+from embeddings.names import ID_BYTES, can_be_id
 from embeddings.recognition import has_orphans
-from embeddings.work import FileHash, Step, TrackOutcome, TrackRequest
+from embeddings.work import FileHash, Step, TrackOutcome, TrackRequest, failure_of
 from navembed_site import heartbeat
 from navembed_site.processes import stop_requested
 
@@ -206,7 +208,7 @@ class _Turn:
 
     def _settle_known(self, job: BatchJob, chunk: chunks.Chunk) -> chunks.Chunk:
         """Settle what only has other tags or another id, by the hash of its audio; returns the rest."""
-        asked = {c.track.path: c.track.id for c in chunk.tracks if self._may_be_known(c, chunk.spaces)}
+        asked = {c.track.file: c.track.id for c in chunk.tracks if self._may_be_known(c, chunk.spaces)}
         if not asked:
             return chunk
         hashes: dict[str, str] = {}
@@ -236,7 +238,8 @@ class _Turn:
         pulse = _Pulse(job, self.lease)
         # A device that is slow is not one that hangs: what is allowed grows with the work and the measured rate.
         most = HANG_SECONDS + HANG_FACTOR * sum(claimed.estimated_seconds for claimed in chunk.tracks)
-        requests = [_request(claimed, chunk) for claimed in chunk.tracks]
+        outcomes += [_refused(claimed) for claimed in chunk.tracks if not can_be_id(claimed.track.id)]
+        requests = [_request(claimed, chunk) for claimed in chunk.tracks if can_be_id(claimed.track.id)]
         fingerprints = {model: space.fingerprint for model, space in chunk.spaces.items()}
         for event in self.client.embed(requests, fingerprints) if requests else ():
             match event:
@@ -378,10 +381,16 @@ def _request(claimed: chunks.ClaimedTrack, chunk: chunks.Chunk) -> TrackRequest:
     track = claimed.track
     return TrackRequest(
         id=track.id,
-        path=track.path,
+        path=track.file,
         models=tuple(claimed.results),
         checkpoint=chunks.checkpoint_name(claimed, chunk.spaces),
     )
+
+
+def _refused(claimed: chunks.ClaimedTrack) -> TrackOutcome:
+    reason = f"{claimed.track.id!r} cannot be a track's id: 1 to {ID_BYTES} bytes without control characters"
+    failure = failure_of(IndexRefused(reason))
+    return TrackOutcome(claimed.track.id, failures=dict.fromkeys(claimed.results, failure))
 
 
 def _may_be_away(outcome: TrackOutcome) -> bool:

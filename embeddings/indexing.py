@@ -20,6 +20,7 @@ from django.utils import timezone
 from embeddings.encoders.registry import ENCODERS, encoder_class
 from embeddings.errors import IndexRefused
 from embeddings.models import Embedding, EmbeddingSpace, Track
+from embeddings.names import can_be_id
 from embeddings.projection import search_dimension, search_vectors
 from embeddings.vectors import from_bytes
 
@@ -207,7 +208,7 @@ def _remove_deleting(store: VectorStore, space: EmbeddingSpace) -> None:
     # The first condition is the partial index's; without it the database reads all rows.
     deleting = space.embeddings.exclude(index_state=INDEXED).filter(index_state=DELETING)
     while rows := dict(deleting.values_list("pk", "track_id")[:IDS_PER_STEP]):
-        store.delete(space.collection, list(rows.values()))
+        store.delete(space.collection, list(filter(can_be_id, rows.values())))
         store.flush(space.collection)
         deleting.filter(pk__in=rows).delete()
         # Embedded again meanwhile: Milvus may have had it already, and has lost it now.
@@ -220,7 +221,10 @@ def _pending(space: EmbeddingSpace, batch: int) -> Iterator[list[PendingRow]]:
     pending = space.embeddings.exclude(index_state=INDEXED).filter(index_state=PENDING).order_by("pk")
     fields = pending.values_list("pk", "track_id", "updated_at", "vector")
     while rows := [PendingRow(*row) for row in fields.filter(pk__gt=last)[:batch]]:
-        yield rows
+        if odd := {row.pk: row.track_id for row in rows if not can_be_id(row.track_id)}:
+            logger.error("Vectors of ids that Milvus cannot hold are dropped: %r", list(odd.values()))
+            space.embeddings.filter(pk__in=odd).delete()
+        yield [row for row in rows if row.pk not in odd]
         last = rows[-1].pk
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
+
+from embeddings.names import original
 
 
 class Track(models.Model):
@@ -36,6 +39,11 @@ class Track(models.Model):
 
     def __str__(self) -> str:
         return f"{self.artist} - {self.title}" if self.artist else self.title
+
+    @property
+    def file(self) -> str:
+        """Its path as the operating system knows it: names that are no UTF-8 are stored in another form."""
+        return os.fsdecode(original(self.path))
 
 
 class BadFile(models.Model):

@@ -20,6 +20,7 @@ from django.db.models import Exists, OuterRef, Subquery
 from django.utils import timezone
 
 from embeddings.models import Embedding, EmbeddingSpace, Track
+from embeddings.names import can_be_id
 
 Fence = Callable[[], None]
 """Called in every transaction that writes; stops it by raising."""
@@ -199,12 +200,12 @@ def _slices() -> Iterator[tuple[str, str]]:
 
 
 def _one_to_one(moves: Iterable[Move]) -> list[Move]:
-    """Leave out a move whose vector or track an earlier one has taken."""
+    """Leave out a move whose vector or track an earlier one has taken, or to an id that the index cannot hold."""
     kept: list[Move] = []
     used: set[int] = set()
     served: set[str] = set()
     for move in moves:
-        if move.pk not in used and move.new_id not in served:
+        if move.pk not in used and move.new_id not in served and can_be_id(move.new_id):
             used.add(move.pk)
             served.add(move.new_id)
             kept.append(move)

@@ -23,13 +23,13 @@ from pymilvus import DataType, MilvusClient, MilvusException
 from pymilvus.client.types import LoadState
 
 from embeddings.errors import IndexRefused, IndexUnavailable
+from embeddings.names import ID_BYTES, can_be_id
 
 # It logs every failed call with a traceback; our callers get the same as an exception.
 logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
 
 OWN_PREFIX = "navembed_"
 """Our collections begin with it; no other is ever dropped."""
-ID_BYTES = 255
 NAME_BYTES = 1024
 MESSAGE_BYTES = 8 * 2**20  # of vectors in one call; a Milvus server takes 64 MB
 IDS_PER_CALL = 1000
@@ -354,11 +354,6 @@ def _entity(row: IndexRow, dimension: int) -> dict[str, Any]:
 
 def _among(ids: Iterable[str]) -> str:
     return f"[{', '.join(map(_literal, ids))}]"
-
-
-def can_be_id(track_id: str) -> bool:
-    """Whether a track may have this id: 1 to 255 bytes without control characters or lone surrogates."""
-    return 0 < len(track_id.encode("utf-8", "replace")) <= ID_BYTES and track_id.isprintable()
 
 
 def _literal(track_id: str) -> str:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from embeddings.audio.summary import AudioSummary
 from embeddings.errors import NavembedError
+from embeddings.names import clean_text
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,8 @@ def failure_of(error: Exception) -> Failure:
     known = isinstance(error, NavembedError)
     return Failure(
         error_class=type(error).__name__,
-        message=str(error),
+        message=clean_text(error),
         stage=error.stage if isinstance(error, NavembedError) else "encode",
         permanent=error.permanent if isinstance(error, NavembedError) else True,
-        traceback="" if known else "".join(traceback.format_exception(error)),
+        traceback="" if known else clean_text("".join(traceback.format_exception(error))),
     )

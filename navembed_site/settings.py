@@ -66,6 +66,8 @@ CHECKPOINT_DIR = env.folder("TEXT_EMBEDDING_CHECKPOINT_DIR", NAVEMBED_HOME / "ch
 MODEL_IDLE_SECONDS = env.number("NAVEMBED_MODEL_IDLE_SECONDS", 360, low=1, high=10**7)
 DEVICE_MEMORY_GB = env.number("NAVEMBED_DEVICE_MEMORY_GB", 0, low=0, high=10**5)  # 0: what the device has free
 DECODE_PROCESSES = env.integer("NAVEMBED_DECODE_PROCESSES", os.cpu_count() or 1, low=1, high=256)
+MIN_DECODED = env.number("NAVEMBED_MIN_DECODED", 0.8, low=0, high=1)
+MAX_HOURS = env.number("NAVEMBED_MAX_HOURS", 24, low=0.01, high=10**4)
 
 # The search index: any Milvus, or our own Lite server on a unix socket.
 MILVUS_LITE_FOLDER = NAVEMBED_HOME / "milvus.db"

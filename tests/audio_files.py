@@ -84,6 +84,24 @@ def _lose_middle(data: bytes) -> bytes:
     return data[: len(data) // 2] + data[len(data) * 3 // 4 :]
 
 
+def _lose_tenth(data: bytes) -> bytes:
+    return data[: len(data) // 2] + data[len(data) * 6 // 10 :]
+
+
+def _without_end(data: bytes) -> bytes:
+    """A WAV written to a pipe, which cannot know its size."""
+    start = data.find(b"data")
+    return data[:4] + b"\xff\xff\xff\x7f" + data[8 : start + 4] + b"\xff\xff\xff\x7f" + data[start + 8 :]
+
+
+def _preallocated(data: bytes) -> bytes:
+    return data[: len(data) // 10] + bytes(len(data) - len(data) // 10)
+
+
+def _constant(path: Path) -> None:
+    write_audio(path, np.full((2, 200_000), 0.5, np.float32), 44_100)
+
+
 def _ten_hours_mp3(data: bytes) -> bytes:
     frames = max(data.find(b"Xing"), data.find(b"Info")) + 8
     return data[:frames] + struct.pack(">I", 10 * 3_600 * 44_100 // 1_152) + data[frames + 4 :]
@@ -128,14 +146,26 @@ DAMAGED: dict[str, Damage] = {
     "header only": Damage(".flac", _edited(lambda data: data[:8_000]), "not a readable audio file"),
     "no index": Damage(".m4a", _edited(lambda data: data[: len(data) // 2]), "not a readable audio file"),
     "only video": Damage(".mp4", _only_video, "no audio stream"),
-    "truncated mp3": Damage(".mp3", _edited(lambda data: data[: len(data) // 2])),
-    "truncated flac": Damage(".flac", _edited(lambda data: data[: len(data) // 2])),
-    "truncated wav": Damage(".wav", _edited(lambda data: data[: len(data) // 2])),
+    "truncated mp3": Damage(".mp3", _edited(lambda data: data[: len(data) // 2]), r"only [56]\S* of 12 s"),
+    "truncated flac": Damage(".flac", _edited(lambda data: data[: len(data) // 2]), r"only [56]\S* of 12 s"),
+    "truncated wav": Damage(".wav", _edited(lambda data: data[: len(data) // 2]), r"only [56]\S* of 12 s"),
     "corrupt middle mp3": Damage(".mp3", _edited(_overwrite_middle)),
     "corrupt middle flac": Damage(".flac", _edited(_overwrite_middle)),
     "corrupt middle aac": Damage(".m4a", _edited(_overwrite_middle)),
     "corrupt middle vorbis": Damage(".ogg", _edited(_overwrite_middle)),
-    "lost middle flac": Damage(".flac", _edited(_lose_middle)),
+    "lost middle flac": Damage(".flac", _edited(_lose_middle), "only 9 of 12 s could be decoded"),
+    "lost tenth flac": Damage(".flac", _edited(_lose_tenth)),
+    "preallocated flac": Damage(".flac", _edited(_preallocated), r"only 1\S* of 12 s could be decoded"),
+    "preallocated mp3": Damage(".mp3", _edited(_preallocated), r"only 1\S* of 12 s could be decoded|mostly damaged"),
+    "without end wav": Damage(".wav", _edited(_without_end)),
+    "silence": Damage(".wav", lambda path: write_audio(path, np.zeros((2, 99_000), np.float32), 44_100), "no sound"),
+    "constant wav": Damage(".wav", _constant, "no sound"),
+    "constant mp3": Damage(".mp3", _constant, "no sound"),
+    "constant m4a": Damage(".m4a", _constant, "no sound"),
+    "constant opus": Damage(".opus", _constant, "no sound"),
+    "raw speech": Damage(".g722", lambda path: _drop(path, b"This is no music.\n" * 500), "not a readable audio file"),
+    "playlist": Damage(".mp3", lambda path: _drop(path, b"#EXTM3U\n#EXTINF:9,\n/etc/hostname\n"), "not a readable"),
+    "concatenation": Damage(".flac", lambda path: _drop(path, b"ffconcat version 1.0\nfile x\n"), "not a readable"),
     "ten hours mp3": Damage(".mp3", _edited(_ten_hours_mp3)),
     "ten hours flac": Damage(".flac", _edited(_ten_hours_flac)),
     "latin-1 tags": Damage(".flac", _edited(lambda data: data.replace("ÄÖÜ".encode(), b"\xc4 \xd6 \xdc "))),

@@ -7,24 +7,26 @@ the whole is judged at the end. Declared durations are reported, never believed.
 from __future__ import annotations
 
 import hashlib
-import stat
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 from numpy.typing import NDArray
 
-from embeddings.audio.summary import BLOCK_SECONDS, AudioSummary
-from embeddings.audio.waveform import Track, as_float, sanitise
+from embeddings.audio.files import DEMUXERS, PROTOCOLS, cut_off, is_length_trustworthy, look_at, read_through, urls
+from embeddings.audio.summary import BLOCK_SECONDS, DEFAULTS, AudioSummary, Limits
+from embeddings.audio.waveform import SIZES, Track, as_float, gain_for, sanitise, sizes, sounding
 from embeddings.encoders.base import AudioFormat, Waveform
-from embeddings.errors import AudioError, AudioFileMissing, FileUnreachable
+from embeddings.errors import AudioError
 
 __all__ = ["AudioSummary", "Block", "audio_hash", "decode"]
 
 SHORTEST_SECONDS = 1.0
+SHORTEST_SOUND = 0.75
+"""Seconds: at the edges of a constant signal, lossy encoders ring for less."""
 COMPLETE = 0.98
 """Below this share of the declared length we look whether the storage, not the file, is to blame."""
 
@@ -32,6 +34,7 @@ _CHUNK = 65_536  # samples converted at a time: enough for NumPy, little enough 
 _DEMUX_ERRORS = 16  # in a row: the demuxer has lost its way for good
 _RATES = range(1_000, 6_000_000)  # DSD1024 arrives as 5.6 MHz
 _CHANNELS = range(1, 65)
+_FLOATS = ("pcm_f", "wavpack")  # codecs that keep float samples of any size
 
 Block = dict[AudioFormat, Waveform]
 """float32 [channels, samples] per format."""
@@ -43,26 +46,29 @@ def decode(
     formats: Sequence[AudioFormat],
     *,
     block_seconds: float = BLOCK_SECONDS,
+    limits: Limits = DEFAULTS,
     progress: Progress = lambda: None,
 ) -> Iterator[Block | AudioSummary]:
     """Decode a file once into all ``formats``: blocks in order, then the summary.
 
     A block holds about ``block_seconds`` of the file, full scale ±1 (lossy formats overshoot); memory does not grow
-    with the file. Mono is mixed before it is resampled (soxr HQ): the blocks in a row equal ``librosa.load`` bit for
-    bit where the codec is lossless. NaN and infinities become 0. ``progress`` is called for every packet.
+    with the file. Mono is mixed before it is resampled (soxr HQ): of mono and stereo files the blocks in a row equal
+    ``librosa.load`` bit for bit where the codec is lossless. Where rate or channels change, each part is mixed and
+    resampled by itself. NaN and infinities become 0. ``progress`` is called for every packet.
 
     Raises:
         AudioFileMissing: there is no such file. Passing.
-        AudioError: cannot be read now (rights, network share; passing), or it is no audio, too short or mostly
-            damaged (permanent). Files are judged at their end: blocks may have been yielded before.
+        AudioError: cannot be read now (rights, network share; passing), or it is no audio, silent, too short, too
+            long or mostly damaged or missing (permanent). Files are judged at their end: blocks may have been
+            yielded before.
     """
     if any(wanted.channels not in (1, 2) for wanted in formats):
         raise ValueError(f"only mono and stereo can be asked for, not {formats}")
-    with _opened(path, progress) as source:
-        yield from _blocks(source, formats, block_seconds, progress)
+    source = _Source(path, progress, limits)
+    yield from _blocks(source, formats, block_seconds)
     summary, verdict = source.summary(), source.verdict()
     if verdict or source.errors or summary.ratio < COMPLETE:
-        _read_through(path, progress)
+        read_through(path, progress)
     if verdict:
         raise AudioError(verdict)
     yield summary
@@ -73,107 +79,169 @@ def audio_hash(path: str, *, progress: Progress = lambda: None) -> str:
 
     It stays the same when tags are edited. Raises as ``decode`` does, but judges no audio.
     """
-    with _opened(path, progress) as source:
-        for _ in source.packets():
-            progress()
+    source = _Source(path, progress)
+    for _ in source.packets():
+        pass
     if source.errors:
-        _read_through(path, progress)
+        read_through(path, progress)
     return source.digest.hexdigest()
 
 
 class _Source:
-    """An open file's audio stream, and what has come out of it so far."""
+    """A file's audio, and what has come out of it so far."""
 
-    def __init__(self, container: Any, stream: Any) -> None:
-        context = stream.codec_context
-        self._container = container
-        self._stream = stream
-        self._codec: str = context.codec.canonical_name
-        self._declared_seconds = _declared_seconds(container, stream)
-        self.digest = hashlib.sha256(f"{self._codec} {context.rate} {context.channels}\n".encode())
+    def __init__(self, path: str, progress: Progress, limits: Limits = DEFAULTS) -> None:
+        self._path = path
+        self._progress = progress
+        self._limits = limits
+        self._gain = 0.0
+        """That integers written as floats are multiplied by; 0 when it is not known yet."""
+        self.digest = hashlib.sha256()
+        self.errors = 0
         self.rate = 0
         self.speakers: list[str] = []
+        self._first: tuple[str, int, int] = ("", 0, 0)
+        self._codec = ""
+        self._stream: Any = None
+        self._format: tuple[int, str, str] | None = None
         self._packer: Any = None
-        self.errors = 0
+        self._declared_seconds = 0.0
+        self._trustworthy = True
         self._frames = 0
-        self._samples = 0
+        self._samples: Counter[int] = Counter()  # by sample rate
+        self._sounding_seconds = 0.0
+        self._values = 0
         self._not_numbers = 0
 
+    @property
+    def _seconds(self) -> float:
+        return sum(samples / rate for rate, samples in self._samples.items() if rate)
+
     def packets(self) -> Iterator[Any]:
-        """The stream's packets, hashed, then None, which drains the decoder."""
+        """The audio stream's packets, hashed; None after each part of the file, which drains the decoder."""
+        look_at(self._path)
+        for number, url in enumerate(urls(self._path)):
+            try:
+                with self._opened(url) as (container, stream):
+                    self._begin(container, stream)
+                    yield from self._demuxed(container, stream)
+                    yield None
+            except AudioError:
+                if not number:
+                    raise
+                self.errors += 1
+
+    @contextmanager
+    def _opened(self, url: str) -> Iterator[tuple[Any, Any]]:
+        options = {"protocol_whitelist": PROTOCOLS, "format_whitelist": DEMUXERS}
+        try:
+            container = av.open(url, options=options, metadata_errors="replace")
+        except (av.FFmpegError, OSError, ValueError) as error:
+            read_through(self._path, self._progress)
+            raise AudioError(f"not a readable audio file: {getattr(error, 'strerror', error)}") from error
+        with container:
+            stream = container.streams.best("audio")
+            if stream is None:
+                if container.streams.audio:
+                    raise AudioError("damaged: no sample rate and no channels can be made out")
+                raise AudioError(f"has no audio stream ({container.format.long_name})")
+            if stream.codec_context is None:
+                raise AudioError("its audio has a codec that is not known")
+            stream.codec_context.thread_type = "NONE"
+            yield container, stream
+
+    def _begin(self, container: Any, stream: Any) -> None:
+        context = stream.codec_context
+        self._stream = stream
+        self._codec = context.codec.canonical_name
+        self.digest.update(f"{self._codec} {context.rate} {context.channels}\n".encode())
+        seconds = _declared_seconds(container, stream) * cut_off(self._path)
+        byte_rate = context.bit_rate / 8 if context.bit_rate and self._codec.startswith("pcm") else 0
+        self._declared_seconds += seconds
+        self._trustworthy &= is_length_trustworthy(self._path, container.format.name, seconds, byte_rate)
+
+    def _demuxed(self, container: Any, stream: Any) -> Iterator[Any]:
         failures = 0
-        demuxed = self._container.demux(self._stream)
+        demuxed = container.demux(stream)
         while failures < _DEMUX_ERRORS:
+            self._progress()
             try:
                 packet = next(demuxed, None)
             except (av.FFmpegError, OSError):
                 self.errors += 1
                 failures += 1
-                demuxed = self._container.demux(self._stream)
+                demuxed = container.demux(stream)
                 continue
             if packet is None or packet.size == 0:
                 break
             failures = 0
             self.digest.update(packet)
             yield packet
-        yield None
 
-    def frames(self, progress: Progress) -> Iterator[Any]:
-        """Decoded frames that have the first one's format."""
-        expected = None
+    def frames(self) -> Iterator[Any]:
+        """Decoded frames; ``rate`` and ``speakers`` are those of the last one."""
         for packet in self.packets():
-            progress()
             try:
                 frames = self._stream.codec_context.decode(packet)
             except (av.FFmpegError, OSError, ValueError):
                 self.errors += 1
                 continue
             for frame in frames:
-                shape = (frame.sample_rate, frame.layout.name, frame.format.name)
-                if expected is None:
-                    self._accept(frame)
-                    expected = shape
-                if shape != expected:
-                    self.errors += 1
-                    continue
-                self._frames += 1
-                self._samples += frame.samples
                 yield frame
+                self._frames += 1
+                self._samples[frame.sample_rate] += frame.samples
+                if self._seconds > self._limits.max_hours * 3_600:
+                    raise AudioError(f"longer than {self._limits.max_hours:g} h (NAVEMBED_MAX_HOURS)")
 
-    def waveforms(self, progress: Progress) -> Iterator[Waveform]:
-        """float32 [channels, about _CHUNK samples] at the source's rate."""
+    def waveforms(self) -> Iterator[Waveform]:
+        """float32 [channels, about _CHUNK samples] at ``rate``; each of one format."""
         arrays: list[Any] = []
         waiting = 0
-        for frame in self.frames(progress):
-            arrays.append(self._array(frame))
-            waiting += frame.samples
-            if waiting >= _CHUNK:
+        for frame in self.frames():
+            shape = (frame.sample_rate, frame.layout.name, frame.format.name)
+            if arrays and (waiting >= _CHUNK or shape != self._format):
                 yield self._joined(arrays)
                 arrays, waiting = [], 0
+            if shape != self._format:
+                self._accept(frame)
+                self._format = shape
+            arrays.append(self._array(frame))
+            waiting += frame.samples
         if arrays:
             yield self._joined(arrays)
 
     def summary(self) -> AudioSummary:
+        codec, rate, channels = self._first
         return AudioSummary(
-            audio_seconds=self._samples / self.rate if self.rate else 0.0,
+            audio_seconds=self._seconds,
             declared_seconds=self._declared_seconds,
             errors=self.errors,
             audio_hash=self.digest.hexdigest(),
-            codec=self._codec,
-            sample_rate=self.rate,
-            channels=len(self.speakers),
+            codec=codec,
+            sample_rate=rate,
+            channels=channels,
         )
 
     def verdict(self) -> str:
         """Why the file is refused; empty when it is not."""
-        if self._samples == 0:
+        return self._damage() or self._shortage()
+
+    def _damage(self) -> str:
+        if self._frames == 0:
             return f"no audio could be decoded ({self.errors} damaged packets)"
         if self.errors > self._frames:
             return f"mostly damaged: {self.errors} of {self.errors + self._frames} packets could not be decoded"
-        if self._not_numbers * 2 > self._samples * len(self.speakers):
+        if self._not_numbers * 2 > self._values:
             return "mostly damaged: most samples are not numbers"
-        if self._samples < SHORTEST_SECONDS * self.rate:
-            return f"only {self._samples / self.rate:.2f} s of audio; at least {SHORTEST_SECONDS:g} s is needed"
+        return ""
+
+    def _shortage(self) -> str:
+        if self._seconds < SHORTEST_SECONDS:
+            return f"only {self._seconds:.2f} s of audio; at least {SHORTEST_SECONDS:g} s is needed"
+        if self._trustworthy and self._seconds < self._limits.min_decoded * self._declared_seconds:
+            return f"only {_brief(self._seconds)} of {_brief(self._declared_seconds)} s could be decoded"
+        if self._sounding_seconds < SHORTEST_SOUND:
+            return "has no sound to compare: digital silence or a constant signal"
         return ""
 
     def _accept(self, frame: Any) -> None:
@@ -185,6 +253,8 @@ class _Source:
         self.rate = frame.sample_rate
         names = [channel.name for channel in frame.layout.channels]
         self.speakers = names if len(names) == channels else [""] * channels
+        self._first = self._first if self._first[0] else (self._codec, self.rate, channels)
+        self._packer = None
         # What PyAV 18.1 cannot hand to NumPy: 64-bit integers, and planes from 8 on (it looks for them until it
         # meets a null pointer, and crashes).
         if frame.format.name.startswith("s64"):
@@ -201,22 +271,39 @@ class _Source:
     def _joined(self, arrays: list[Any]) -> Waveform:
         samples = np.concatenate(arrays, axis=1)
         waveform = as_float(samples, len(self.speakers))
+        self._values += waveform.size
         if samples.dtype.kind == "f":
+            if self._codec.startswith(_FLOATS):
+                self._gain = self._gain or _Scale(self._path, self._progress).gain()
+                waveform *= np.float32(self._gain)
             self._not_numbers += sanitise(waveform)
+        self._sounding_seconds += sounding(waveform) / self.rate
         return waveform
 
 
-def _blocks(
-    source: _Source, formats: Sequence[AudioFormat], block_seconds: float, progress: Progress
-) -> Iterator[Block]:
-    tracks: dict[AudioFormat, Track] = {}
-    ready = 0
-    for waveform in source.waveforms(progress):
-        tracks = tracks or {wanted: Track(wanted, source.rate) for wanted in formats}
+class _Scale(_Source):
+    """A file of floats decoded once more, because only all of it tells at which scale they are."""
+
+    def gain(self) -> float:
+        self._sizes = np.zeros(SIZES, np.int64)
+        for _ in self.waveforms():
+            pass
+        return gain_for(self._sizes)
+
+    def _joined(self, arrays: list[Any]) -> Waveform:
+        waveform = as_float(np.concatenate(arrays, axis=1), len(self.speakers))
+        self._sizes += sizes(waveform)
+        return waveform
+
+
+def _blocks(source: _Source, formats: Sequence[AudioFormat], block_seconds: float) -> Iterator[Block]:
+    tracks = {wanted: Track(wanted) for wanted in formats}
+    ready = 0.0
+    for waveform in source.waveforms():
         for track in tracks.values():
-            track.push(waveform, source.speakers)
-        ready += waveform.shape[1]
-        if ready >= block_seconds * source.rate:
+            track.push(waveform, source.rate, source.speakers)
+        ready += waveform.shape[1] / source.rate
+        if ready >= block_seconds:
             yield {wanted: track.take() for wanted, track in tracks.items()}
             ready = 0
     for track in tracks.values():
@@ -226,27 +313,6 @@ def _blocks(
         yield rest
 
 
-@contextmanager
-def _opened(path: str, progress: Progress) -> Iterator[_Source]:
-    _look_at(path)
-    try:
-        # "file:" keeps a name like "concat:x" a name; the whitelist keeps playlists named .mp3 off the network.
-        container = av.open(f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="replace")
-    except (av.FFmpegError, OSError, ValueError) as error:
-        _read_through(path, progress)
-        raise AudioError(f"not a readable audio file: {getattr(error, 'strerror', error)}") from error
-    with container:
-        stream = container.streams.best("audio")
-        if stream is None:
-            if container.streams.audio:
-                raise AudioError("damaged: no sample rate and no channels can be made out")
-            raise AudioError(f"has no audio stream ({container.format.long_name})")
-        if stream.codec_context is None:
-            raise AudioError("its audio has a codec that is not known")
-        stream.codec_context.thread_type = "NONE"
-        yield _Source(container, stream)
-
-
 def _declared_seconds(container: Any, stream: Any) -> float:
     seconds = (container.duration or 0) / av.time_base
     if stream.duration:
@@ -254,31 +320,5 @@ def _declared_seconds(container: Any, stream: Any) -> float:
     return max(0.0, float(seconds))
 
 
-@contextmanager
-def _storage() -> Iterator[None]:
-    """Errors of the file system say nothing about the file, so they are passing."""
-    try:
-        yield
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise AudioFileMissing(f"no such file: {error.filename}") from error
-    except OSError as error:
-        raise FileUnreachable(f"cannot be read now: {error.strerror}") from error
-
-
-def _look_at(path: str) -> None:
-    with _storage():
-        mode = Path(path).stat().st_mode
-        if stat.S_ISDIR(mode):
-            raise AudioError("is a folder")
-        if not stat.S_ISREG(mode):
-            raise AudioError("is not a regular file")  # opening a pipe would wait for ever
-        with Path(path).open("rb", buffering=0) as file:
-            if not file.read(1):
-                raise AudioError("the file is empty")
-
-
-def _read_through(path: str, progress: Progress) -> None:
-    """Raise if the storage fails: FFmpeg reports lost blocks like damage, or as the file's end."""
-    with _storage(), Path(path).open("rb", buffering=0) as file:
-        while file.read(1 << 20):
-            progress()
+def _brief(seconds: float) -> str:
+    return f"{seconds:.1f}".removesuffix(".0")

@@ -86,11 +86,12 @@ class _Server:
 
     def _decode(self, request: dict[str, Any]) -> dict[str, Any]:
         from embeddings.audio.decode import AudioSummary, decode
+        from embeddings.audio.summary import Limits
         from embeddings.encoders.base import AudioFormat
 
         formats = [AudioFormat(*wanted) for wanted in request["formats"]]
-        seconds = request["block_seconds"]
-        for part in decode(request["path"], formats, block_seconds=seconds, progress=self._progress):
+        seconds, limits = request["block_seconds"], Limits(**request["limits"])
+        for part in decode(request["path"], formats, block_seconds=seconds, limits=limits, progress=self._progress):
             if isinstance(part, AudioSummary):
                 return {"summary": asdict(part)}
             offset = 0

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embeddings import errors
-from embeddings.audio.summary import BLOCK_SECONDS, AudioSummary
+from embeddings.audio.summary import BLOCK_SECONDS, DEFAULTS, AudioSummary, Limits
 from embeddings.encoders.base import AudioFormat
 from embeddings.errors import AudioError, DecoderDied
 
@@ -47,8 +47,16 @@ class DecodePool:
     A decoder that makes no progress for ``hang_seconds`` is killed; the others do not notice.
     """
 
-    def __init__(self, processes: int, *, hang_seconds: float = 120, block_seconds: float = BLOCK_SECONDS) -> None:
+    def __init__(
+        self,
+        processes: int,
+        *,
+        limits: Limits = DEFAULTS,
+        hang_seconds: float = 120,
+        block_seconds: float = BLOCK_SECONDS,
+    ) -> None:
         self.processes = processes
+        self.limits = limits
         self._hang_seconds = hang_seconds
         self._block_seconds = block_seconds
         self._closed = False
@@ -68,7 +76,7 @@ class DecodePool:
         Raises AudioFileMissing and AudioError as ``embeddings.audio.decode.decode`` does, also after some blocks;
         DecoderDied when the decoder crashed, was killed or hung.
         """
-        request = {"do": "decode", "formats": [list(wanted) for wanted in formats]}
+        request = {"do": "decode", "formats": [list(wanted) for wanted in formats], "limits": asdict(self.limits)}
         with self._decoder() as decoder:
             decoder.send({**request, "path": str(Path(path).absolute()), "block_seconds": self._block_seconds})
             while "summary" not in (answer := decoder.result(self._hang_seconds)):

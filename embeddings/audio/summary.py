@@ -9,6 +9,19 @@ BLOCK_SECONDS = 120.0
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """What a file must keep to, so that its vector stands for it and it does not hold up all others."""
+
+    min_decoded: float = 0.8
+    """Share of a trustworthy length that must be there."""
+    max_hours: float = 24.0
+    """Of decoded audio."""
+
+
+DEFAULTS = Limits()
+
+
+@dataclass(frozen=True, slots=True)
 class AudioSummary:
     """What a decoded file turned out to be; comes after its last block."""
 
@@ -16,7 +29,7 @@ class AudioSummary:
     declared_seconds: float
     """0 when the file does not say."""
     errors: int
-    """Packets that could not be decoded, and frames whose format was not that of the first."""
+    """Packets that could not be decoded."""
     audio_hash: str
     """As the function ``audio_hash`` computes it."""
     codec: str
@@ -27,3 +40,8 @@ class AudioSummary:
     def ratio(self) -> float:
         """Decoded over declared length; 1 when none is declared. A loss within a FLAC shows only here."""
         return self.audio_seconds / self.declared_seconds if self.declared_seconds > 0 else 1.0
+
+    @property
+    def missing_seconds(self) -> float:
+        """What is declared but could not be decoded; 0 where the declared length is not believed."""
+        return max(0.0, self.declared_seconds - self.audio_seconds)

@@ -13,23 +13,22 @@ from numpy.typing import NDArray
 from embeddings.encoders.base import AudioFormat, Waveform
 
 LOUDEST = 65_536.0
-"""Samples beyond ±1 are real (lossy decoders overshoot, float files may be scaled as integers); beyond this
-they are garbage and would overflow a model's sums."""
+"""Samples beyond ±1 are real (lossy decoders overshoot); beyond this they are garbage and would overflow a model's
+sums."""
 
+STILL = 2.0**-14
+"""What moves less, two steps of 16 bits, is digital silence or a constant signal."""
+LOST = 0.1
+"""A mix with less than this share of the stronger channel's energy has lost the signal: its channels cancel out."""
+
+SIZES = 129
+_FAR_BEYOND = 3  # a power of two
+_ALL_BUT_BROKEN = 0.999
+_STILL_BLOCK = 1_024
 _HALF_POWER = math.sqrt(0.5)
-_GAINS = {
-    "FL": (1.0, 0.0),
-    "FR": (0.0, 1.0),
-    "FLC": (1.0, 0.0),
-    "FRC": (0.0, 1.0),
-    "BL": (_HALF_POWER, 0.0),
-    "BR": (0.0, _HALF_POWER),
-    "SL": (_HALF_POWER, 0.0),
-    "SR": (0.0, _HALF_POWER),
-    "LFE": (0.0, 0.0),
-    "LFE2": (0.0, 0.0),
-}
-"""(left, right) of a speaker, after ITU-R BS.775; every other speaker goes to both sides at half power."""
+_FRONT = {"FL", "FR", "FLC", "FRC", "WL", "WR", "DL", "DR"}
+_NAMELESS = {"", "NONE"}
+_ORDER = ["FL", "FR"]  # of channels without names, in every file format that has an order
 
 
 def as_float(samples: NDArray[np.generic], channels: int) -> Waveform:
@@ -60,47 +59,112 @@ def sanitise(waveform: Waveform) -> int:
     return int(np.count_nonzero(broken))
 
 
-def downmix(waveform: Waveform, channels: int, speakers: Sequence[str]) -> Waveform:
-    """``waveform`` [any, n] with 1 or 2 channels.
+def sounding(waveform: Waveform) -> int:
+    """How many samples lie in short blocks in which some channel moves by more than ``STILL`` and 1 % of its level."""
+    whole = waveform[:, : waveform.shape[1] // _STILL_BLOCK * _STILL_BLOCK]
+    blocks = [whole.reshape(len(whole), -1, _STILL_BLOCK), waveform[:, None, whole.shape[1] :]]
+    return sum(int(_moves(block).sum()) * block.shape[2] for block in blocks if block.size)
 
-    Mono is the mean over all channels, as librosa's. Stereo doubles mono and keeps stereo; of more channels it
-    takes the speakers' shares after ITU-R BS.775 without the low-frequency one, scaled so that nothing clips.
-    ``speakers`` are FFmpeg's names (FL, FR, FC…), one per channel.
+
+def _moves(blocks: Waveform) -> NDArray[np.bool_]:
+    high, low = blocks.max(axis=2), blocks.min(axis=2)
+    moves: NDArray[np.bool_] = (high - low > np.maximum(STILL, 0.01 * np.maximum(high, -low))).any(axis=0)
+    return moves
+
+
+def sizes(waveform: Waveform) -> NDArray[np.int64]:
+    """How many samples there are of each size: number n counts those from 2^(n-1) up to 2^n, 0 all smaller ones."""
+    exponents = np.frexp(waveform[np.isfinite(waveform)])[1]
+    return np.bincount(np.clip(exponents, 0, SIZES - 1), minlength=SIZES)
+
+
+def gain_for(counts: NDArray[np.int64]) -> float:
+    """The power of two that brings samples far beyond full scale back to it, by their ``sizes``; 1 for all others.
+
+    Float files may hold integers (±32768). Broken samples decide nothing: the loudest thousandth is left out.
     """
-    if channels == 1:
-        # librosa adds up a sample's channels side by side in memory: the order decides the last bit.
-        side_by_side = np.asfortranarray(waveform) if len(waveform) > 2 else waveform
-        return side_by_side.mean(axis=0, keepdims=True) if len(waveform) > 1 else waveform
+    size = int(np.searchsorted(np.cumsum(counts), _ALL_BUT_BROKEN * counts.sum()))
+    return 0.5**size if size > _FAR_BEYOND else 1.0
+
+
+def to_stereo(waveform: Waveform, speakers: Sequence[str]) -> Waveform:
+    """``waveform`` [any, n] as [2, n]: mono is doubled, of more than two channels each speaker has its share.
+
+    ``speakers`` are FFmpeg's names (FL, FR, FC…), one per channel, or empty. Shares are those of ITU-R BS.775 without
+    the low-frequency one and are not scaled down: music that uses two of eight channels is as loud as in stereo.
+    """
     if len(waveform) == 1:
         return np.repeat(waveform, 2, axis=0)
     if len(waveform) == 2:
         return waveform
-    gains = np.array([_GAINS.get(name, (_HALF_POWER, _HALF_POWER)) for name in speakers], np.float32).T
-    mixed: Waveform = (gains / np.maximum(gains.sum(axis=1, keepdims=True), 1)) @ waveform
+    named = [*_ORDER, *speakers[2:]] if set(speakers) <= _NAMELESS else speakers
+    mixed: Waveform = np.array([_shares(name) for name in named], np.float32).T @ waveform
     return mixed
 
 
-class Track:
-    """One format's waveform of one file, in blocks: equal to downmixing and resampling the whole at once."""
+def _shares(speaker: str) -> tuple[float, float]:
+    """What left and right get of a speaker."""
+    if speaker.startswith("LFE"):
+        return (0.0, 0.0)
+    power = 1.0 if speaker in _FRONT else _HALF_POWER
+    if speaker.rstrip("C").endswith("L"):
+        return (power, 0.0)
+    if speaker.rstrip("C").endswith("R"):
+        return (0.0, power)
+    return (_HALF_POWER, _HALF_POWER) if speaker == "FC" else (0.5, 0.5)
 
-    def __init__(self, wanted: AudioFormat, source_rate: int) -> None:
+
+class Mono:
+    """Mixes one file's channels to mono, piece by piece: the mean, as librosa's, of what stereo would be.
+
+    Where the channels cancel out it is the stronger one instead, and that one as long as they do.
+    """
+
+    def __init__(self) -> None:
+        self._alone: int | None = None
+
+    def mixed(self, waveform: Waveform, speakers: Sequence[str]) -> Waveform:
+        """float32 [1, n] of [any, n]."""
+        if len(waveform) == 1:
+            return waveform
+        sides = to_stereo(waveform, speakers)
+        mix: Waveform = sides.mean(axis=0, keepdims=True)
+        energies = [float(np.vdot(side, side)) for side in sides]
+        if float(np.vdot(mix, mix)) >= LOST * max(energies):
+            self._alone = None
+            return mix
+        if self._alone is None or energies[self._alone] < LOST * max(energies):
+            self._alone = int(np.argmax(energies))
+        return np.ascontiguousarray(sides[self._alone : self._alone + 1])
+
+
+class Track:
+    """One format's waveform of one file, in blocks: equal to downmixing and resampling the whole at once.
+
+    Where the source's rate changes, what comes next is resampled by itself.
+    """
+
+    def __init__(self, wanted: AudioFormat) -> None:
         self._wanted = wanted
-        self._source_rate = source_rate
+        self._mono = Mono()
+        self._source_rate = 0
         self._resampler: Any = None
-        if wanted.sample_rate != source_rate:
-            self._resampler = soxr.ResampleStream(source_rate, wanted.sample_rate, wanted.channels, quality="HQ")
         self._pieces: list[Waveform] = []
         self._given = 0
         self._made = 0
 
-    def push(self, waveform: Waveform, speakers: Sequence[str]) -> None:
-        """Take the next samples, float32 [channels, n] at the source's rate."""
-        mixed = downmix(waveform, self._wanted.channels, speakers)
+    def push(self, waveform: Waveform, source_rate: int, speakers: Sequence[str]) -> None:
+        """Take the next samples, float32 [channels, n] at ``source_rate``."""
+        if source_rate != self._source_rate:
+            self.finish()
+            self._begin(source_rate)
+        stereo = self._wanted.channels == 2
+        mixed = to_stereo(waveform, speakers) if stereo else self._mono.mixed(waveform, speakers)
         self._given += mixed.shape[1]
         self._keep(mixed if self._resampler is None else self._resampled(mixed))
 
     def finish(self) -> None:
-        """No more samples will come. The length becomes what librosa makes it: ⌈n × rate / source rate⌉."""
+        """No more samples of this rate will come. Their length becomes librosa's: ⌈n × rate / source rate⌉."""
         if self._resampler is None:
             return
         self._keep(self._resampled(np.empty((self._wanted.channels, 0), np.float32), last=True))
@@ -111,6 +175,13 @@ class Track:
         """What is ready since the last call, float32 [channels, n], owned by the caller."""
         pieces, self._pieces = self._pieces, []
         return np.concatenate([np.empty((self._wanted.channels, 0), np.float32), *pieces], axis=1)
+
+    def _begin(self, source_rate: int) -> None:
+        self._source_rate, self._given, self._made = source_rate, 0, 0
+        self._resampler = None
+        if self._wanted.sample_rate != source_rate:
+            rates = (source_rate, self._wanted.sample_rate)
+            self._resampler = soxr.ResampleStream(*rates, self._wanted.channels, quality="HQ")
 
     def _resampled(self, mixed: Waveform, last: bool = False) -> Waveform:
         made: Waveform = self._resampler.resample_chunk(np.ascontiguousarray(mixed.T), last=last).T

@@ -8,6 +8,7 @@ import os
 from django.conf import settings
 
 from embeddings.audio.pool import DecodePool
+from embeddings.audio.summary import Limits
 from embeddings.device import choose_device, free_memory
 from embeddings.embedder.server import Embedder
 from embeddings.encoders.base import Model
@@ -33,4 +34,6 @@ def build_embedder(device_name: str) -> Embedder:
         memory_bytes=budget,
         idle_seconds=settings.MODEL_IDLE_SECONDS,
     )
-    return Embedder(manager, DecodePool(settings.DECODE_PROCESSES), settings.CACHE_DIR / "spool")
+    limits = Limits(settings.MIN_DECODED, settings.MAX_HOURS)
+    pool = DecodePool(settings.DECODE_PROCESSES, limits=limits)
+    return Embedder(manager, pool, settings.CACHE_DIR / "spool")

@@ -78,7 +78,7 @@ class Embedder:
         self.stages = StageSeconds()
         turns = Turns()
         # Not the job's decoders: on a slow device they may wait for minutes with a track in hand.
-        self._pools = (pool, DecodePool(1))
+        self._pools = (pool, DecodePool(1, limits=pool.limits))
         self.jobs = Line(Pipeline(manager, self._pools[0], spool / "jobs", turn=turns.job, stages=self.stages))
         self.interactive = Line(
             Pipeline(manager, self._pools[1], spool / "interactive", turn=turns.interactive, stages=self.stages)

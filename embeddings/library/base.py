@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 PAGE_SIZE = 2000
+LONGEST_SECONDS = 10**8  # three years
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,7 @@ class LibraryTrack:
     id: str
     library_id: int
     path: str
-    """Absolute on this machine; the file need not be there."""
+    """Absolute on this machine, as ``names.storable`` writes it; the file need not be there."""
     title: str
     artist: str
     """Display name; may be empty."""
@@ -92,6 +93,10 @@ class Library(Protocol):
         ...
 
 
-def clean_text(text: str) -> str:
-    """Return ``text`` as any database can store it: NUL becomes a space, what UTF-8 cannot express ``?``."""
-    return text.replace("\0", " ").encode("utf-8", "replace").decode("utf-8")
+def finite(number: object) -> float:
+    """Return a length as it can be added up: 0 for what is unknown, negative, absurd or no number."""
+    try:
+        seconds = float(number or 0)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return 0.0
+    return seconds if 0 < seconds < LONGEST_SECONDS else 0.0

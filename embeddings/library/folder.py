@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from typing import Any
 import mutagen
 
 from embeddings.errors import LibraryUnavailable
-from embeddings.library.base import LibraryTrack, PresentTrack, clean_text
+from embeddings.library.base import LibraryTrack, PresentTrack, finite
+from embeddings.names import clean_text, storable
 
 logger = logging.getLogger(__name__)
 
@@ -121,10 +123,10 @@ class FolderLibrary:
     def _entries(self, folder: str, seen: set[tuple[int, int]]) -> list[os.DirEntry[str]]:
         """Return what is not hidden in ``folder``; nothing if it has been seen already or may not be read."""
         try:
-            stat = Path(folder).stat()
-            if (stat.st_dev, stat.st_ino) in seen:
+            status = Path(folder).stat()
+            if (status.st_dev, status.st_ino) in seen:
                 return []
-            seen.add((stat.st_dev, stat.st_ino))
+            seen.add((status.st_dev, status.st_ino))
             with os.scandir(folder) as entries:
                 return [entry for entry in entries if not entry.name.startswith(".")]
         except OSError as error:
@@ -138,20 +140,23 @@ class FolderLibrary:
     def _track(self, key: bytes) -> LibraryTrack | None:
         path = self.root / os.fsdecode(key[ID_BYTES:])
         try:
-            stat = path.stat()
+            status = path.stat()
         except OSError:  # gone since the walk, or a link to nowhere
+            return None
+        if not stat.S_ISREG(status.st_mode):
+            logger.warning("%r is left out: it is not a regular file.", str(path))  # opening a pipe would wait for ever
             return None
         tags, duration = _read_tags(path)
         return LibraryTrack(
             id=key[:ID_BYTES].hex(),
             library_id=1,
-            path=clean_text(str(path)),
+            path=storable(os.fsencode(path)),
             title=clean_text(_field(tags, TITLE) or path.stem),
             artist=clean_text(_field(tags, ARTIST)),
             album=clean_text(_field(tags, ALBUM)),
             duration=duration,
-            size=stat.st_size,
-            mtime=str(stat.st_mtime_ns),
+            size=status.st_size,
+            mtime=str(status.st_mtime_ns),
         )
 
 
@@ -166,7 +171,7 @@ def _read_tags(path: Path) -> tuple[Mapping[str, Any], float]:
         if file is None:
             return {}, 0.0
         tags = {str(name).lower(): value for name, value in (file.tags or {}).items()}
-        return tags, float(getattr(file.info, "length", 0) or 0)
+        return tags, finite(getattr(file.info, "length", 0))
     except Exception as error:  # a damaged file makes mutagen raise almost anything
         logger.debug("No tags of %s: %s", path, error)
         return {}, 0.0

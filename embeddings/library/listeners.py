@@ -6,8 +6,9 @@ import json
 from collections import defaultdict
 from collections.abc import Collection, Iterator
 
-from embeddings.library.base import PresentTrack, clean_text
+from embeddings.library.base import PresentTrack
 from embeddings.library.sqlite import ForeignDatabase
+from embeddings.names import clean_text
 
 IDS_PER_QUERY = 900  # older SQLite takes 999 parameters
 

@@ -12,19 +12,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from embeddings.errors import LibraryUnavailable
-from embeddings.library.base import PAGE_SIZE, LibraryTrack, PresentTrack, clean_text
+from embeddings.library.base import PAGE_SIZE, LibraryTrack, PresentTrack, finite
 from embeddings.library.folders import is_there
 from embeddings.library.listeners import existing_tracks, in_playlists, present_tracks, visible_to
 from embeddings.library.sqlite import BUSY_SECONDS, ForeignDatabase, Row
+from embeddings.names import clean_text, storable, storable_id
 
 logger = logging.getLogger(__name__)
 
+MOST_BYTES = 2**53  # more is no size, and not every database takes it
+MTIME_LENGTH = 64
 LISTENER_SECONDS = 1.0  # that somebody who waits for music waits for a locked database
 
 PAGE = """
-    SELECT id, library_id, path, title, artist, album, duration, size, updated_at
-    FROM media_file WHERE id > ? {present} ORDER BY id LIMIT ?
+    SELECT CAST(id AS BLOB), library_id, CAST(path AS BLOB), title, artist, album, duration, size, updated_at
+    FROM media_file WHERE id > CAST(? AS TEXT) AND typeof(id) = 'text' {present} ORDER BY id LIMIT ?
 """
+# Names as bytes: those of old rips are often no UTF-8, and every player finds them.
 # The unary plus keeps SQLite from using the index on `missing` and sorting the whole table for each page.
 PRESENT = "AND +missing IS NOT 1"
 BEGINNING = "SELECT 1 FROM media_file WHERE path >= ? AND path < ? AND +library_id = ? {present} LIMIT 1"
@@ -96,7 +100,7 @@ class NavidromeLibrary:
             has_missing = _has_missing(database)
             query = PAGE.format(present=PRESENT if has_missing else "")
             folders = self._folders(database)
-            last = ""
+            last = b""
             while rows := database.query(query, (last, PAGE_SIZE)):
                 last = rows[-1][0]
                 if page := [track for row in rows if (track := _track(row, folders))]:
@@ -175,8 +179,8 @@ class NavidromeLibrary:
         # with its name and are relative to the working folder.
         scanner_bases = () if _has_missing(database) else (working_folder,)
         folders = {}
-        for number, name, path in database.query("SELECT id, name, path FROM library ORDER BY id"):
-            stated = os.path.normpath(Path(working_folder, path))
+        for number, name, path in database.query("SELECT id, name, CAST(path AS BLOB) FROM library ORDER BY id"):
+            stated = os.path.normpath(Path(working_folder, os.fsdecode(path)))
             root = str(self._folders_here.get(number, stated))
             folders[number] = LibraryFolder(clean_text(name), stated, root, (*scanner_bases, stated))
         return folders
@@ -220,18 +224,18 @@ def _has_missing(database: ForeignDatabase) -> bool:
 def _track(row: Row, folders: Mapping[int, LibraryFolder]) -> LibraryTrack | None:
     track_id, library_id, path, title, artist, album, duration, size, updated_at = row
     folder = folders.get(library_id)
-    resolved = folder.resolve(path) if folder else None
+    resolved = folder.resolve(os.fsdecode(path or b"")) if folder else None
     if resolved is None:
         logger.warning("Track %s is left out: %r is not inside library %s.", track_id, path, library_id)
         return None
     return LibraryTrack(
-        id=track_id,
+        id=storable_id(track_id),
         library_id=library_id,
-        path=resolved,
+        path=storable(os.fsencode(resolved)),
         title=clean_text(title),
         artist=clean_text(artist),
         album=clean_text(album),
-        duration=float(duration or 0),
-        size=int(size or 0),
-        mtime=str(updated_at or ""),
+        duration=finite(duration),
+        size=int(min(finite(size), MOST_BYTES)),
+        mtime=clean_text(updated_at)[:MTIME_LENGTH],
     )

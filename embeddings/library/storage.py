@@ -11,6 +11,7 @@ from embeddings.errors import LibraryUnavailable
 from embeddings.library import open_library
 from embeddings.library.folders import is_there
 from embeddings.models import Track
+from embeddings.names import original
 
 LOOK_SECONDS = 10.0  # a disk that spins up takes less
 OTHERS = 8  # files that are looked at beside those that failed
@@ -85,7 +86,7 @@ def _look(root: Path, paths: Sequence[str], others: Sequence[str]) -> str:
 
 def _problem(path: str) -> OSError | None:
     try:
-        with Path(path).open("rb", buffering=0) as file:
+        with Path(os.fsdecode(original(path))).open("rb", buffering=0) as file:
             file.read(1)
     except OSError as error:
         error.filename = error.filename or path

@@ -9,7 +9,7 @@ import librosa
 import numpy as np
 import pytest
 
-from embeddings.audio.waveform import LOUDEST, downmix, sanitise
+from embeddings.audio.waveform import LOUDEST, Mono, sanitise, to_stereo
 from tests.audio.conftest import MONO, STEREO, decode_whole
 from tests.audio_files import tone
 
@@ -36,8 +36,8 @@ def test_mono_equals_librosa_for_every_sample_format(subtype: str, write_wav: Ca
     np.testing.assert_array_equal(waveforms[MONO][0], librosa.load(path, sr=24_000)[0])
 
 
-@pytest.mark.parametrize("channels", [1, 3, 6, 8, 12])
-def test_mono_equals_librosa_for_every_number_of_channels(channels: int, write_wav: Callable[..., Path]) -> None:
+@pytest.mark.parametrize("channels", [1, 2])
+def test_mono_equals_librosa_for_mono_and_stereo(channels: int, write_wav: Callable[..., Path]) -> None:
     path = write_wav(tone(2, channels=channels), 44_100, "FLOAT")
     waveforms, _ = decode_whole(path)
     np.testing.assert_array_equal(waveforms[MONO][0], librosa.load(path, sr=24_000)[0])
@@ -58,7 +58,7 @@ def test_mono_is_doubled_for_stereo(write_wav: Callable[..., Path]) -> None:
 
 def test_stereo_of_surround_sound_follows_the_speakers() -> None:
     speakers = ["FL", "FR", "FC", "LFE", "BL", "BR"]
-    left, right = downmix(np.eye(6, dtype=np.float32), 2, speakers) * (1 + 2 * H)
+    left, right = to_stereo(np.eye(6, dtype=np.float32), speakers)
     np.testing.assert_allclose(left, [1, 0, H, 0, H, 0], rtol=1e-6)
     np.testing.assert_allclose(right, [0, 1, H, 0, 0, H], rtol=1e-6)
 
@@ -74,3 +74,42 @@ def test_a_file_of_nan_and_inf_gives_finite_samples(write_wav: Callable[..., Pat
     piece[:, ::3], piece[0, 1::300], piece[1, 2::300] = np.nan, np.inf, -3e38
     waveforms, _ = decode_whole(write_wav(piece, 44_100, "FLOAT"), [MONO, STEREO])
     assert all(np.isfinite(waveform).all() for waveform in waveforms.values())
+
+
+@pytest.mark.parametrize("channels", [6, 8, 12])
+def test_a_stereo_mix_in_more_channels_is_as_loud_as_in_two(channels: int, write_wav: Callable[..., Path]) -> None:
+    piece = np.zeros((channels, 88_200), np.float32)
+    piece[:2] = tone(2)
+    waveforms, _ = decode_whole(write_wav(piece, 44_100, "FLOAT"), [MONO, STEREO])
+    np.testing.assert_array_equal(waveforms[STEREO], tone(2))
+    alone, _ = decode_whole(write_wav(tone(2), 44_100, "FLOAT"))
+    np.testing.assert_allclose(waveforms[MONO], alone[MONO], atol=1e-6)
+
+
+def test_channels_that_cancel_out_leave_the_stronger_one(write_wav: Callable[..., Path]) -> None:
+    piece = tone(4, channels=1)
+    opposed = np.concatenate([piece, -0.9 * piece])
+    waveforms, _ = decode_whole(write_wav(opposed, 44_100, "FLOAT"))
+    alone, _ = decode_whole(write_wav(piece, 44_100, "FLOAT"))
+    np.testing.assert_array_equal(waveforms[MONO], alone[MONO])
+
+
+def test_the_stronger_channel_stays_the_same_while_channels_cancel_out() -> None:
+    piece, mono = tone(1, channels=1), Mono()
+    first = mono.mixed(np.concatenate([piece, -0.9 * piece]), ["FL", "FR"])
+    second = mono.mixed(np.concatenate([0.9 * piece, -piece]), ["FL", "FR"])
+    np.testing.assert_allclose(second, 0.9 * first, rtol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [2**7, 2**15, 2**31])
+def test_integers_written_as_floats_are_scaled(scale: int, write_wav: Callable[..., Path]) -> None:
+    piece = tone(3) * np.float32(0.9 / np.abs(tone(3)).max())
+    waveforms, _ = decode_whole(write_wav(piece * np.float32(scale), 44_100, "FLOAT"), [STEREO])
+    np.testing.assert_array_equal(waveforms[STEREO], piece)
+
+
+def test_a_broken_sample_does_not_decide_the_scale(write_wav: Callable[..., Path]) -> None:
+    piece = tone(3)
+    piece[0, 1_000] = 3e38
+    waveforms, _ = decode_whole(write_wav(piece, 44_100, "FLOAT"), [STEREO])
+    np.testing.assert_array_equal(waveforms[STEREO][1], piece[1])

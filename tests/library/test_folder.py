@@ -104,14 +104,6 @@ def test_every_beginning_of_a_path_is_held_and_nothing_else(tmp_path: Path) -> N
     assert not library.holds(path, 2)
 
 
-def test_names_that_are_no_utf8_can_still_be_stored(tmp_path: Path) -> None:
-    for name in (b"Beyonc\xe9.mp3", b"Beyonc\xe8.mp3"):
-        Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_bytes(b"")
-    tracks = tracks_of(tmp_path)
-    assert [track.path.encode() for track in tracks] == [str(tmp_path / "Beyonc?.mp3").encode()] * 2
-    assert len({track.id for track in tracks}) == 2
-
-
 def test_a_file_that_goes_while_we_read_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("embeddings.library.folder.PAGE_SIZE", 1)
     touch(tmp_path, *(f"{number}.mp3" for number in range(4)))
@@ -120,6 +112,14 @@ def test_a_file_that_goes_while_we_read_is_left_out(tmp_path: Path, monkeypatch:
     for path in tmp_path.iterdir():
         path.unlink()
     assert (first.library_id, list(pages)) == (1, [])
+
+
+def test_pipes_and_devices_are_no_tracks(tmp_path: Path) -> None:
+    touch(tmp_path, "x.mp3")
+    os.mkfifo(tmp_path / "snapfifo.wav")
+    (tmp_path / "zero.wav").symlink_to("/dev/zero")
+    (tmp_path / "linked.wav").symlink_to(tmp_path / "snapfifo.wav")
+    assert paths_of(tmp_path) == ["x.mp3"]
 
 
 def test_damaged_files_are_still_tracks(tmp_path: Path) -> None:

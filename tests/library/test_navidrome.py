@@ -194,6 +194,13 @@ def test_bytes_that_are_no_text_do_not_stop_the_reading(tmp_path: Path) -> None:
     assert (track.title, track.artist) == ("two parts", "Beyo\ufffd")
 
 
+@pytest.mark.parametrize("duration", [float("inf"), float("-inf"), "Infinity", "NaN", "long", -5, 1e300])
+def test_a_duration_that_is_no_length_is_unknown(tmp_path: Path, duration: object) -> None:
+    row = {"id": "a", "path": "x.mp3", "duration": duration}
+    (track,) = tracks_of(NavidromeLibrary(navidrome_with(tmp_path, row)))
+    assert track.duration == 0
+
+
 def test_absent_values_become_empty_ones(tmp_path: Path) -> None:
     row = {"id": "a", "path": "x.mp3", "artist": "", "updated_at": None}
     (track,) = tracks_of(NavidromeLibrary(navidrome_with(tmp_path, row)))
