@@ -43,7 +43,7 @@ def test_commands_are_programs_or_prepare_the_database(name: str) -> None:
     ("command", "said"),
     [
         (["job", "list"], "There is no job yet."),
-        (["library_status"], "0 tracks can be played"),
+        (["library_status"], "The library has not been read yet"),
         (["createsuperuser", "--noinput", "--username", "anna", "--email", "a@example.org"], "Superuser created"),
     ],
 )
@@ -116,3 +116,10 @@ def test_reader_that_has_seen_enough_ends_a_command_quietly(instance: Instance, 
 def test_ctrl_c_ends_a_command_quietly(instance: Instance) -> None:
     ended = instance.run("shell", "--no-imports", "-c", "import os; os.kill(os.getpid(), 2)")
     assert (ended.returncode, ended.stderr) == (130, "")
+
+
+def test_demo_leaves_the_settings_of_a_library_alone(instance: Instance) -> None:
+    (instance.home / "navembed.env").write_text("NAVIDROME_DB_PATH=/data/navidrome.db\n")
+    ended = instance.run("demo", "--exit")
+    assert (ended.returncode, "NAVEMBED_HOME=var/demo" in ended.stderr) == (1, True)
+    assert (instance.home / "navembed.env").read_text() == "NAVIDROME_DB_PATH=/data/navidrome.db\n"

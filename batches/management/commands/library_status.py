@@ -44,17 +44,18 @@ class Command(commands.Command):
 
 
 def _print(status: dict[str, Any]) -> None:
-    playable, models = status["playable"], status["models"]
-    if gone := status["tracks"] - playable:
-        console().print(f"{playable:,} tracks can be played; {gone:,} more are gone from the library")
-    else:
-        console().print(f"{playable:,} tracks can be played")
+    playable, models, job = status["playable"], status["models"], status["last_job"]
+    if not job and not status["tracks"]:
+        console().print("The library has not been read yet: the first job does that.")
+        return
+    gone = status["tracks"] - playable
+    more = f", {gone:,} more are gone from the library" if gone else ""
+    console().print(f"{playable:,} tracks can be played{more}")
     shown = table("", *models, "", numbers=models)
     figures = dict.fromkeys(name for counts in models.values() for name in counts)  # not every model has all
     for name in figures:
         shown.add_row(name, *(_figure(counts.get(name)) for counts in models.values()), MEANINGS.get(name))
     console().print(shown)
-    job = status["last_job"]
     console().print(f"last job: {job['id']}, {job['state']}, {job['progress_percent']} %" if job else "no job yet")
 
 
