@@ -9,16 +9,16 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
-from rich.table import Table
+from rich.live import Live
 
 from batches.models import TrackResult
 from batches.status import library_status
 from embeddings.demo.library import ALBUMS, DemoLibrary
 from embeddings.encoders.registry import ENCODERS, MODEL_KEYS
 from embeddings.models import Track
-from embeddings.search.neighbours import Neighbour, embedding_of, nearest_to_track
+from embeddings.search.neighbours import embedding_of, nearest_to_track
 from embeddings.search.recommend import Query, Seed, recommend
+from navembed_site.terminal import progress, short, table
 
 TERMINAL = {"completed", "completed_with_errors", "cancelled", "failed"}
 NEIGHBOURS = 3
@@ -30,20 +30,17 @@ def run_job(address: str, console: Console) -> dict[str, Any]:
     """Start a job with all models over HTTP and show its progress; returns the last progress reply."""
     body = {"models": list(MODEL_KEYS), "clearExisting": True}
     console.print(f"POST {address}/batch/start {json.dumps(body)}")
-    console.print(_call(f"{address}/batch/start", body))
+    console.print(json.dumps(_call(f"{address}/batch/start", body)))
     return _show_bar(address, console) if console.is_terminal else _show_lines(address, console)
 
 
 def _show_bar(address: str, console: Console) -> dict[str, Any]:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(40),
-        TextColumn("{task.percentage:3.0f} % {task.fields[now]}", markup=False),
-    )
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task("embedding", total=100, now="")
+    with Live(console=console, auto_refresh=False) as picture:
         for reply in _polls(address):
-            bar.update(task, completed=reply["progress_percent"], now=_now(reply))
+            counts = f"{reply['processed_tracks'] + reply['failed_tracks']}/{reply['total_tracks']} tracks"
+            now = reply["message"] or reply["current_track"] or ""
+            shown = progress(reply["status"], reply["progress_percent"], _time_left(reply), counts, now)
+            picture.update(shown, refresh=True)
     return reply
 
 
@@ -68,9 +65,12 @@ def _polls(address: str) -> Iterator[dict[str, Any]]:
 def _now(reply: dict[str, Any]) -> str:
     finished = reply["processed_tracks"] + reply["failed_tracks"]
     parts = [f"{finished}/{reply['total_tracks']} tracks", reply["message"] or reply["current_track"] or ""]
-    if reply["estimated_completion"]:
-        parts.append(f"about {max(0, reply['estimated_completion'] - time.time()):.0f} s left")
-    return ", ".join(filter(None, parts))
+    return ", ".join(filter(None, [*parts, _time_left(reply)]))
+
+
+def _time_left(reply: dict[str, Any]) -> str:
+    end = reply["estimated_completion"]
+    return f"about {max(0, end - time.time()):.0f} s left" if end else ""
 
 
 def _call(url: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -133,12 +133,13 @@ def _twins_apart(model: str, library: DemoLibrary) -> list[str]:
 def show_summary(library: DemoLibrary, console: Console) -> None:
     """Print vectors per model, what failed, and the neighbours of three tracks."""
     status = library_status()
-    table = Table("model", "vectors", "dimension", "failed", "in Milvus", title="Embedded")
+    numbers = ("vectors", "dimension", "failed", "in Milvus")
+    shown = table("model", *numbers, numbers=numbers)
     for encoder in ENCODERS:
         counts = status["models"][encoder.key]
         dimension = len(embedding_of(encoder.key, library.twins[0]))
-        table.add_row(encoder.label, *map(str, (counts["embedded"], dimension, counts["failed"], counts["indexed"])))
-    console.print(table)
+        shown.add_row(encoder.label, *map(str, (counts["embedded"], dimension, counts["failed"], counts["indexed"])))
+    console.print(shown)
     for path, reason in (
         TrackResult.objects.filter(status="failed").values_list("track__path", "error_message").distinct()
     ):
@@ -183,15 +184,12 @@ def _three_tracks(library: DemoLibrary) -> list[str]:
 
 
 def _show_neighbours(track_id: str, console: Console) -> None:
-    table = Table("rank", *MODEL_KEYS, title=f"Nearest to {_name(track_id)}", title_justify="left")
-    columns = [nearest_to_track(model, track_id, NEIGHBOURS) for model in MODEL_KEYS]
-    for rank, row in enumerate(zip(*columns, strict=True), start=1):
-        table.add_row(str(rank), *(_cell(neighbour) for neighbour in row))
-    console.print(table)
-
-
-def _cell(neighbour: Neighbour) -> str:
-    return f"{_name(neighbour.track_id)}  {neighbour.score:.4f}"
+    shown = table("model", "score", "track", cut="track")
+    for model in MODEL_KEYS:
+        for rank, neighbour in enumerate(nearest_to_track(model, track_id, NEIGHBOURS)):
+            shown.add_row("" if rank else model, f"{neighbour.score:.4f}", short(_name(neighbour.track_id)))
+    console.print(f"\nNearest to {_name(track_id)}", markup=False)
+    console.print(shown)
 
 
 def _name(track_id: str) -> str:

@@ -10,13 +10,11 @@ from typing import TextIO
 
 from rich.console import Group
 from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
 
 from batches import services
 from batches.models import BatchJob
 from batches.progress import Snapshot, snapshot
-from navembed_site.terminal import console, plain, short
+from navembed_site.terminal import console, plain, progress
 
 POLL_SECONDS = 0.5
 LINE_SECONDS = 10.0
@@ -39,13 +37,8 @@ def _follow_with_bar(job: BatchJob, out: TextIO) -> None:
 
 
 def _picture(job: BatchJob, now: Snapshot) -> Group:
-    """Lay out three lines of which only the last, a title or a reason of any length, is ever cut."""
-    line = Table.grid(padding=(0, 1), expand=True)
-    for ratio in (None, 1, None, None):
-        line.add_column(no_wrap=True, ratio=ratio)
     state = job.status.replace("_", " ")
-    line.add_row(state, ProgressBar(total=100, completed=now.percent), f"{now.percent:.1f} %", _time_left(now))
-    return Group(line, _counts(job, now), short(job.message or job.current_track))
+    return progress(state, now.percent, _time_left(now), _counts(job, now), job.message or job.current_track)
 
 
 def _follow_with_lines(job: BatchJob, out: TextIO) -> None:

@@ -15,7 +15,7 @@ def preview_text(preview: Preview) -> str:
     for reason in models[0].tracks:
         shown.add_row(reason, *(f"{model.tracks[reason]:,}" for model in models))
     shown.add_row("gone", *(f"{model.gone:,}" for model in models))
-    shown.add_row("hours of audio", *(f"{model.audio_seconds / 3600:,.1f}" for model in models))
+    shown.add_row("hours of audio", *(f"{model.audio_seconds / 3600:,.2f}" for model in models))
     shown.add_row("time", *(_time(model.work_seconds) for model in models))
     shown.add_row("disk", *(size_text(model.database_bytes + model.index_bytes) for model in models))
     out = console()

@@ -76,6 +76,8 @@ def _shown(job: BatchJob, rows: list[ModelProgress]) -> str:
     left_out = [row.model for row in rows if row.left_out]
     if job.status == BatchJob.Status.RUNNING:
         return f"{job.current_track} (without {', '.join(left_out)})" if left_out else job.current_track
+    if job.status == BatchJob.Status.COMPLETED:
+        return ""
     if job.status in (BatchJob.Status.INITIALIZED, *ENDED):
         return job.message
     return f"{job.status}: {job.message}" if job.message else str(job.status)

@@ -12,7 +12,10 @@ from django.db import DatabaseError, OperationalError, connection
 from django.db.migrations.executor import MigrationExecutor
 
 from navembed_site.backup import OUR_APPS
-from navembed_site.processes import hold, programs
+from navembed_site.processes import hold, is_held
+
+USERS = ("worker", "light", "web", "text")
+"""Programs that work with the database."""
 
 
 class Command(BaseCommand):
@@ -54,9 +57,9 @@ def bring_up_to_date() -> None:
     try:
         if not _is_behind():
             return
-        if running := [program.name for program in programs().values() if program.is_running]:
+        if users := [name for name in USERS if is_held(name)]:
             raise CommandError(
-                f"The database must be brought up to date first, but it is in use ({', '.join(running)}). "
+                f"The database must be brought up to date first, but it is in use ({', '.join(users)}). "
                 "Run `manage.py stop`, then `manage.py serve`."
             )
         with hold("migrate"):

@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 PR_SET_PDEATHSIG = 1
 LOG_BYTES = 10 * 2**20
 beat = heartbeat.beat  # for tasks, beside stop_requested
+PATIENCE_SECONDS = 2.0  # that somebody at a terminal waits before being told for what
 READY_SECONDS = 180.0  # importing torch from a cold, slow disk takes a minute
 
 _stopping: Event | None = None
@@ -246,12 +247,15 @@ class _Keeper(threading.Thread):
         self._stop_children()
 
     def wait_until_ready(self, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        while not all(program.is_ready for program in self._wanted):
+        began, told = time.monotonic(), not sys.stderr.isatty()
+        while late := ", ".join(program.name for program in self._wanted if not program.is_ready):
             if self._failed:
                 raise ProcessStartError(f"{self._failed.name} ended at its start: {_last_line(self._failed.log)}")
-            if time.monotonic() > deadline:
-                late = ", ".join(program.name for program in self._wanted if not program.is_ready)
+            waited = time.monotonic() - began
+            if waited > PATIENCE_SECONDS and not told:
+                told = True
+                sys.stderr.write(f"Starting {late} …\n")
+            if waited > seconds:
                 raise ProcessStartError(f"Not ready after {seconds:.0f} s: {late}. See {settings.LOG_DIR}.")
             time.sleep(0.1)
         self._all_ready = True

@@ -7,7 +7,8 @@ import sys
 from collections.abc import Collection
 from typing import TextIO
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
@@ -30,6 +31,15 @@ def console(out: TextIO | None = None) -> Console:
     """Return a console that prints text as it is. Where there is no terminal nothing is cut."""
     out = out or sys.stdout
     return Console(file=out, markup=False, emoji=False, highlight=False, width=None if out.isatty() else PIPED_WIDTH)
+
+
+def progress(state: str, percent: float, left: str, counts: str, now: str) -> Group:
+    """Lay out how far something is, in three lines of which only ``now``, a title perhaps, is ever cut."""
+    line = Table.grid(padding=(0, 1), expand=True)
+    for ratio in (None, 1, None, None):
+        line.add_column(no_wrap=True, ratio=ratio)
+    line.add_row(state, ProgressBar(total=100, completed=percent), f"{percent:.1f} %", left)
+    return Group(line, counts, short(now))
 
 
 def table(*columns: str, numbers: Collection[str] = (), cut: str = "") -> Table:

@@ -4,11 +4,15 @@ from django.contrib import admin
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import include, path
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_safe
 
 from navembed_site import setup
 from navembed_site.rest.problems import is_browser
 
 
+@csrf_exempt  # it changes nothing
+@require_safe
 def front_door(request: HttpRequest) -> HttpResponse:
     """Lead people to the console. Programs find nothing here, and are never redirected."""
     if not is_browser(request):

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from embeddings.encoders.registry import encoder_class
 from embeddings.indexing import vector_store
 from embeddings.models import EmbeddingSpace
-from embeddings.names import can_be_id
 from embeddings.projection import search_vectors
 from embeddings.search.calibration import Calibration, calibration_of
 from embeddings.search.comparing import Probe, cosines

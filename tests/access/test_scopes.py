@@ -160,12 +160,14 @@ def addresses(patterns: Iterable[Any], before: str = "/") -> Iterator[str]:
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "OPTIONS"])
 def test_nothing_but_health_is_for_everybody(client: Client, method: str) -> None:
-    known = set(addresses(get_resolver().url_patterns)) - {"/healthz"}
+    front_door = {"/", "/admin"}
+    known = set(addresses(get_resolver().url_patterns)) - {"/healthz"} - front_door
     found = {path: client.generic(method, path, REMOTE_ADDR="192.0.2.7").status_code for path in known}
     assert len(found) > 20
     assert found.pop("/setup/1") == 404
     assert found.pop("/api/docs") == 302
     assert set(found.values()) <= {401, 403}, found
+    assert {client.generic(method, path).status_code for path in front_door} <= {404, 405}
 
 
 @pytest.mark.parametrize("path", ["/admin/", "/admin/access/token/", "/api/docs"])

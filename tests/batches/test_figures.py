@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 from django.utils import timezone
 from django_q.models import OrmQ, Schedule
 
@@ -17,6 +18,7 @@ from batches.lanes import Lease
 from batches.models import BatchJob, TrackResult
 from batches.progress import contract_progress, snapshot
 from batches.status import library_status
+from embeddings.encoders.registry import MODEL_KEYS
 from embeddings.models import Track
 from tests.batches.rows import make_embedding, make_job, make_space, make_track, make_tracks, set_status
 
@@ -123,6 +125,19 @@ def test_status_names_the_newest_job() -> None:
     newest = services.start_job()
     last = library_status()["last_job"]
     assert (last["id"], last["status"]) == (newest.pk, "initialized")
+
+
+def test_status_fits_a_terminal_and_tells_the_gone_apart(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = {"embedded": 99_999, "orphaned": 1, "indexed": 100_000, "in_milvus": 100_000, "consistent": True}
+    status = {"tracks": 65, "playable": 33, "models": dict.fromkeys(MODEL_KEYS, counts), "last_job": None}
+    monkeypatch.setattr("batches.management.commands.library_status.library_status", lambda **_: status)
+    call_command("library_status")
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert first.strip() == "33 tracks can be played, 32 more are gone from the library"
+    assert all(len(line.rstrip()) <= 80 for line in lines)
+    assert [line.split()[0] for line in lines[1:-1]] == list(counts)
 
 
 # Following a job

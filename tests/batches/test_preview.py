@@ -14,7 +14,9 @@ from batches import preview as module
 from batches import services
 from batches.models import BatchJob, ModelProgress, TrackResult
 from batches.preview import DiskFull, Preview, preview, require_space
+from batches.preview_text import preview_text
 from embeddings.embedder.client import EmbedderClient
+from embeddings.encoders.registry import MODEL_KEYS
 from embeddings.library.sync import sync_tracks
 from embeddings.models import Embedding, EmbeddingSpace, Track
 from embeddings.spaces import space_for
@@ -278,3 +280,11 @@ def test_pruning_by_hand_needs_a_yes_when_most_are_gone(music: Music) -> None:
     with pytest.raises(CommandError, match="1 of 1 muq embeddings"):
         call_command("prune")
     assert not space.embeddings.filter(index_state="deleting")
+
+
+def test_table_fits_a_terminal() -> None:
+    numbers = dict.fromkeys((module.NEW, module.CHANGED, module.FAILED, module.ANEW, module.UP_TO_DATE), 999_999)
+    models = [module.ModelPreview(key, 1536, False, numbers, audio_seconds=1e9) for key in MODEL_KEYS]
+    lines = preview_text(Preview(999_999, models, [])).splitlines()
+    assert lines[0].split() == ["999,999", "tracks"]
+    assert max(len(line.rstrip()) for line in lines) <= 80

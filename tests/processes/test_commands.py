@@ -10,6 +10,7 @@ import pytest
 from django.core.management import get_commands, load_command_class
 from django.core.management.base import CommandError
 from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.recorder import MigrationRecorder
 
 from navembed_site import commands
@@ -43,7 +44,7 @@ def test_commands_are_programs_or_prepare_the_database(name: str) -> None:
     ("command", "said"),
     [
         (["job", "list"], "There is no job yet."),
-        (["library_status"], "0 tracks can be played"),
+        (["library_status"], "The library has not been read yet"),
         (["createsuperuser", "--noinput", "--username", "anna", "--email", "a@example.org"], "Superuser created"),
     ],
 )
@@ -72,7 +73,8 @@ def test_first_serve_keeps_its_files_for_its_owner(new: Instance) -> None:
 
 @pytest.mark.django_db
 def test_older_database_is_left_alone_while_it_is_in_use() -> None:
-    MigrationRecorder(connection).record_unapplied("batches", "0003_once_and_single_tracks")
+    (newest,) = MigrationExecutor(connection).loader.graph.leaf_nodes("batches")
+    MigrationRecorder(connection).record_unapplied(*newest)
     with hold("web"), pytest.raises(CommandError, match=r"in use \(web\).*manage.py stop"):
         commands.bring_up_to_date()
 
@@ -116,3 +118,10 @@ def test_reader_that_has_seen_enough_ends_a_command_quietly(instance: Instance, 
 def test_ctrl_c_ends_a_command_quietly(instance: Instance) -> None:
     ended = instance.run("shell", "--no-imports", "-c", "import os; os.kill(os.getpid(), 2)")
     assert (ended.returncode, ended.stderr) == (130, "")
+
+
+def test_demo_leaves_the_settings_of_a_library_alone(instance: Instance) -> None:
+    (instance.home / "navembed.env").write_text("NAVIDROME_DB_PATH=/data/navidrome.db\n")
+    ended = instance.run("demo", "--exit")
+    assert (ended.returncode, "NAVEMBED_HOME=var/demo" in ended.stderr) == (1, True)
+    assert (instance.home / "navembed.env").read_text() == "NAVIDROME_DB_PATH=/data/navidrome.db\n"

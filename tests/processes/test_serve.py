@@ -25,6 +25,15 @@ def test_killed_process_comes_back_and_ctrl_c_leaves_nothing(instance: Instance,
     assert instance.pids() == set()
 
 
+def test_serve_has_nothing_critical_to_say(instance: Instance, eventually: Eventually) -> None:
+    serve = instance.start("serve", "--only", "web")
+    eventually(instance.answers)
+    os.kill(serve.pid, signal.SIGINT)
+    said = serve.communicate(timeout=60)[0]
+    assert "Ctrl-C stops all of them." in said
+    assert "CRIT" not in said
+
+
 def test_detached_instance_runs_all_programs_and_stops(instance: Instance, eventually: Eventually) -> None:
     started = instance.run("serve", "--detach")
     assert (started.returncode, instance.answers()) == (0, True), started.stderr

@@ -36,10 +36,11 @@ class Command(commands.Command):
         console = Console()
         began = time.monotonic()
         folder = settings.NAVEMBED_HOME / "library"
+        _require_own_home(folder)
         if supervision.is_running():
             call_command("stop", stdout=self.stdout)
         _say(console, "Making a synthetic library and tiny checkpoints")
-        _manage("make_demo_library", str(folder))
+        _manage("make_demo_library", str(folder), "--verbosity", "0")
         library = make_demo_library(folder)
         port = _write_env(library.database, folder / "checkpoints")
         _manage("migrate", "--verbosity", "0")
@@ -65,6 +66,13 @@ class Command(commands.Command):
             call_command("stop", stdout=self.stdout)
         if problems:
             raise CommandError(f"{len(problems)} expectations did not hold; logs lie in {settings.LOG_DIR}")
+
+
+def _require_own_home(folder: Path) -> None:
+    """The demo writes settings, and embeds anew whatever they name: not those of somebody's own library."""
+    settings_file = settings.NAVEMBED_HOME / "navembed.env"
+    if settings_file.exists() and str(folder) not in settings_file.read_text(encoding="utf-8"):
+        raise CommandError(f"{settings_file} is not the demo's. Give it a folder of its own: NAVEMBED_HOME=var/demo")
 
 
 def _say(console: Console, text: str) -> None:

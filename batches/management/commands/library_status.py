@@ -45,11 +45,13 @@ class Command(commands.Command):
 
 
 def _print(status: dict[str, Any]) -> None:
-    playable, models = status["playable"], status["models"]
-    if gone := status["tracks"] - playable:
-        console().print(f"{playable:,} tracks can be played; {gone:,} more are gone from the library")
-    else:
-        console().print(f"{playable:,} tracks can be played")
+    playable, models, job = status["playable"], status["models"], status["last_job"]
+    if not job and not status["tracks"]:
+        console().print("The library has not been read yet: the first job does that.")
+        return
+    gone = status["tracks"] - playable
+    more = f", {gone:,} more are gone from the library" if gone else ""
+    console().print(f"{playable:,} tracks can be played{more}")
     shown = table("", *models, "", numbers=models)
     figures = dict.fromkeys(name for counts in models.values() for name in counts)  # not every model has all
     for name in figures:
@@ -58,8 +60,7 @@ def _print(status: dict[str, Any]) -> None:
     if bad := status["bad_files"]["files"] - status["bad_files"]["ignored"]:
         console().print(f"files that cannot be embedded: {bad:,}; `manage.py bad_files` lists them")
     if text := away_text():
-        console().print(text)
-    job = status["last_job"]
+        console().print(text, soft_wrap=True)
     console().print(f"last job: {job['id']}, {job['state']}, {job['progress_percent']} %" if job else "no job yet")
 
 

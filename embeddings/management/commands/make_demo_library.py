@@ -24,6 +24,8 @@ class Command(commands.Command):
         folder = folder.absolute()
         library = make_demo_library(folder)
         checkpoints = make_tiny_checkpoints(folder / "checkpoints")
+        if not options["verbosity"]:
+            return
         self.stdout.write(f"{library.tracks} tracks. To use them, set:")
         self.stdout.write(f"NAVIDROME_DB_PATH={library.database}")
         for key, path in checkpoints.items():
