@@ -93,7 +93,7 @@ def _nearest(
     Many excluded ids are taken out here, of more hits than are wanted. Only where too little is left does Milvus get
     to read all of them.
     """
-    from embeddings.vector_store import can_be_id
+    from embeddings.names import can_be_id
 
     store = vector_store(timeout=seconds, write_timeout=seconds, connect_pauses=())
     if len(exclude) > MOST_NAMED:
