@@ -25,7 +25,7 @@ STATES = {
     Status.PAUSED: "is paused",
     Status.CANCELLING: "is cancelled after the device batch in hand",
     Status.COMPLETED: "is completed",
-    Status.COMPLETED_WITH_ERRORS: "is completed, but some tracks have failed",
+    Status.COMPLETED_WITH_ERRORS: "is completed, with errors",
     Status.CANCELLED: "is cancelled",
     Status.FAILED: "has failed",
 }
@@ -34,7 +34,7 @@ FAILURES_SHOWN = 50
 
 def state_text(job: BatchJob) -> str:
     """Return a sentence that says where the job stands, whatever was asked of it."""
-    why = f": {plain(job.message)}" if job.message else ""
+    why = f": {plain(job.message).rstrip('.')}" if job.message else ""
     idle = job.status in BatchJob.AT_WORK and not has_worker()
     more = " No worker runs on this machine; `serve` and `embed_library` start one." if idle else ""
     return f"{job} {STATES[Status(job.status)]}{why}.{more}"
@@ -108,6 +108,7 @@ def print_failures(job: BatchJob, limit: int) -> None:
 
 def _extent(job: BatchJob) -> str:
     parts = ["everything anew" if job.clear_existing else "what is missing or has changed"]
+    parts += ["bad files again"] if job.retry_bad_files else []
     parts += [f"with {' '.join(job.model_keys)}"]
     parts += [f"in library {job.library_id}"] if job.library_id is not None else []
     parts += [f"in files that begin with {job.path_prefix}"] if job.path_prefix else []

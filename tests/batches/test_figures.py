@@ -131,11 +131,12 @@ def test_status_fits_a_terminal_and_tells_the_gone_apart(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts = {"embedded": 99_999, "orphaned": 1, "indexed": 100_000, "in_milvus": 100_000, "consistent": True}
-    status = {"tracks": 65, "playable": 33, "models": dict.fromkeys(MODEL_KEYS, counts), "last_job": None}
+    status = {"tracks": 65, "playable": 33, "bad_files": {"files": 0, "ignored": 0}, "last_job": None}
+    status["models"] = dict.fromkeys(MODEL_KEYS, counts)
     monkeypatch.setattr("batches.management.commands.library_status.library_status", lambda **_: status)
     call_command("library_status")
     first, *lines = capsys.readouterr().out.splitlines()
-    assert first.strip() == "33 tracks can be played, 32 more are gone from the library"
+    assert first.strip() == "33 tracks can be played, 32 more are not there now"
     assert all(len(line.rstrip()) <= 80 for line in lines)
     assert [line.split()[0] for line in lines[1:-1]] == list(counts)
 

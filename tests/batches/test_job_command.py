@@ -98,6 +98,12 @@ def test_every_state_has_a_sentence(status: str) -> None:
     assert state_text(set_status(services.start_job(["muq"]), status)).startswith("Job ")
 
 
+def test_job_that_left_a_model_out_is_not_said_to_have_failed_tracks() -> None:
+    job = set_status(services.start_job(["muq", "mert"]), "completed_with_errors")
+    job.message = "mert is left out."
+    assert state_text(job) == f"Job {job.pk} (muq, mert) is completed, with errors: mert is left out."
+
+
 def test_command_says_why_it_cannot() -> None:
     with pytest.raises(CommandError, match="no job yet"):
         call_command("job", "pause")

@@ -283,8 +283,8 @@ def test_pruning_by_hand_needs_a_yes_when_most_are_gone(music: Music) -> None:
 
 
 def test_table_fits_a_terminal() -> None:
-    numbers = dict.fromkeys((module.NEW, module.CHANGED, module.FAILED, module.ANEW, module.UP_TO_DATE), 999_999)
-    models = [module.ModelPreview(key, 1536, False, numbers, audio_seconds=1e9) for key in MODEL_KEYS]
+    numbers = dict.fromkeys(module.VERDICTS, 999_999)
+    models = [module.ModelPreview(key, 1536, False, tracks=numbers, audio_seconds=1e9) for key in MODEL_KEYS]
     lines = preview_text(Preview(999_999, models, [])).splitlines()
     assert lines[0].split() == ["999,999", "tracks"]
     assert max(len(line.rstrip()) for line in lines) <= 80

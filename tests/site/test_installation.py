@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from django.conf import settings
@@ -149,7 +149,8 @@ def test_package_that_crashes_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert "The package crashing is missing or broken (SIGSEGV" in (installation.problem() or "")
 
 
-def test_check_reports_what_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_reports_what_cannot_be_imported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, settings: Any) -> None:
+    settings.LIBRARY, settings.NAVIDROME_MUSIC_ROOT = "folder", tmp_path
     monkeypatch.setattr(installation, "MODULES", ("json", "gone"))
     with pytest.raises(SystemCheckError, match=r"The package gone is missing or broken \(No module named 'gone'\)"):
         call_command("check")

@@ -17,8 +17,8 @@ from navembed_site.terminal import console, table
 MEANINGS = {
     "embedded": "have a vector",
     "missing": "have none, and no error",
-    "failed": "`job show --failed` says why",
-    "orphaned": "vectors of tracks that are gone",
+    "failed": "`bad_files` lists why",
+    "orphaned": "vectors of tracks that are not there",
     "indexed": "vectors that search finds",
     "in_milvus": "vectors that Milvus itself counts",
     "consistent": "whether it has those, and no others",
@@ -50,7 +50,7 @@ def _print(status: dict[str, Any]) -> None:
         console().print("The library has not been read yet: the first job does that.")
         return
     gone = status["tracks"] - playable
-    more = f", {gone:,} more are gone from the library" if gone else ""
+    more = f", {gone:,} more are not there now" if gone else ""
     console().print(f"{playable:,} tracks can be played{more}")
     shown = table("", *models, "", numbers=models)
     figures = dict.fromkeys(name for counts in models.values() for name in counts)  # not every model has all
