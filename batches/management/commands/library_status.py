@@ -17,7 +17,7 @@ from navembed_site.terminal import console, table
 MEANINGS = {
     "embedded": "have a vector",
     "missing": "have none, and no error",
-    "failed": "`bad_files` lists why",
+    "failed": "`bad_files`, or `job show --failed`, says why",
     "orphaned": "vectors of tracks that are not there",
     "indexed": "vectors that search finds",
     "in_milvus": "vectors that Milvus itself counts",
