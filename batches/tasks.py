@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from datetime import timedelta
 
+from django.conf import settings
 from django.utils import timezone
 from django_q.models import Schedule
 from django_q.tasks import async_task
@@ -12,11 +15,12 @@ SCHEDULES = (
     ("watchdog", "batches.tasks.watch_lanes", 1),
     ("giving back", "batches.tasks.give_back", 1),
     ("schedule", "batches.tasks.run_schedule", 1),
-    ("bridges", "batches.tasks.want_bridges", 60),
+    ("bridges", "batches.tasks.fit_bridges", 60),
     ("housekeeping", "batches.tasks.keep_house", 24 * 60),
 )
 GIVE_BACK_SECONDS = 20.0
-FIT_SECONDS = 4 * 3600  # of 20,000 tracks minutes are usual; a slow share may take long
+
+_fitting: subprocess.Popen[bytes] | None = None
 
 
 def run_lane(device: int, seq: int) -> str:
@@ -63,19 +67,25 @@ def give_back() -> int:
 
 
 def fit_bridges() -> str:
-    """Let texts search the models that cannot read, where that is due; a second one at a time does nothing."""
-    from embeddings.search.bridge_upkeep import fit_due_bridges, worth
-    from navembed_site.processes import hold, is_held
+    """Let texts search the models that cannot read, where that is due.
 
-    if is_held("bridges"):
+    In a process of its own: it may take minutes, in which the watchdog has no other worker. It ends with this one.
+    """
+    global _fitting  # noqa: PLW0603  (kept until it has ended, and its pipe with it)
+    from embeddings.search.bridge_upkeep import bridges_due
+
+    if _fitting and _fitting.poll() is None:
         return "is being done"
-    with hold("bridges"):
-        return "; ".join(map(worth, fit_due_bridges()))
+    if not (models := bridges_due()):
+        return "nothing to do"
+    command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "fit_text_bridge", "--due"]
+    _fitting = subprocess.Popen(command, stdin=subprocess.PIPE)
+    return f"started for {', '.join(models)}"
 
 
 def want_bridges() -> None:
     """Have the light cluster fit what is due; part of the surrounding transaction."""
-    async_task("batches.tasks.fit_bridges", cluster="light", task_name="bridges", timeout=FIT_SECONDS)
+    async_task("batches.tasks.fit_bridges", cluster="light", task_name="bridges")
 
 
 def ensure_schedules() -> None:

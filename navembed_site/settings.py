@@ -257,8 +257,7 @@ Q_CLUSTER = {
     "retry": 10**7,  # a message is never delivered again: the watchdog sends a new one
     "scheduler": False,
     "ALT_CLUSTERS": {
-        # Two, so that the watchdog goes on while a bridge is fitted.
-        "light": {**_CLUSTER, "workers": 2, "timeout": 240, "retry": 300, "max_attempts": 1, "scheduler": True}
+        "light": {**_CLUSTER, "workers": 1, "timeout": 240, "retry": 300, "max_attempts": 1, "scheduler": True}
     },
 }
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
-from django.conf import settings as django_settings
+from django.core.management import call_command
 from django_q.models import OrmQ
 
 from batches import completion, services, tasks
+from embeddings.management.commands import fit_text_bridge
 from embeddings.models import EmbeddingSpace
 from embeddings.search import bridge_fitting
 from embeddings.search.bridge import bridge_between
 from embeddings.search.bridge_upkeep import bridges_due, fit_due_bridges
 from embeddings.search.text import text_support_in
-from navembed_site.processes import hold
 from tests.text.conftest import make_library
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
@@ -78,13 +78,22 @@ def test_the_end_of_a_job_wants_them(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "batches.tasks.fit_bridges" in wanted
 
 
-def test_two_do_not_fit_at_once(bridges: Path) -> None:
+def test_the_light_worker_has_others_do_it(bridges: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_library(50)
-    with hold("bridges"):
-        assert tasks.fit_bridges() == "is being done"
-    assert "mert answers to texts, learnt from 50 tracks" in tasks.fit_bridges()
+    monkeypatch.setattr(tasks, "_fitting", subprocess.Popen(["sleep", "60"]))
+    assert tasks.fit_bridges() == "is being done"
+    assert tasks._fitting
+    tasks._fitting.kill()
+    tasks._fitting.wait()
+    list(fit_due_bridges())
+    assert tasks.fit_bridges() == "nothing to do"
 
 
-def test_the_watchdog_has_a_worker_of_its_own_meanwhile() -> None:
-    light: dict[str, Any] = django_settings.Q_CLUSTER["ALT_CLUSTERS"]["light"]
-    assert light["workers"] == 2
+def test_the_command_fits_what_is_due(
+    bridges: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fit_text_bridge, "die_with_parent", lambda: None)  # pytest shall not
+    make_library(50)
+    call_command("fit_text_bridge", "--due")
+    assert "mert answers to texts, learnt from 50 tracks" in capsys.readouterr().out
+    assert bridges_due() == []

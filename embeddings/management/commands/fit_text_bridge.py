@@ -12,17 +12,34 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from embeddings.errors import NavembedError
 from embeddings.search.bridge import Bridge, write_bridge
 from embeddings.search.bridge_fitting import fit_bridge
-from embeddings.search.bridge_upkeep import BRIDGED, worth
+from embeddings.search.bridge_upkeep import BRIDGED, fit_due_bridges, worth
 from navembed_site import commands
+from navembed_site.processes import die_with_parent, hold
 
 
 class Command(commands.Command):
     help = f"Learn from the embedded library how texts lead to a model that cannot read: {' or '.join(BRIDGED)}."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("model", choices=BRIDGED, metavar="MODEL")
+        what = parser.add_mutually_exclusive_group(required=True)
+        what.add_argument("model", nargs="?", choices=BRIDGED, metavar="MODEL")
+        what.add_argument("--due", action="store_true", help="Those that are missing or out of date; `serve` does it.")
 
-    def handle(self, *args: Any, model: str, **options: Any) -> None:
+    def handle(self, *args: Any, model: str | None, due: bool, **options: Any) -> None:
+        if model is None:
+            self._fit_due()
+        else:
+            self._fit_one(model)
+
+    def _fit_due(self) -> None:
+        """Fit while the process lives that wanted it."""
+        die_with_parent()
+        with hold("bridges"):
+            for bridge in fit_due_bridges():
+                self.stdout.write(f"{worth(bridge)}.")
+                self.stdout.flush()
+
+    def _fit_one(self, model: str) -> None:
         try:
             bridge = self._fit(model)
             path = write_bridge(bridge)
