@@ -138,10 +138,6 @@ class Library:
         self.touched |= {track, fresh}
         self._execute("UPDATE media_file SET id = ? WHERE id = ?", fresh, track)
 
-    def remove_damaged(self) -> None:
-        (self.music / f"{DAMAGED_TRACK}.mp3").unlink()
-        self._execute("DELETE FROM media_file WHERE id = ?", DAMAGED_TRACK)
-
     def path(self, track: str) -> Path:
         with closing(sqlite3.connect(self.database)) as connection:
             ((name,),) = connection.execute("SELECT path FROM media_file WHERE id = ?", (track,)).fetchall()

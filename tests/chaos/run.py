@@ -26,7 +26,6 @@ MOMENT_SECONDS = 90.0  # to wait for the right moment before a fault strikes any
 COMMIT_BYTES = 60_000  # less than the vectors of a chunk, more than anything else that a worker writes
 END_SECONDS = 300.0  # for a job to end by itself after the last fault is over
 DAMAGE = {DAMAGED_TRACK: "mostly damaged"}
-YES = "manage.py spaces --make-live"
 
 
 @dataclass
@@ -147,8 +146,6 @@ class _Trial:
         self.scene.spares = list(range(library.corpus.used, len(library.corpus.paths)))
         self.jobs: list[int] = []
         self.damage = DAMAGE
-        self.needs_yes = report.seed % 2 == 1
-        """Whether a rebuild meets the damaged file."""
         self._began = time.monotonic()
 
     def carry_out(self, schedule: Sequence[Strike], rebuild: Sequence[Strike]) -> None:
@@ -190,14 +187,10 @@ class _Trial:
 
     def _struck_rebuild(self, schedule: Sequence[Strike]) -> None:
         """Everything anew, beside what search uses: that must be whole all the while, and kept in the end."""
-        if not self.needs_yes:
-            self._remove_damaged()
         before = self.machine.vectors("live")
         self.watcher.may_fall = True
         self.watcher.fewest_live = sum(before.values())
         self._struck_job(schedule, clear=True)
-        if self.needs_yes:
-            self._say_yes(before)
         self.watcher.may_fall = False
         may_be_pruned = len(checker.ALIASES) * len(self.library.touched)
         if self.watcher.fewest_live < sum(before.values()) - may_be_pruned:
@@ -205,20 +198,6 @@ class _Trial:
         live, kept, building = (self.machine.vectors(status) for status in ("live", "kept", "building"))
         if before.keys() & live.keys() or kept != before or building or len(live) != len(before):
             self.report.problems.append(f"{before} became live {live}, kept {kept}, building {building}")
-
-    def _remove_damaged(self) -> None:
-        """In a small library one failed track is more than 1 %: a human would have to say yes."""
-        self.library.remove_damaged()
-        self.damage = {}
-
-    def _say_yes(self, before: dict[int, int]) -> None:
-        ((message,),) = self.machine.rows("SELECT message FROM batches_batchjob WHERE id = ?", self.jobs[-1])
-        if message.count(YES) != len(checker.ALIASES) or self.machine.vectors("live").keys() != before.keys():
-            self.report.problems.append(f"too many tracks failed, but the job did not ask: {message!r}")
-        for model in checker.ALIASES:
-            ended = self.machine.run("spaces", "--make-live", model)
-            if ended.returncode:
-                self.report.problems.append(f"yes to {model} was refused: {ended.stderr}")
 
     def _strike(self, strike: Strike) -> None:
         job, machine = self.scene.job, self.machine
@@ -304,6 +283,7 @@ class _Trial:
             setattr(self.report, name, getattr(self.report, name) + getattr(verdict, name))
         self.report.recomputed += self._recomputed()
         problems = checker.judge_job(self.machine.database, job, excused, self.damage)
+        self.damage = {}  # known now, and not tried again
         _, reply = self.machine.call("/batch/progress")
         if (reply["job_id"], reply["progress_percent"]) != (job, 100.0):
             problems.append(f"progress of the ended job {job} is {reply}")
