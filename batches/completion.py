@@ -85,8 +85,8 @@ def _write_down(progress: ModelProgress, moment: str, found: Reconciliation) -> 
 
 def point_aliases() -> None:
     """Let the aliases in Milvus name what search uses."""
-    for name in ensure_live_aliases():
-        logger.warning("Milvus has a collection %s that is not ours; see `manage.py adopt_milvus`", name)
+    if problem := ensure_live_aliases():
+        logger.warning("%s", problem)
 
 
 def _switch(job: BatchJob, builds: Iterable[EmbeddingSpace], look: Look) -> Iterator[str]:

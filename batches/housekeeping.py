@@ -14,6 +14,7 @@ from batches.models import BatchJob, TrackResult
 from embeddings.errors import IndexUnavailable
 from embeddings.indexing import vector_store
 from embeddings.models import Embedding, EmbeddingSpace, Track
+from embeddings.ownership import settle
 from embeddings.spaces import drop_expired
 from embeddings.switch import vector_bytes
 
@@ -71,8 +72,10 @@ def _delete_vectors(space: EmbeddingSpace) -> int:
 
 def _forget(space: EmbeddingSpace) -> None:
     """Drop the collection of a space without rows, and the space."""
+    store = vector_store()
     try:
-        vector_store().drop(space.collection)
+        settle(store, space)
+        store.drop(space.collection)
     except IndexUnavailable as error:
         logger.info("%s cannot be dropped now: %s", space.collection, error)
     else:

@@ -13,6 +13,7 @@ from embeddings.encoders.registry import MODEL_KEYS
 from embeddings.indexing import verify
 from embeddings.library.away import away
 from embeddings.models import Embedding, Track
+from embeddings.ownership import notice
 from embeddings.spaces import live_space
 
 
@@ -28,6 +29,7 @@ def library_status(*, ask_milvus: bool = False) -> dict[str, Any]:
         "playable": playable,
         "bad_files": _bad_files(),
         "away": [{"folder": each.folder, "tracks": each.tracks, "since": each.since.isoformat()} for each in away()],
+        "notice": notice(),
         "models": {model: _model_status(model, playable, ask_milvus) for model in MODEL_KEYS},
         "last_job": job and {"id": job.pk, **contract_progress(job)},
     }

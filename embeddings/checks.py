@@ -13,6 +13,7 @@ from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage, Error, register
 from django.core.management.base import SystemCheckError
+from django.db import DatabaseError
 
 from embeddings.errors import LibraryUnavailable
 from embeddings.library import open_library
@@ -106,25 +107,21 @@ def check_old_text_projections(**_: Any) -> list[CheckMessage]:
     ]
 
 
-@register(deploy=True)
-def check_foreign_collections(**_: Any) -> list[CheckMessage]:
-    """Name collections of somebody else's under our alias names; `check --deploy` asks Milvus."""
-    from embeddings.encoders.registry import ENCODERS
+def check_milvus(**_: Any) -> list[CheckMessage]:
+    """Ask Milvus whether it has something of others' under our names. Only `check` does; a Lite that is off is fine."""
     from embeddings.errors import IndexUnavailable
     from embeddings.indexing import vector_store
+    from embeddings.ownership import problem_with
 
     try:
-        foreign = vector_store().foreign_collections([encoder.alias for encoder in ENCODERS])
+        problem = problem_with(vector_store(connect_pauses=()))
+    except DatabaseError:  # without tables nothing is ours yet
+        return []
     except IndexUnavailable as error:
+        if not settings.MILVUS_URI:
+            return []
         return [checks.Warning(f"Milvus could not be asked for its collections: {error}", id="navembed.W003")]
-    return [
-        checks.Warning(
-            f"Milvus has a collection {name!r} that is not ours, under the name of our alias.",
-            hint="`manage.py adopt_milvus` renames it; nothing of it is lost.",
-            id="navembed.W004",
-        )
-        for name in foreign
-    ]
+    return [checks.Warning(f"{problem}.", id="navembed.W004")] if problem else []
 
 
 def check_library(**_: Any) -> list[CheckMessage]:

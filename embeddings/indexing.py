@@ -17,10 +17,11 @@ import numpy as np
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from embeddings.encoders.registry import ENCODERS, encoder_class
+from embeddings.encoders.registry import encoder_class
 from embeddings.errors import IndexRefused
 from embeddings.models import Embedding, EmbeddingSpace, Track
 from embeddings.names import can_be_id
+from embeddings.ownership import point_aliases, settle
 from embeddings.projection import search_dimension, search_vectors
 from embeddings.vectors import from_bytes
 
@@ -78,9 +79,7 @@ def index_pending(space: EmbeddingSpace, *, batch: int = 200, progress: Callable
     if not EmbeddingSpace.objects.filter(pk=space.pk).exclude(status=EmbeddingSpace.Status.DROPPING).exists():
         return 0  # its collection would come back and stay for ever
     store = vector_store()
-    if not store.exists(space.collection):
-        mark_all_pending(space)  # first, so that an interrupted start leaves nothing out
-    store.ensure_collection(space.collection, search_dimension(encoder_class(space.model), space.dimension))
+    _open(store, space)
     _remove_deleting(store, space)
     sent = 0
     for rows in _pending(space, batch):
@@ -96,10 +95,12 @@ def rebuild_index(space: EmbeddingSpace, progress: Callable[[int], None] | None 
     Meanwhile search in this space finds only what has been sent again. If it is interrupted, ``index_pending``
     goes on.
     """
-    vector_store().drop(space.collection)
-    sent = index_pending(space, progress=progress)
-    ensure_live_aliases()
-    return sent
+    store = vector_store()
+    settle(store, space)
+    store.drop(space.collection)
+    _open(store, space)
+    ensure_live_aliases()  # at once: a name that is free is anybody's
+    return index_pending(space, progress=progress)
 
 
 def mark_all_pending(space: EmbeddingSpace) -> int:
@@ -133,6 +134,7 @@ def reconcile(space: EmbeddingSpace, *, progress: Callable[[int], None] | None =
     it). ``progress`` gets the ids compared so far; a page of them is in memory. Raises IndexUnavailable.
     """
     store = vector_store()
+    settle(store, space)
     compared = missing = surplus = 0
     for ids, unknown in _ids_in_index(store, space):
         if unknown:
@@ -189,19 +191,18 @@ def send_again(embeddings: QuerySet[Embedding]) -> int:
     return rows.update(index_state=PENDING, updated_at=timezone.now())
 
 
-def ensure_live_aliases() -> list[str]:
-    """Let each model's alias name its live collection.
+def ensure_live_aliases(*, take_over: bool = False) -> str:
+    """Let each model's alias name its live collection. Returns what stands in the way; see ``point_aliases``."""
+    return point_aliases(vector_store(), take_over=take_over)
 
-    Returns the aliases that cannot, because collections of somebody else's have the names (``adopt_milvus``).
-    """
-    store = vector_store()
-    foreign = store.foreign_collections(encoder.alias for encoder in ENCODERS)
-    existing = set(store.collections())
-    for space in EmbeddingSpace.objects.filter(status=EmbeddingSpace.Status.LIVE):
-        alias = encoder_class(space.model).alias
-        if alias not in foreign and space.collection in existing:
-            store.point_alias(alias, space.collection)
-    return foreign
+
+def _open(store: VectorStore, space: EmbeddingSpace) -> None:
+    """Let the space's collection be there, and be ours; when it was lost, everything is pending."""
+    settle(store, space)
+    if not store.exists(space.collection):
+        mark_all_pending(space)  # first, so that an interrupted start leaves nothing out
+    store.ensure_collection(space.collection, search_dimension(encoder_class(space.model), space.dimension))
+    settle(store, space)  # it may be new
 
 
 def _remove_deleting(store: VectorStore, space: EmbeddingSpace) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from datetime import datetime, timedelta
 
 from django.conf import settings
@@ -71,6 +72,30 @@ class BadFile(models.Model):
         return f"{self.track} with {self.model}: {self.error_message}"
 
 
+class Instance(models.Model):
+    """This database, as others know it that use the same Milvus: one row, made when it is first asked for.
+
+    A backup carries it: a copy is the same instance, and ``embeddings.ownership`` lets only one of them at the index.
+    """
+
+    mark = models.CharField(max_length=16, help_text="Is part of the names of its collections in Milvus.")
+    notice = models.TextField(
+        blank=True, help_text="What belongs to others in Milvus and what to do, as it was found last."
+    )
+
+    def __str__(self) -> str:
+        return self.mark
+
+
+def instance() -> Instance:
+    """Return the row; of processes that make it at the same time one wins."""
+    return Instance.objects.get_or_create(pk=1, defaults={"mark": secrets.token_hex(4)})[0]
+
+
+def instance_mark() -> str:
+    return instance().mark
+
+
 class EmbeddingSpace(models.Model):
     """Vectors that may be compared with each other: one model, one fingerprint, one collection.
 
@@ -88,6 +113,11 @@ class EmbeddingSpace(models.Model):
     model = models.CharField(max_length=32)
     dimension = models.PositiveIntegerField()
     fingerprint = models.CharField(max_length=64, help_text="SHA-256 over the recipe.")
+    instance = models.CharField(
+        max_length=16,
+        default=instance_mark,
+        help_text="The instance's mark; empty while the collection has a name of the time before there were marks.",
+    )
     recipe = models.JSONField(help_text="What decides a vector's value: weights, rates, window, hop, versions.")
     status = models.CharField(max_length=16, choices=Status)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -109,7 +139,8 @@ class EmbeddingSpace(models.Model):
     @property
     def collection(self) -> str:
         """Name of the physical collection in Milvus."""
-        return f"navembed_{self.model}_{self.pk}_{self.fingerprint[:8]}"
+        names = ("navembed", self.instance, self.model, str(self.pk), self.fingerprint[:8])
+        return "_".join(filter(None, names))
 
     @property
     def kept_until(self) -> datetime | None:

@@ -132,12 +132,12 @@ def keep_old_vectors(space: EmbeddingSpace, given_up: TrackIds) -> int:
 def point_aliases() -> str:
     """Let Milvus's aliases follow a change of what is live; returns what stood in the way, for a human."""
     try:
-        foreign = ensure_live_aliases()
+        problem = ensure_live_aliases()
         existing = vector_store().collections()
     except IndexUnavailable as error:
         return f"Milvus could not be told yet ({error}); the next job does it"
-    if foreign:
-        return f"Milvus has collections of somebody else's named {', '.join(foreign)}; see adopt_milvus"
+    if problem:
+        return problem
     live = EmbeddingSpace.objects.filter(status=EmbeddingSpace.Status.LIVE)
     if any(space.collection not in existing for space in live):
         return "Milvus does not have all vectors; run rebuild_index"

@@ -129,9 +129,14 @@ class VectorStore:
         _require_own(name)
         if not self.exists(name):
             return
-        for alias in self._read("list_aliases", name)["aliases"]:
-            self._write("drop_alias", alias)
+        for alias in self.aliases_of(name):
+            self.drop_alias(alias)
         self._write("drop_collection", name)
+
+    def rename(self, name: str, new: str) -> None:
+        """Let one of our collections have another name; its aliases stay with it."""
+        _require_own(name)
+        self._write("rename_collection", name, new)
 
     def _create(self, name: str, dimension: int) -> None:
         schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
@@ -254,10 +259,27 @@ class VectorStore:
         """
         if self.foreign_collections([alias]):
             raise IndexRefused(f"Milvus has a collection of somebody else's named {alias}; run adopt_milvus")
-        if alias not in self._read("list_aliases")["aliases"]:
-            self._write("create_alias", collection, alias)
-        elif self._read("describe_alias", alias)["collection_name"] != collection:
+        target = self.alias_target(alias)
+        if target is None:
+            self.create_alias(alias, collection)
+        elif target != collection:
             self._write("alter_alias", collection, alias)
+
+    def create_alias(self, alias: str, collection: str) -> None:
+        self._write("create_alias", collection, alias)
+
+    def drop_alias(self, alias: str) -> None:
+        self._write("drop_alias", alias)
+
+    def alias_target(self, alias: str) -> str | None:
+        """Return the name of the collection that the alias names, if there is such an alias."""
+        if alias not in self._read("list_aliases")["aliases"]:
+            return None
+        return str(self._read("describe_alias", alias)["collection_name"])
+
+    def aliases_of(self, collection: str) -> list[str]:
+        """Return the aliases of a collection that exists."""
+        return list(self._read("list_aliases", collection)["aliases"])
 
     def foreign_collections(self, aliases: Iterable[str]) -> list[str]:
         """Return which of our aliases are names of collections, which then are not ours."""

@@ -52,6 +52,7 @@ class AwaySerializer(Body):
                 "playable": 5000,
                 "bad_files": {"files": 1, "ignored": 0},
                 "away": [{"folder": "/music/nas", "tracks": 3, "since": "2026-11-25T20:00:00Z"}],
+                "notice": "",
                 "models": {"muq": {"embedded": 4999, "missing": 0, "failed": 1, "orphaned": 3, "indexed": 5002}},
                 "last_job": 12,
             },
@@ -66,6 +67,7 @@ class LibrarySerializer(Body):
     playable = serializers.IntegerField(help_text="That the library showed at the last scan.")
     bad_files = BadFilesSerializer()
     away = AwaySerializer(many=True)
+    notice = serializers.CharField(help_text="What belongs to another instance in Milvus, and what to do; else empty.")
     models = serializers.DictField(child=ModelCountsSerializer(), help_text="By model.")
     last_job = serializers.IntegerField(allow_null=True)
 

@@ -28,7 +28,7 @@ SPACE = {
     "status": "live",
     "dimension": 1536,
     "fingerprint": "9f2c4b7d9f2c4b7d9f2c4b7d9f2c4b7d9f2c4b7d9f2c4b7d9f2c4b7d9f2c4b7d",
-    "collection": "navembed_muq_4_9f2c4b7d",
+    "collection": "navembed_5d0e81c4_muq_4_9f2c4b7d",
     "vectors": 4957,
     "bytes": 60911616,
     "created_at": "2026-11-25T20:00:02Z",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import secrets
 import tempfile
 import time
 from collections.abc import Iterator
@@ -122,7 +122,7 @@ class _Run:
         """Fill a collection and search it: per query the rows found, without the query's own."""
         from embeddings.vector_store import IndexRow
 
-        store, name, width = vector_store(), f"navembed_benchmark_{os.getpid()}", self.short.shape[1]
+        store, name, width = vector_store(), f"navembed_benchmark_{secrets.token_hex(4)}", self.short.shape[1]
         store.ensure_collection(name, width)
         try:
             for start in range(0, self.rows, BLOCK):

@@ -135,7 +135,7 @@ def _read_milvus(found: Found, socket: Path, spaces: set[int]) -> None:
     try:
         names = client.list_collections()
         found.stray_collections = [
-            name for name in names if name.startswith("navembed_") and int(name.split("_")[2]) not in spaces
+            name for name in names if name.startswith("navembed_") and int(name.split("_")[-2]) not in spaces
         ]
         for model, alias in ALIASES.items():
             if alias not in client.list_aliases()["aliases"]:

@@ -84,7 +84,7 @@ HARM: dict[str, tuple[str, Callable[[Found], Any]]] = {
     "Milvus has an old one": ("wrong", lambda found: found.milvus.update({KEY: [reference("", 2)]})),
     "no row, but in Milvus": ("surplus", lambda found: found.milvus.update({("muq", "three"): [reference("", 2)]})),
     "not in Milvus, of no track": ("surplus", lambda found: found.database.update({("muq", "x"): [np.ones(4)]})),
-    "collection of no space": ("surplus", lambda found: found.stray_collections.append("navembed_muq_9_abc")),
+    "collection of no space": ("surplus", lambda found: found.stray_collections.append("navembed_1f_muq_9_abc")),
 }
 
 

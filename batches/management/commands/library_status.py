@@ -59,6 +59,8 @@ def _print(status: dict[str, Any]) -> None:
     console().print(shown)
     if bad := status["bad_files"]["files"] - status["bad_files"]["ignored"]:
         console().print(f"files that cannot be embedded: {bad:,}; `manage.py bad_files` lists them")
+    if status["notice"]:
+        console().print(f"{status['notice']}.", soft_wrap=True)
     if text := away_text():
         console().print(text, soft_wrap=True)
     console().print(f"last job: {job['id']}, {job['state']}, {job['progress_percent']} %" if job else "no job yet")

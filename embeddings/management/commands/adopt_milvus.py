@@ -1,33 +1,53 @@
-"""``manage.py adopt_milvus``: make room for our aliases in a Milvus that another system has used."""
+"""``manage.py adopt_milvus``: settle whose the collections and aliases are in a Milvus that others use, too."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import CommandError
+from django.core.management.base import CommandError, CommandParser
 
 from embeddings.encoders.registry import ENCODERS
 from embeddings.errors import NavembedError
-from embeddings.indexing import ensure_live_aliases, vector_store
+from embeddings.indexing import ensure_live_aliases, rebuild_index, vector_store
+from embeddings.models import EmbeddingSpace
+from embeddings.ownership import claim, separate
+from embeddings.spaces import WRITABLE
 from navembed_site import commands
 from navembed_site.processes import needed_processes
 
 
 class Command(commands.Command):
-    help = "Rename collections of another system that have the names of our aliases to …_replaced."
+    help = (
+        "Let Milvus's aliases name this instance's vectors, and take over the collections that a copy of it uses. "
+        "Collections of another system with the names of the aliases are renamed to …_replaced."
+    )
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--separate",
+            action="store_true",
+            help="leave everything to the copy of this instance, and make collections of our own from the database",
+        )
+
+    def handle(self, *args: Any, separate: bool, **options: Any) -> None:
         try:
             with needed_processes("milvus_lite"):
-                self._adopt()
+                self._separate() if separate else self._adopt()
         except NavembedError as error:
             raise CommandError(str(error)) from error
 
     def _adopt(self) -> None:
         store = vector_store()
-        foreign = store.foreign_collections(encoder.alias for encoder in ENCODERS)
-        for alias in foreign:
+        for alias in store.foreign_collections(encoder.alias for encoder in ENCODERS):
             self.stdout.write(f"{alias} is now {store.adopt(alias)}")
-        ensure_live_aliases()
-        if not foreign:
-            self.stdout.write("Nothing to do: no collection has the name of one of our aliases.")
+        existing = store.collections()
+        for space in EmbeddingSpace.objects.exclude(instance=""):
+            if space.collection in existing:
+                claim(store, space.collection, take_over=True)
+        ensure_live_aliases(take_over=True)
+        self.stdout.write("What has our names in Milvus is ours; other instances there are left as they are.")
+
+    def _separate(self) -> None:
+        separate()
+        for space in EmbeddingSpace.objects.filter(status__in=WRITABLE):
+            self.stdout.write(f"{space}: {rebuild_index(space)} embeddings are in {space.collection}")
