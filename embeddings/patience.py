@@ -1,0 +1,31 @@
+"""Waiting for what may be slow, or never answer, such as a disk or a share, without standing still oneself."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from typing import TypeVar
+
+LOOK_SECONDS = 1.0
+
+T = TypeVar("T")
+
+
+def patiently(call: Callable[[], T], look: Callable[[], None]) -> T:
+    """Return what a slow ``call``, which uses no database of ours, returns; ``look`` about once a second.
+
+    When ``look`` raises, the call is left to itself.
+    """
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    while not wait([future], LOOK_SECONDS).done:
+        look()
+    return future.result()
