@@ -44,6 +44,7 @@ class FolderLibrary:
             keys = self._keys(reader)
             page: list[LibraryTrack] = []
             began = time.monotonic()
+            reader.doing = f"reading the library: 0 of {len(keys):,} files"
             for number, track in enumerate(self._tracks(keys, reader), 1):
                 reader.doing = f"reading the library: {number:,} of {len(keys):,} files"
                 page += [track] if track else []

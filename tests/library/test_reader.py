@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,29 +14,9 @@ from embeddings.library import LibraryTrack, reader
 from embeddings.library.folder import FolderLibrary
 from embeddings.names import LONGEST_TEXT
 from tests.library.test_folder import touch, tracks_of
+from tests.reading import Wrap, wrap
 
-Wrap = Callable[..., None]
-
-
-@pytest.fixture
-def wrap(monkeypatch: pytest.MonkeyPatch) -> Wrap:
-    """Let the process run a line of Python before the tags of each ``path`` are read, and one at its start."""
-
-    def wrap(line: str, first: str = "") -> None:
-        script = f"""
-import os, signal, sys, time
-from embeddings.library import reader_process
-read = reader_process._tags
-def tags(path):
-    {line}
-    return read(path)
-reader_process._tags = tags
-{first}
-reader_process.main()
-"""
-        monkeypatch.setattr(reader, "COMMAND", [sys.executable, "-c", script])
-
-    return wrap
+__all__ = ["wrap"]
 
 
 def mp3_with_title(size: int) -> bytes:
