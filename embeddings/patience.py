@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from typing import TypeVar
@@ -29,3 +30,14 @@ def patiently(call: Callable[[], T], look: Callable[[], None]) -> T:
     while not wait([future], LOOK_SECONDS).done:
         look()
     return future.result()
+
+
+def within(seconds: float, late: Exception) -> Callable[[], None]:
+    """Return a ``look`` that raises ``late`` once so many seconds have gone by."""
+    until = time.monotonic() + seconds
+
+    def look() -> None:
+        if time.monotonic() > until:
+            raise late
+
+    return look

@@ -72,6 +72,10 @@ class Library(Protocol):
         """Return the folders the tracks lie in, absolute on this machine."""
         ...
 
+    def examples(self, count: int) -> dict[Path, list[str]]:
+        """Return the paths of so many tracks for each of ``roots``; none where the folder itself is the list."""
+        ...
+
     def libraries(self) -> dict[int, str]:
         """Return the names of the libraries by id."""
         ...

@@ -70,6 +70,10 @@ class FolderLibrary:
         """Return the folder itself."""
         return [self.root]
 
+    def examples(self, count: int) -> dict[Path, list[str]]:
+        """Return none: what is listed is there."""
+        return {self.root: []}
+
     def libraries(self) -> dict[int, str]:
         """Return the folder's name as that of library 1."""
         return {1: clean_text(self.root.name)}

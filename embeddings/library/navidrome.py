@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 from embeddings.errors import LibraryUnavailable
@@ -18,7 +17,6 @@ from embeddings.library.folders import is_there
 from embeddings.library.listeners import existing_tracks, in_playlists, present_tracks, visible_to
 from embeddings.library.sqlite import BUSY_SECONDS, ForeignDatabase, Row
 from embeddings.names import LONGEST_TEXT, clean_text, short_text, storable, storable_id
-from embeddings.patience import patiently
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +35,8 @@ PAGE = f"""
 # The unary plus keeps SQLite from using the index on `missing` and sorting the whole table for each page.
 PRESENT = "AND +missing IS NOT 1"
 BEGINNING = "SELECT 1 FROM media_file WHERE path >= ? AND path < ? AND +library_id = ? {present} LIMIT 1"
+# Ids are in no order of folders.
+EXAMPLES = "SELECT CAST(path AS BLOB) FROM media_file WHERE +library_id = ? {present} ORDER BY id LIMIT ?"
 LAST = "\U0010ffff"  # comes after every character
 COUNT = "SELECT COUNT(*) FROM media_file"
 COUNT_PRESENT = "SELECT COUNT(*) FROM media_file WHERE missing IS NOT 1"
@@ -106,11 +106,11 @@ class NavidromeLibrary:
         def look() -> None:
             tell(f"reading Navidrome's database: {seen:,} tracks so far")
 
-        with self._reading() as database:
-            has_missing = patiently(partial(_has_missing, database), look)
+        with self._reading(look=look) as database:
+            has_missing = _has_missing(database)
             query = PAGE.format(present=PRESENT if has_missing else "")
-            folders = patiently(partial(self._folders, database), look)
-            while rows := patiently(partial(database.query, query, (last, PAGE_SIZE)), look):
+            folders = self._folders(database)
+            while rows := database.query(query, (last, PAGE_SIZE)):
                 seen, last = seen + len(rows), rows[-1][0]
                 if page := [track for row in rows if (track := _track(row, folders))]:
                     yield page
@@ -136,6 +136,19 @@ class NavidromeLibrary:
         """Return the libraries' folders on this machine, ordered by library id. Raises LibraryUnavailable."""
         with self._reading() as database:
             return [Path(folder.root) for folder in self._folders(database).values()]
+
+    def examples(self, count: int) -> dict[Path, list[str]]:
+        """Return paths of tracks of each library, by its folder on this machine. Raises LibraryUnavailable."""
+        with self._reading() as database:
+            query = EXAMPLES.format(present=PRESENT if _has_missing(database) else "")
+            return {
+                Path(folder.root): [
+                    resolved
+                    for (path,) in database.query(query, (number, count))
+                    if (resolved := folder.resolve(os.fsdecode(path or b"")))
+                ]
+                for number, folder in self._folders(database).items()
+            }
 
     def libraries(self) -> dict[int, str]:
         """Return the libraries' names by id. Raises LibraryUnavailable."""
@@ -195,9 +208,11 @@ class NavidromeLibrary:
         return folders
 
     @contextmanager
-    def _reading(self, busy_seconds: float = BUSY_SECONDS) -> Iterator[ForeignDatabase]:
+    def _reading(
+        self, busy_seconds: float = BUSY_SECONDS, look: Callable[[], None] | None = None
+    ) -> Iterator[ForeignDatabase]:
         """Open the database, and say what is wrong with it in words that its owner understands."""
-        database = ForeignDatabase(self.database.absolute(), busy_seconds=busy_seconds)
+        database = ForeignDatabase(self.database.absolute(), busy_seconds=busy_seconds, look=look)
         try:
             yield database
         except FileNotFoundError as error:

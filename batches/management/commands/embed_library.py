@@ -21,6 +21,7 @@ from embeddings.encoders.registry import MODEL_KEYS
 from embeddings.errors import NavembedError, NoSuchTracks
 from embeddings.library import require_tracks
 from embeddings.library.base import Tell
+from embeddings.library.storage import what_is_away
 from embeddings.search.bridge_upkeep import fit_due_bridges, worth
 from navembed_site import commands, supervision
 from navembed_site.processes import ProcessStartError, is_held, needed_processes
@@ -72,6 +73,8 @@ class Command(commands.Command):
             found = preview(options["models"], **_extent(options), tell=self._now_and_then())
         except NavembedError as error:
             raise CommandError(str(error)) from error
+        for problem in what_is_away():
+            self.stderr.write(problem)
         self.stdout.write(json.dumps(found.as_dict(), indent=2) if options["json"] else preview_text(found))
 
     def _now_and_then(self) -> Tell:
