@@ -66,9 +66,11 @@ def claim(job: BatchJob, lease: Lease) -> Chunk | None:
         raise FingerprintChanged(f"what the job was building with {', '.join(sorted(absent))} has been dropped")
     with transaction.atomic():
         lease.renew()
-        ready = TrackResult.objects.filter(Q(not_before=None) | Q(not_before__lte=timezone.now()))
+        now = timezone.now()
+        # Further ahead than a pause can be: the clock was set back.
+        is_ready = Q(not_before=None) | Q(not_before__lte=now) | Q(not_before__gt=now + max(PAUSES))
         rows = list(
-            ready.filter(job=job, status=Status.PENDING)
+            TrackResult.objects.filter(is_ready, job=job, status=Status.PENDING)
             .select_related("track")
             .select_for_update(skip_locked=True, of=("self",))
             .order_by("track_id", "model")[:MAX_ROWS]

@@ -23,6 +23,7 @@ from navembed_site import heartbeat
 logger = logging.getLogger(__name__)
 
 LEASE = timedelta(seconds=45)
+MOST_AHEAD = 2 * LEASE  # the clocks of two machines may differ; beyond this one was set back
 
 
 class LaneLost(Exception):
@@ -86,7 +87,10 @@ def _work_exists() -> bool:
 
 
 def _asleep() -> QuerySet[Lane]:
-    return Lane.objects.filter(Q(lease_until=None) | Q(lease_until__lt=timezone.now()))
+    """Lanes without a lease, or whose lease has run out; also one that no clock but a wrong one could have given."""
+    now = timezone.now()
+    has_run_out = Q(lease_until__lt=now) | Q(lease_until__gt=now + MOST_AHEAD)
+    return Lane.objects.filter(Q(lease_until=None) | has_run_out)
 
 
 def _send(device: int, seq: int) -> None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from concurrent.futures import Future, wait
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
 
 from django.db import connection, transaction
 from django.db.models import Count, F, Q, Sum
@@ -20,16 +17,16 @@ from embeddings import bad_files
 from embeddings.embedder.client import EmbedderClient
 from embeddings.encoders.base import Description
 from embeddings.errors import FingerprintChanged
+from embeddings.library.base import Tell, tell_nobody
 from embeddings.library.sync import sync_tracks
 from embeddings.models import EmbeddingSpace
+from embeddings.patience import patiently
 from embeddings.recognition import take_over_moved
 from embeddings.spaces import fingerprint_of, space_for
 
 TRACKS_A_SLICE = 20_000  # with three models 60,000 rows
 LAST_PLAN = 4
-LOOK_SECONDS = 1.0
 
-T = TypeVar("T")
 Status = TrackResult.Status
 DONE = (Status.SUCCEEDED, Status.FAILED)
 
@@ -49,18 +46,27 @@ COUNT_TRACKS = (
 )
 
 
-def plan(job: BatchJob, lease: Lease, look: Callable[[], None]) -> None:
+def plan(job: BatchJob, lease: Lease, look: Callable[[], None], tell: Tell = tell_nobody) -> None:
     """Write the rows of ``job``, or what has changed since they were written.
 
-    ``look`` is called about once a second, also within transactions, and stops the planning by raising.
+    ``look`` is called about once a second, also within transactions, and stops the planning by raising. ``tell`` is
+    called, outside of them, with what is being done.
     Raises LibraryUnavailable, WeightsMissing, WeightsUnusable, EmbedderUnavailable, FingerprintChanged, LaneLost.
     """
-    spaces = _spaces(job, lease, look)
-    if not job.planned_until:
-        sync_tracks(fence=look)
-        if not job.is_restricted:
-            _take_over_moved(job, spaces, look)
-            bad_files.follow_new_ids(look)
+
+    def look_and_tell(doing: str) -> None:
+        look()
+        tell(doing)
+
+    spaces = _spaces(job, lease, lambda: look_and_tell("asking the embedder about the models"))
+    begins = not job.planned_until
+    if begins:
+        tell("reading the library")
+        sync_tracks(fence=look, tell=look_and_tell)
+    tell("looking which tracks need work")
+    if begins and not job.is_restricted:
+        _take_over_moved(job, spaces, look)
+        bad_files.follow_new_ids(look)
     while _plan_slice(job, spaces, look):
         pass
     again = job.plans > 0
@@ -135,22 +141,6 @@ def _take_over_moved(job: BatchJob, spaces: dict[str, EmbeddingSpace], look: Cal
             progress = ModelProgress.objects.get(job=job, model=model)
             progress.skipped["new id"] = progress.skipped.get("new id", 0) + count
             progress.save(update_fields=["skipped"])
-
-
-def patiently(call: Callable[[], T], look: Callable[[], None]) -> T:
-    """Return what a slow ``call``, which uses no database, returns; ``look`` about once a second."""
-    future: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(call())
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    while not wait([future], LOOK_SECONDS).done:
-        look()
-    return future.result()
 
 
 def _space(job: BatchJob, model: str, description: Description) -> EmbeddingSpace:

@@ -32,6 +32,7 @@ from embeddings.encoders.base import Description
 from embeddings.encoders.registry import MODEL_KEYS, encoder_class
 from embeddings.errors import NOT_LOADABLE, EmbedderUnavailable, LibraryUnavailable, NavembedError
 from embeddings.library import open_library
+from embeddings.library.base import Tell, tell_nobody
 from embeddings.library.sync import scanned
 from embeddings.models import EmbeddingSpace
 from embeddings.projection import search_dimension
@@ -124,9 +125,11 @@ def preview(
     library_id: int | None = None,
     path_prefix: str = "",
     only_track: str = "",
+    tell: Tell = tell_nobody,
 ) -> Preview:
     """Read the library as a job would, and let the same SQL decide what is due; nothing is written.
 
+    ``tell`` is called about once a second while it is read.
     A model whose weights are not there is foreseen with the published ones. Raises LibraryUnavailable,
     EmbedderUnavailable.
     """
@@ -149,7 +152,7 @@ def preview(
         )
     scope: Scope = {"after": "", "library": library_id, "prefix": path_prefix, "only": only_track}
     spaces = [each.space for each in asked if each.space and not clear_existing]
-    with scanned() as scan, foreseen(spaces, scan, whole=not restricted) as known:
+    with scanned(tell) as scan, foreseen(spaces, scan, whole=not restricted) as known:
         most = 2**31 if limit is None else limit
         until = end_of_slice(asked, scope, most, due_only=limit is not None, tracks=scan)
         for each, result in zip(asked, found, strict=True):

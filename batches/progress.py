@@ -75,7 +75,8 @@ def _shown(job: BatchJob, rows: list[ModelProgress]) -> str:
     """Return what the panel shows of a job beside its figures: there is no other place for the truth."""
     left_out = [row.model for row in rows if row.left_out]
     if job.status == BatchJob.Status.RUNNING:
-        return f"{job.current_track} (without {', '.join(left_out)})" if left_out else job.current_track
+        doing = job.message or job.current_track
+        return f"{doing} (without {', '.join(left_out)})" if left_out else doing
     if job.status == BatchJob.Status.COMPLETED:
         return ""
     if job.status in (BatchJob.Status.INITIALIZED, *ENDED):

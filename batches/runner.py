@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from django.db import Error as DatabaseError
@@ -130,7 +131,8 @@ class _Turn:
         elif not job.planned and self.lease.device:
             self._sleep(1.0, job)  # the first lane plans: two scans of the library would contradict each other
         elif not job.planned:
-            plan(job, self.lease, lambda: self._look(job))
+            plan(job, self.lease, lambda: self._look(job), partial(services.set_planning, job))
+            services.set_planning(job, "")
         elif self.behind:
             self._catch_up(job)
         elif self.suspects:

@@ -23,6 +23,7 @@ from embeddings.weights_here import problems_with
 logger = logging.getLogger(__name__)
 
 STARTED_BY = "schedule"
+AHEAD = timedelta(minutes=1)  # that a job may be when ``now`` is a while ago, or another machine has made it
 OUTSIDE = "outside of the quiet hours"  # a pause with another reason, or none, is a human's
 Status = BatchJob.Status
 
@@ -62,10 +63,15 @@ def _is_within(hours: tuple[time, time], now: time) -> bool:
 
 
 def _is_due(now: datetime) -> bool:
-    """Whether the schedule has not started a job since the last time that it should have."""
+    """Whether the schedule has not started a job since the last time that it should have.
+
+    A job from the future, before the clock was set back, says nothing of that; nor does a scan that ended there.
+    """
     due = _last_due(settings.SCHEDULE, now)
     newest = BatchJob.objects.filter(started_by=STARTED_BY).order_by("pk").last()
-    return due is not None and (newest is None or newest.created_at < due)
+    if due is None or due > now:
+        return False
+    return newest is None or newest.created_at < due or newest.created_at > now + AHEAD
 
 
 def _last_due(schedule: Literal["off", "scan"] | time, now: datetime) -> datetime | None:

@@ -306,6 +306,12 @@ def _reopen(job: BatchJob, expected: Sequence[str]) -> bool:
 # The transitions below belong to the lane that works on the job.
 
 
+def set_planning(job: BatchJob, doing: str) -> None:
+    """The lane finds out what there is to do, or what it waited for is back; ``doing`` is shown meanwhile."""
+    status = Status.RUNNING if job.started_at else Status.INITIALIZED
+    _transition(job, BatchJob.EMBEDDING, status, message=doing)
+
+
 def set_running(job: BatchJob) -> bool:
     """The lane has begun, or what it waited for is back."""
     started = job.started_at or timezone.now()

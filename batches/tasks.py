@@ -7,6 +7,7 @@ import sys
 from datetime import timedelta
 
 from django.conf import settings
+from django.db.models import QuerySet
 from django.utils import timezone
 from django_q.models import Schedule
 from django_q.tasks import async_task
@@ -90,6 +91,8 @@ def want_bridges() -> None:
 
 def ensure_schedules() -> None:
     """Make the light cluster's schedules; the light worker calls this at its start."""
+    from batches import webhook
+
     for name, function, minutes in SCHEDULES:
         fields = {
             "func": function,
@@ -101,3 +104,11 @@ def ensure_schedules() -> None:
         # What is there keeps its time: a machine that is off each night would else never keep house.
         first = timezone.now() + timedelta(minutes=minutes)
         Schedule.objects.update_or_create(name=name, defaults=fields, create_defaults={**fields, "next_run": first})
+        _bring_forward(Schedule.objects.filter(name=name), timedelta(minutes=minutes))
+    _bring_forward(Schedule.objects.filter(func=webhook.TASK), max(webhook.PAUSES))
+
+
+def _bring_forward(schedules: QuerySet[Schedule], pause: timedelta) -> None:
+    """Let nothing be further away than its pause: the clock was set back since it was written."""
+    latest = timezone.now() + pause
+    schedules.filter(next_run__gt=latest).update(next_run=latest)

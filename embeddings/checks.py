@@ -17,10 +17,12 @@ from django.db import DatabaseError
 
 from embeddings.errors import LibraryUnavailable
 from embeddings.library import open_library
-from embeddings.library.folders import is_there
+from embeddings.library.storage import what_is_away
+from embeddings.patience import patiently, within
 from navembed_site import installation
 
 SOCKET_PATH_BYTES = 100  # Linux takes 107, other systems 103; the longest name is ours to choose
+ANSWER_SECONDS = 30.0
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 
 
@@ -126,28 +128,24 @@ def check_milvus(**_: Any) -> list[CheckMessage]:
 
 def check_library(**_: Any) -> list[CheckMessage]:
     """Look into the library. Only `check` registers it: programs that run must not end because a disk is away."""
-    variable = "NAVIDROME_MUSIC_ROOT" if settings.LIBRARY == "folder" else "NAVEMBED_PATH_MAP"
-    return library_problems() or [
-        checks.Warning(
-            f"The music folder {str(root)!r} is empty or not there; jobs would wait for it.",
-            hint=f"If the music lies elsewhere on this machine, {variable} says where.",
-            id="navembed.W007",
-        )
-        for root in open_library().roots()
-        if not is_there(root)
-    ]
+    return library_problems() or [checks.Warning(problem, id="navembed.W007") for problem in what_is_away()]
 
 
 def library_problems() -> list[CheckMessage]:
     """What keeps the configured library from being read; asked only by what needs it."""
+    late = LibraryUnavailable("The library does not answer: a disk or a share is blocked.")
+    try:
+        return patiently(_library_problems, within(ANSWER_SECONDS, late))
+    except LibraryUnavailable as error:
+        return [Error(str(error), id="navembed.E014")]
+
+
+def _library_problems() -> list[CheckMessage]:
     if settings.LIBRARY == "folder":
         return _path_problems("NAVIDROME_MUSIC_ROOT", settings.NAVIDROME_MUSIC_ROOT, folder=True)
     if problems := _path_problems("NAVIDROME_DB_PATH", settings.NAVIDROME_DB_PATH, folder=False):
         return problems
-    try:
-        open_library().libraries()
-    except LibraryUnavailable as error:
-        return [Error(str(error), id="navembed.E014")]
+    open_library().libraries()
     return []
 
 

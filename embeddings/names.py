@@ -14,6 +14,9 @@ import re
 ID_BYTES = 255
 """That an id may have in Milvus, and characters in our table."""
 
+LONGEST_TEXT = 1000
+"""Characters of a title, an artist, an album."""
+
 _FIRST = 0x10FE00  # stands for byte 0
 _ODD = re.compile("[\0\udc80-\udcff\U0010fe00-\U0010feff]")
 _KEPT = re.compile("[\U0010fe00-\U0010feff]")
@@ -40,6 +43,11 @@ def storable_id(name: bytes) -> str:
 def can_be_id(track_id: str) -> bool:
     """Whether the index can hold this id: 1 to 255 bytes without control characters or lone surrogates."""
     return 0 < len(track_id.encode("utf-8", "replace")) <= ID_BYTES and track_id.isprintable()
+
+
+def short_text(text: object) -> str:
+    """Return a title or a name as it is stored and shown: no longer than any real one is."""
+    return clean_text(text)[:LONGEST_TEXT]
 
 
 def clean_text(text: object) -> str:

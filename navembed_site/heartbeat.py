@@ -21,6 +21,8 @@ from typing import Any
 from django.db import Error as DatabaseError
 from django.db import close_old_connections
 
+from navembed_site.clock import Clock, move_back
+
 logger = logging.getLogger(__name__)
 
 BEAT_SECONDS = 60.0  # a busy machine may take half a minute over a message, and so may a locked database
@@ -95,6 +97,7 @@ class Watch(threading.Thread):
         self._seen: list[int] = []
         self._missed = 0
         self._stopping = threading.Event()
+        self._clock = Clock()
 
     def stop(self) -> None:
         self._stopping.set()
@@ -102,11 +105,19 @@ class Watch(threading.Thread):
     def run(self) -> None:
         while not self._stopping.wait(self._pause):
             try:
+                close_old_connections()
+                self._mind_clock()
                 self._look()
                 self._ask()
             except DatabaseError as error:
                 logger.warning("No sign of life can be asked for: %s", error)
                 self._missed = 0  # without the database nobody can answer
+
+    def _mind_clock(self) -> None:
+        if by := self._clock.set_back():
+            seconds = by.total_seconds()
+            logger.warning("The clock was set back by %.0f s; the cluster %s follows it.", seconds, self._cluster)
+            move_back(self._cluster, by)
 
     def _look(self) -> None:
         counts = list(_counts)
@@ -122,7 +133,6 @@ class Watch(threading.Thread):
         """Send a message, unless the last one still lies there: the cluster may be busy for hours."""
         from django_q.tasks import async_task
 
-        close_old_connections()
         if not _messages(self._cluster):
             async_task(TASK, cluster=self._cluster, task_name=NAME, save=False)
 

@@ -37,14 +37,14 @@ class _Stopped(Exception):
 def main() -> None:
     memory, parent = int(sys.argv[1]), int(sys.argv[2])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; our parent decides
-    _die_with(parent)
+    die_with(parent)
     os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
     answers = os.dup(1)
     os.dup2(2, 1)  # whatever a library prints must not end up among the answers
     _Server(memory, answers).serve()
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
     """Have the kernel kill us with the thread that started us: stdin is only looked at between packets."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:

@@ -21,10 +21,11 @@ def open_library() -> Library:
     database: Path | None = settings.NAVIDROME_DB_PATH
     if settings.LIBRARY == "folder":
         from embeddings.library.folder import FolderLibrary
+        from embeddings.library.sync import as_scanned
 
         if music_root is None:
             raise LibraryUnavailable("NAVEMBED_LIBRARY is folder: set NAVIDROME_MUSIC_ROOT to your music.")
-        return FolderLibrary(music_root)
+        return FolderLibrary(music_root, as_scanned)
 
     from embeddings.library.navidrome import NavidromeLibrary
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -10,6 +10,13 @@ from typing import Protocol
 
 PAGE_SIZE = 2000
 LONGEST_SECONDS = 10**8  # three years
+
+Tell = Callable[[str], None]
+"""Called about once a second with what is being done, in words; stops it by raising."""
+
+
+def tell_nobody(doing: str) -> None:
+    """Let it be done in silence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +56,7 @@ class PresentTrack:
 class Library(Protocol):
     """A source of tracks. Every method raises LibraryUnavailable when it cannot be read now."""
 
-    def pages(self) -> Iterator[list[LibraryTrack]]:
+    def pages(self, tell: Tell = tell_nobody) -> Iterator[list[LibraryTrack]]:
         """Yield the playable tracks in non-empty pages, ordered by id (by Unicode code points)."""
         ...
 
@@ -63,6 +70,10 @@ class Library(Protocol):
 
     def roots(self) -> list[Path]:
         """Return the folders the tracks lie in, absolute on this machine."""
+        ...
+
+    def examples(self, count: int) -> dict[Path, list[str]]:
+        """Return the paths of so many tracks for each of ``roots``; none where the folder itself is the list."""
         ...
 
     def libraries(self) -> dict[int, str]:

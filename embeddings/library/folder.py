@@ -3,34 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import logging
+import itertools
 import os
-import stat
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import mutagen
 
 from embeddings.errors import LibraryUnavailable
-from embeddings.library.base import LibraryTrack, PresentTrack, finite
-from embeddings.names import clean_text, storable
+from embeddings.library.base import LibraryTrack, PresentTrack, Tell, tell_nobody
+from embeddings.library.reader import Found, Reader, Wanted
+from embeddings.names import clean_text, short_text, storable
 
-logger = logging.getLogger(__name__)
-
-# fmt: off
-SUFFIXES = (
-    ".aac", ".ac3", ".aif", ".aifc", ".aiff", ".alac", ".ape", ".au", ".caf", ".dff", ".dsf", ".flac", ".m4a",
-    ".m4b", ".mka", ".mp2", ".mp3", ".mpc", ".oga", ".ogg", ".opus", ".shn", ".spx", ".tak", ".tta", ".w64",
-    ".wav", ".weba", ".webm", ".wma", ".wv",
-)
-# fmt: on
-PAGE_SIZE = 500  # every file of a page is opened for its tags
+PAGE_SIZE = 500
+PAGE_SECONDS = 2.0  # what has been read from slow storage is soon written
+ANSWER_SECONDS = 10.0  # that somebody who asks waits for files to be listed
 ID_BYTES = 16
-# Names of a field in the tags that mutagen reads: Vorbis and APE, ID3, MP4, ASF.
-TITLE = ("title", "tit2", "\xa9nam")
-ARTIST = ("artist", "tpe1", "\xa9art", "author")
-ALBUM = ("album", "talb", "\xa9alb", "wm/albumtitle")
+
+Known = Callable[[Collection[str]], Mapping[str, LibraryTrack]]
 
 
 class FolderLibrary:
@@ -40,37 +30,49 @@ class FolderLibrary:
     moved. Hidden files and folders are skipped. Links are followed; a folder counts once.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, known: Known = lambda ids: {}) -> None:
         self.root = root
+        self._known = known
 
-    def pages(self) -> Iterator[list[LibraryTrack]]:
+    def pages(self, tell: Tell = tell_nobody) -> Iterator[list[LibraryTrack]]:
         """Yield the tracks in non-empty pages of at most ``PAGE_SIZE``, ordered by id.
 
-        Paths are kept (about 150 bytes a file), tags are read page by page. Raises LibraryUnavailable.
+        Paths are kept (about 150 bytes a file). Only files that are not ``known`` by size and time are opened for their
+        tags: a scan that was broken off goes on where it was. Raises LibraryUnavailable.
         """
-        # Digest and path in one string: it sorts by id, and a million of them stay small.
-        keys = sorted(_digest(path) + path for path in self._walk())
-        for start in range(0, len(keys), PAGE_SIZE):
-            tracks = (self._track(key) for key in keys[start : start + PAGE_SIZE])
-            if page := [track for track in tracks if track]:
+        with Reader(self.root, tell) as reader:
+            keys = self._keys(reader)
+            page: list[LibraryTrack] = []
+            began = time.monotonic()
+            reader.doing = f"reading the library: 0 of {len(keys):,} files"
+            for number, track in enumerate(self._tracks(keys, reader), 1):
+                reader.doing = f"reading the library: {number:,} of {len(keys):,} files"
+                page += [track] if track else []
+                if page and (number % PAGE_SIZE == 0 or time.monotonic() - began >= PAGE_SECONDS):
+                    yield page
+                    page, began = [], time.monotonic()
+            if page:
                 yield page
 
     def count(self) -> int:
         """Return how many tracks the last scan found; before the first one, how many files there are."""
         from embeddings.models import Track
 
-        return Track.objects.filter(playable=True).count() or sum(1 for _ in self._walk())
+        return Track.objects.filter(playable=True).count() or sum(1 for _ in self._paths())
 
     def holds(self, path_prefix: str, library_id: int | None = None) -> bool:
         """Return whether a file's path begins so; only folders that may lead there are looked into."""
         if library_id not in (None, 1):
             return False
-        root = str(self.root)
-        return any(f"{root}/{os.fsdecode(path)}".startswith(path_prefix) for path in self._walk(path_prefix))
+        return any(path.startswith(path_prefix) for path in self._paths(path_prefix))
 
     def roots(self) -> list[Path]:
         """Return the folder itself."""
         return [self.root]
+
+    def examples(self, count: int) -> dict[Path, list[str]]:
+        """Return none: what is listed is there."""
+        return {self.root: []}
 
     def libraries(self) -> dict[int, str]:
         """Return the folder's name as that of library 1."""
@@ -96,95 +98,60 @@ class FolderLibrary:
         """Return nothing: a folder has no playlists that we read."""
         return set()
 
-    def _walk(self, path_prefix: str = "") -> Iterator[bytes]:
-        """Yield the audio files' paths relative to the root, each folder once; none that cannot begin so.
+    def _paths(self, path_prefix: str = "") -> Iterator[str]:
+        """Yield the files' paths. Raises LibraryUnavailable, also when that takes long."""
+        until = time.monotonic() + ANSWER_SECONDS
 
-        Linked folders come after all real ones, by name: a folder's path must not depend on the order in
-        which a disk lists its entries.
-        """
+        def tell(doing: str) -> None:
+            if time.monotonic() > until:
+                raise LibraryUnavailable(f"the music folder {self.root} is slow to list")
+
+        with Reader(self.root, tell) as reader:
+            yield from itertools.chain.from_iterable(reader.walk(path_prefix))
+
+    def _keys(self, reader: Reader) -> list[bytes]:
+        """Return digest and path of each file in one string: it sorts by id, and a million of them stay small."""
         prefix = len(os.fsencode(self.root / "x")) - 1
-        seen: set[tuple[int, int]] = set()
-        real, linked = [str(self.root)], list[str]()
-        while real or linked:
-            if not real:
-                linked.sort(reverse=True)
-                real.append(linked.pop())
-            for entry in self._entries(real.pop(), seen):
-                if not (entry.path.startswith(path_prefix) or path_prefix.startswith(f"{entry.path}/")):
-                    continue
-                # Only links cost a look at the disk, and one that leads to itself must not raise.
-                if entry.is_dir(follow_symlinks=False):
-                    real.append(entry.path)
-                elif entry.is_symlink() and Path(entry.path).is_dir():
-                    linked.append(entry.path)
-                elif entry.name.lower().endswith(SUFFIXES):
-                    yield os.fsencode(entry.path)[prefix:]
+        keys: list[bytes] = []
+        for paths in reader.walk():
+            keys += [_digest(path) + path for path in (os.fsencode(path)[prefix:] for path in paths)]
+            reader.doing = f"listing the library: {len(keys):,} files so far"
+        return sorted(keys)
 
-    def _entries(self, folder: str, seen: set[tuple[int, int]]) -> list[os.DirEntry[str]]:
-        """Return what is not hidden in ``folder``; nothing if it has been seen already or may not be read."""
-        try:
-            status = Path(folder).stat()
-            if (status.st_dev, status.st_ino) in seen:
-                return []
-            seen.add((status.st_dev, status.st_ino))
-            with os.scandir(folder) as entries:
-                return [entry for entry in entries if not entry.name.startswith(".")]
-        except OSError as error:
-            if folder != str(self.root) and isinstance(error, PermissionError | FileNotFoundError):
-                logger.warning("Folder %s is left out: %s.", folder, error.strerror)
-                return []
-            # A disk that fails half-way must not look like a library that has lost its tracks.
-            message = f"The music folder {folder} (NAVIDROME_MUSIC_ROOT) cannot be read: {error.strerror}."
-            raise LibraryUnavailable(message) from error
-
-    def _track(self, key: bytes) -> LibraryTrack | None:
-        path = self.root / os.fsdecode(key[ID_BYTES:])
-        try:
-            status = path.stat()
-        except OSError:  # gone since the walk, or a link to nowhere
-            return None
-        if not stat.S_ISREG(status.st_mode):
-            logger.warning("%r is left out: it is not a regular file.", str(path))  # opening a pipe would wait for ever
-            return None
-        tags, duration = _read_tags(path)
-        return LibraryTrack(
-            id=key[:ID_BYTES].hex(),
-            library_id=1,
-            path=storable(os.fsencode(path)),
-            title=clean_text(_field(tags, TITLE) or path.stem),
-            artist=clean_text(_field(tags, ARTIST)),
-            album=clean_text(_field(tags, ALBUM)),
-            duration=duration,
-            size=status.st_size,
-            mtime=str(status.st_mtime_ns),
-        )
+    def _tracks(self, keys: list[bytes], reader: Reader) -> Iterator[LibraryTrack | None]:
+        for start in range(0, len(keys), PAGE_SIZE):
+            files = {key[:ID_BYTES].hex(): os.fsdecode(key[ID_BYTES:]) for key in keys[start : start + PAGE_SIZE]}
+            known = self._known(files)
+            wanted = [Wanted(str(self.root / path), _as_read(known.get(track_id))) for track_id, path in files.items()]
+            for track_id, file, found in zip(files, wanted, reader.files(wanted), strict=True):
+                yield _track(track_id, file.path, found, known.get(track_id))
 
 
 def _digest(path: bytes) -> bytes:
     return hashlib.sha256(path).digest()[:ID_BYTES]
 
 
-def _read_tags(path: Path) -> tuple[Mapping[str, Any], float]:
-    """Return the tags by lower-case name, and the seconds that the file declares (0: unknown)."""
-    try:
-        file = mutagen.File(path)
-        if file is None:
-            return {}, 0.0
-        tags = {str(name).lower(): value for name, value in (file.tags or {}).items()}
-        return tags, finite(getattr(file.info, "length", 0))
-    except Exception as error:  # a damaged file makes mutagen raise almost anything
-        logger.debug("No tags of %s: %s", path, error)
-        return {}, 0.0
+def _as_read(known: LibraryTrack | None) -> tuple[int, str] | None:
+    """Return size and time of a file whose tags were read; those of one without a length may have been out of reach."""
+    return (known.size, known.mtime) if known and known.duration else None
 
 
-def _field(tags: Mapping[str, Any], names: Sequence[str]) -> str:
-    """Return the first field present, several values joined by commas."""
-    for name in names:
-        value = tags.get(name)
-        if value is None:
-            continue
-        values = getattr(value, "text", value)
-        texts = [str(part).strip() for part in (values if isinstance(values, list) else [values])]
-        if text := ", ".join(dict.fromkeys(filter(None, texts))):  # FFmpeg writes WMA's artist twice
-            return text
-    return ""
+def _track(track_id: str, path: str, found: Found, known: LibraryTrack | None) -> LibraryTrack | None:
+    """Return what is to be kept of a file: what cannot be read now of it stays as it was."""
+    if found.gone or found.hanging:
+        return known if found.hanging else None
+    stored = storable(os.fsencode(path))
+    if known and found.tags is None:
+        return replace(known, path=stored, size=found.size, mtime=found.mtime)
+    tags = found.tags or {}
+    return LibraryTrack(
+        id=track_id,
+        library_id=1,
+        path=stored,
+        title=short_text(tags.get("title") or Path(path).stem),
+        artist=short_text(tags.get("artist")),
+        album=short_text(tags.get("album")),
+        duration=tags.get("duration", 0.0),
+        size=found.size,
+        mtime=found.mtime,
+    )

@@ -5,18 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from embeddings.errors import LibraryUnavailable
-from embeddings.library.base import PAGE_SIZE, LibraryTrack, PresentTrack, finite
+from embeddings.library.base import PAGE_SIZE, LibraryTrack, PresentTrack, Tell, finite, tell_nobody
 from embeddings.library.folders import is_there
 from embeddings.library.listeners import existing_tracks, in_playlists, present_tracks, visible_to
 from embeddings.library.sqlite import BUSY_SECONDS, ForeignDatabase, Row
-from embeddings.names import clean_text, storable, storable_id
+from embeddings.names import LONGEST_TEXT, clean_text, short_text, storable, storable_id
 
 logger = logging.getLogger(__name__)
 
@@ -24,14 +24,19 @@ MOST_BYTES = 2**53  # more is no size, and not every database takes it
 MTIME_LENGTH = 64
 LISTENER_SECONDS = 1.0  # that somebody who waits for music waits for a locked database
 
-PAGE = """
-    SELECT CAST(id AS BLOB), library_id, CAST(path AS BLOB), title, artist, album, duration, size, updated_at
-    FROM media_file WHERE id > CAST(? AS TEXT) AND typeof(id) = 'text' {present} ORDER BY id LIMIT ?
-"""
+TEXT = "CAST(SUBSTR(CAST({name} AS BLOB), 1, {most}) AS TEXT)"
+"""The beginning of a column in bytes: by characters SQLite stops at a NUL. ``short_text`` cuts what remains."""
+TITLE, ARTIST, ALBUM = (TEXT.format(name=name, most=4 * LONGEST_TEXT) for name in ("title", "artist", "album"))
+PAGE = f"""
+    SELECT CAST(id AS BLOB), library_id, CAST(path AS BLOB), {TITLE}, {ARTIST}, {ALBUM}, duration, size, updated_at
+    FROM media_file WHERE id > CAST(? AS TEXT) AND typeof(id) = 'text' {{present}} ORDER BY id LIMIT ?
+"""  # noqa: S608  (our own constants)
 # Names as bytes: those of old rips are often no UTF-8, and every player finds them.
 # The unary plus keeps SQLite from using the index on `missing` and sorting the whole table for each page.
 PRESENT = "AND +missing IS NOT 1"
 BEGINNING = "SELECT 1 FROM media_file WHERE path >= ? AND path < ? AND +library_id = ? {present} LIMIT 1"
+# Ids are in no order of folders.
+EXAMPLES = "SELECT CAST(path AS BLOB) FROM media_file WHERE +library_id = ? {present} ORDER BY id LIMIT ?"
 LAST = "\U0010ffff"  # comes after every character
 COUNT = "SELECT COUNT(*) FROM media_file"
 COUNT_PRESENT = "SELECT COUNT(*) FROM media_file WHERE missing IS NOT 1"
@@ -90,19 +95,23 @@ class NavidromeLibrary:
         self.database = database
         self._folders_here = ({1: music_root} if music_root else {}) | dict(path_map or {})
 
-    def pages(self) -> Iterator[list[LibraryTrack]]:
+    def pages(self, tell: Tell = tell_nobody) -> Iterator[list[LibraryTrack]]:
         """Yield the playable tracks in non-empty pages of at most ``PAGE_SIZE``, ordered by id.
 
         Each page is a query of its own, so Navidrome is never held up; a track that comes or goes meanwhile
         may be seen or not, but none is seen twice. Raises LibraryUnavailable.
         """
-        with self._reading() as database:
+        seen, last = 0, b""
+
+        def look() -> None:
+            tell(f"reading Navidrome's database: {seen:,} tracks so far")
+
+        with self._reading(look=look) as database:
             has_missing = _has_missing(database)
             query = PAGE.format(present=PRESENT if has_missing else "")
             folders = self._folders(database)
-            last = b""
             while rows := database.query(query, (last, PAGE_SIZE)):
-                last = rows[-1][0]
+                seen, last = seen + len(rows), rows[-1][0]
                 if page := [track for row in rows if (track := _track(row, folders))]:
                     yield page
 
@@ -127,6 +136,19 @@ class NavidromeLibrary:
         """Return the libraries' folders on this machine, ordered by library id. Raises LibraryUnavailable."""
         with self._reading() as database:
             return [Path(folder.root) for folder in self._folders(database).values()]
+
+    def examples(self, count: int) -> dict[Path, list[str]]:
+        """Return paths of tracks of each library, by its folder on this machine. Raises LibraryUnavailable."""
+        with self._reading() as database:
+            query = EXAMPLES.format(present=PRESENT if _has_missing(database) else "")
+            return {
+                Path(folder.root): [
+                    resolved
+                    for (path,) in database.query(query, (number, count))
+                    if (resolved := folder.resolve(os.fsdecode(path or b"")))
+                ]
+                for number, folder in self._folders(database).items()
+            }
 
     def libraries(self) -> dict[int, str]:
         """Return the libraries' names by id. Raises LibraryUnavailable."""
@@ -186,9 +208,11 @@ class NavidromeLibrary:
         return folders
 
     @contextmanager
-    def _reading(self, busy_seconds: float = BUSY_SECONDS) -> Iterator[ForeignDatabase]:
+    def _reading(
+        self, busy_seconds: float = BUSY_SECONDS, look: Callable[[], None] | None = None
+    ) -> Iterator[ForeignDatabase]:
         """Open the database, and say what is wrong with it in words that its owner understands."""
-        database = ForeignDatabase(self.database.absolute(), busy_seconds=busy_seconds)
+        database = ForeignDatabase(self.database.absolute(), busy_seconds=busy_seconds, look=look)
         try:
             yield database
         except FileNotFoundError as error:
@@ -232,9 +256,9 @@ def _track(row: Row, folders: Mapping[int, LibraryFolder]) -> LibraryTrack | Non
         id=storable_id(track_id),
         library_id=library_id,
         path=storable(os.fsencode(resolved)),
-        title=clean_text(title),
-        artist=clean_text(artist),
-        album=clean_text(album),
+        title=short_text(title),
+        artist=short_text(artist),
+        album=short_text(album),
         duration=finite(duration),
         size=int(min(finite(size), MOST_BYTES)),
         mtime=clean_text(updated_at)[:MTIME_LENGTH],

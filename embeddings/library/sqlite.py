@@ -16,16 +16,20 @@ import shutil
 import sqlite3
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+
+from embeddings.patience import patiently, within
 
 Row = tuple[Any, ...]
 State = tuple[tuple[int, int, int] | None, ...]
 
 BUSY_SECONDS = 15
+ANSWER_SECONDS = 5  # … beside that
 ATTEMPTS = 5
 # SQLite's journals of every kind; with the database itself they are all that decides its content.
 COMPANIONS = ("", "-wal", "-journal")
@@ -37,17 +41,33 @@ _one_at_a_time = threading.Lock()
 class ForeignDatabase:
     """Runs one short query at a time; between two queries nothing but a private copy is open."""
 
-    def __init__(self, path: Path, *, busy_seconds: float = BUSY_SECONDS) -> None:
+    def __init__(
+        self, path: Path, *, busy_seconds: float = BUSY_SECONDS, look: Callable[[], None] | None = None
+    ) -> None:
         self.busy_seconds = busy_seconds  # how long a query waits while the owner locks the whole database
-        self.path = path.resolve()  # SQLite, too, looks for journals where a link leads
+        self._named = path
+        self._look = look
         self._copy: tuple[State, sqlite3.Connection] | None = None
+
+    @cached_property
+    def path(self) -> Path:
+        """SQLite, too, looks for journals where a link leads."""
+        return self._named.resolve()
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
         """Return all rows. Bytes that are not UTF-8 become U+FFFD.
 
-        Raises sqlite3.Error or OSError when the database cannot be read.
+        Raises sqlite3.Error or OSError when the database cannot be read, also when its disk does not answer. With
+        ``look`` it may take as long as it likes: that is called about once a second, and stops it by raising.
         """
-        with _one_at_a_time:
+        seconds = self.busy_seconds + ANSWER_SECONDS
+        late = sqlite3.OperationalError(f"it has not answered for {seconds:.0f} s")
+        return patiently(partial(self._query, sql, parameters), self._look or within(seconds, late))
+
+    def _query(self, sql: str, parameters: Sequence[Any]) -> list[Row]:
+        if not _one_at_a_time.acquire(timeout=self.busy_seconds):
+            raise sqlite3.OperationalError("an earlier query is still waiting for its disk")
+        try:
             for _ in range(ATTEMPTS):
                 state = self._state()
                 try:
@@ -58,6 +78,8 @@ class ForeignDatabase:
                     continue  # the owner wrote or removed a journal while we read it
                 if rows is not None:
                     return rows
+        finally:
+            _one_at_a_time.release()
         raise sqlite3.OperationalError("it keeps changing while it is read")
 
     def close(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from embeddings.errors import LibraryUnavailable
@@ -12,6 +13,7 @@ from embeddings.library import open_library
 from embeddings.library.folders import is_there
 from embeddings.models import Track
 from embeddings.names import original
+from embeddings.patience import patiently, within
 
 LOOK_SECONDS = 10.0  # a disk that spins up takes less
 OTHERS = 8  # files that are looked at beside those that failed
@@ -37,6 +39,37 @@ def why_away(paths: Sequence[str]) -> str:
     if not _looked_in_time(lambda: found.append(_look(root, paths, others))):
         return f"the music folder {root} does not answer"
     return found[0] if found else ""
+
+
+def what_is_away() -> list[str]:
+    """Try a few files of each library; return in sentences what cannot be found or read, and how to mend it.
+
+    It takes some seconds at most, also where a share is blocked.
+    """
+    try:
+        examples = open_library().examples(OTHERS)
+    except LibraryUnavailable as error:
+        return [str(error)]
+    return [problem for root, paths in examples.items() if (problem := _try_in_time(root, paths))]
+
+
+def _try_in_time(root: Path, paths: Sequence[str]) -> str:
+    try:
+        return patiently(partial(_try, root, paths), within(LOOK_SECONDS, TimeoutError()))
+    except TimeoutError:
+        return f"The music folder {root} does not answer; jobs would wait for it."
+
+
+def _try(root: Path, paths: Sequence[str]) -> str:
+    elsewhere = "If the music lies elsewhere on this machine, NAVEMBED_PATH_MAP or NAVIDROME_MUSIC_ROOT says where."
+    if not is_there(root):
+        return f"The music folder {root} is empty or not there; jobs would wait for it. {elsewhere}"
+    problems = [problem for path in paths if (problem := _problem(path))]
+    if len(problems) < len(paths) or not paths:
+        return ""
+    if any(not isinstance(problem, FileNotFoundError) for problem in problems):
+        return f"The music in {root} cannot be read: {problems[0].strerror}, for example {paths[0]}."
+    return f"None of {len(paths)} files that the library names is in {root}, for example {paths[0]}. {elsewhere}"
 
 
 def _others(paths: Sequence[str]) -> list[str]:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from functools import partial
 from operator import attrgetter
 
 from django.db import connection, transaction
 from django.db.models import Max
+from django.db.models.functions import Left
 from django.utils import timezone
 
-from embeddings.library import Library, PresentTrack, open_library
-from embeddings.library.base import PAGE_SIZE
+from embeddings.library import Library, LibraryTrack, PresentTrack, open_library
+from embeddings.library.base import PAGE_SIZE, Tell, tell_nobody
 from embeddings.models import Track
+from embeddings.names import LONGEST_TEXT
+from embeddings.patience import patiently
 
 FIELDS = ("library_id", "path", "title", "artist", "album", "duration", "size", "mtime")
+TEXTS = ("title", "artist", "album")
 # A statement of our own takes a tenth of `bulk_create`'s time.
 UPSERT = f"""
     INSERT INTO embeddings_track (id, {", ".join(FIELDS)}, playable, scan)
@@ -33,19 +38,19 @@ ADD_GONE = f"""
     WHERE NOT EXISTS (SELECT 1 FROM {SCAN} seen WHERE seen.id = gone.id)"""
 
 
-def sync_tracks(*, fence: Callable[[], None] = lambda: None) -> int:
+def sync_tracks(*, fence: Callable[[], None] = lambda: None, tell: Tell = tell_nobody) -> int:
     """Read the whole library into ``Track``; returns how many tracks are playable. Raises LibraryUnavailable.
 
     Tracks that the library no longer shows stay, marked as not playable: their vectors may be wanted again. What is
     merely not there is away since now; what has been deleted from the library is not.
     ``fence`` is called in every transaction that writes, and stops it by raising: two scans that overlap would
-    mark tracks wrongly.
+    mark tracks wrongly. ``tell`` is called about once a second, also while storage is slow.
     """
     scan = (Track.objects.aggregate(last=Max("scan"))["last"] or 0) + 1
     values = attrgetter("id", *FIELDS)
     count = 0
     library = open_library()
-    for page in library.pages():
+    for page in library.pages(tell):
         with transaction.atomic(), connection.cursor() as cursor:
             fence()
             cursor.executemany(UPSERT, [(*values(track), scan) for track in page])
@@ -53,24 +58,24 @@ def sync_tracks(*, fence: Callable[[], None] = lambda: None) -> int:
     with transaction.atomic():
         fence()
         Track.objects.filter(playable=True, scan__lt=scan).update(playable=False, away_since=timezone.now())
-    _tell_deleted(library, fence)
+    _tell_deleted(library, fence, lambda: tell("looking which tracks have been deleted"))
     return count
 
 
-def _tell_deleted(library: Library, fence: Callable[[], None]) -> None:
+def _tell_deleted(library: Library, fence: Callable[[], None], look: Callable[[], None]) -> None:
     """Tell tracks that have been deleted from those that are away."""
     away = Track.objects.filter(playable=False, away_since__isnull=False).order_by("pk")
     last = ""
     while page := dict(away.filter(pk__gt=last).values_list("pk", "library_id")[:PAGE_SIZE]):
         last = max(page)
-        if deleted := library.deleted(page):
+        if deleted := patiently(partial(library.deleted, page), look):
             with transaction.atomic():
                 fence()
                 Track.objects.filter(pk__in=deleted, playable=False).update(away_since=None)
 
 
 @contextmanager
-def scanned() -> Iterator[str]:
+def scanned(tell: Tell = tell_nobody) -> Iterator[str]:
     """Yield the name of a table like ``Track``'s as ``sync_tracks`` would leave it; ours stays as it is.
 
     It belongs to this connection, has no texts but paths, and goes at the end. Raises LibraryUnavailable.
@@ -80,7 +85,7 @@ def scanned() -> Iterator[str]:
         cursor.execute(f"DROP TABLE IF EXISTS {SCAN}")
         cursor.execute(MAKE)
         try:
-            for page in open_library().pages():
+            for page in open_library().pages(tell):
                 cursor.executemany(ADD, [values(track) for track in page])
             cursor.execute(f"CREATE UNIQUE INDEX {SCAN}_id ON {SCAN} (id)")
             cursor.execute(ADD_GONE)
@@ -89,6 +94,13 @@ def scanned() -> Iterator[str]:
             yield SCAN
         finally:
             cursor.execute(f"DROP TABLE IF EXISTS {SCAN}")
+
+
+def as_scanned(ids: Collection[str]) -> dict[str, LibraryTrack]:
+    """Return what scans have seen of these tracks; of those that are away, too."""
+    texts = [Left(name, LONGEST_TEXT) for name in TEXTS]
+    rows = Track.objects.filter(pk__in=ids).values_list("pk", "library_id", "path", *texts, "duration", "size", "mtime")
+    return {row[0]: LibraryTrack(*row) for row in rows}
 
 
 def known_tracks(ids: Collection[str]) -> dict[str, PresentTrack]:

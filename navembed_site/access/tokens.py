@@ -71,7 +71,7 @@ def find_token(secret: str) -> Token | None:
 def note_use(token: Token) -> None:
     """Remember, to the minute, when ``token`` was used; forgone when the database cannot write at once."""
     now = timezone.now()
-    if token.last_used_at and now - token.last_used_at < NOTE_USE_EVERY:
+    if token.last_used_at and abs(now - token.last_used_at) < NOTE_USE_EVERY:
         return
     try:
         with _at_once():

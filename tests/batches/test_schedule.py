@@ -242,3 +242,19 @@ def test_scans_by_day_are_served_once_in_the_quiet_hours(navidrome: Navidrome, s
 def test_unreadable_navidrome_starts_nothing(navidrome: Navidrome) -> None:
     navidrome.path.unlink()
     assert schedule.run(at("10:00")) == "nothing to do"
+
+
+def test_clock_that_is_set_back_starts_no_second_job_and_keeps_no_night_free() -> None:
+    served(at("03:00", day=8))
+    assert served(at("12:00", day=5))
+    assert run(at("12:01", day=5)) is None
+    assert run(at("03:00", day=6))
+
+
+def test_scan_that_ended_before_the_clock_was_set_back_starts_nothing(settings: Any, tmp_path: Path) -> None:
+    settings.SCHEDULE, settings.LIBRARY = "scan", "navidrome"
+    settings.NAVIDROME_DB_PATH = make_navidrome(tmp_path / "n.db", libraries={1: "/music"})
+    with closing(sqlite3.connect(settings.NAVIDROME_DB_PATH)) as connection, connection:
+        connection.execute("UPDATE library SET last_scan_at = '2026-01-08 03:00:00+00:00'")
+    assert run(at("12:00", day=5)) is None
+    assert run(at("12:00", day=8))

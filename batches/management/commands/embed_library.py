@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
 from batches import services
-from batches.follow import follow
+from batches.follow import LINE_SECONDS, follow
 from batches.job_text import has_worker, state_text
 from batches.models import BatchJob
 from batches.preview import preview
@@ -19,6 +20,8 @@ from embeddings.checks import require_library
 from embeddings.encoders.registry import MODEL_KEYS
 from embeddings.errors import NavembedError, NoSuchTracks
 from embeddings.library import require_tracks
+from embeddings.library.base import Tell
+from embeddings.library.storage import what_is_away
 from embeddings.search.bridge_upkeep import fit_due_bridges, worth
 from navembed_site import commands, supervision
 from navembed_site.processes import ProcessStartError, is_held, needed_processes
@@ -67,10 +70,23 @@ class Command(commands.Command):
     def _preview(self, options: dict[str, Any]) -> None:
         try:
             require_tracks(options["library"], options["path_prefix"])
-            found = preview(options["models"], **_extent(options))
+            found = preview(options["models"], **_extent(options), tell=self._now_and_then())
         except NavembedError as error:
             raise CommandError(str(error)) from error
+        for problem in what_is_away():
+            self.stderr.write(problem)
         self.stdout.write(json.dumps(found.as_dict(), indent=2) if options["json"] else preview_text(found))
+
+    def _now_and_then(self) -> Tell:
+        """Return what says how far slow storage has been read."""
+        told = [time.monotonic()]
+
+        def tell(doing: str) -> None:
+            if time.monotonic() - told[0] >= LINE_SECONDS:
+                told[0] = time.monotonic()
+                self.stderr.write(doing)
+
+        return tell
 
     def _start(self, options: dict[str, Any]) -> BatchJob:
         """Start a job, in line if need be; one left unfinished, with nobody working on it now, goes on instead."""

@@ -10,9 +10,10 @@ from django.core.management.base import CommandError, CommandParser
 from batches.status import library_status
 from embeddings.errors import IndexUnavailable
 from embeddings.library.away import away_text
+from embeddings.library.storage import what_is_away
 from navembed_site import commands
 from navembed_site.processes import ProcessStartError, needed_processes
-from navembed_site.terminal import console, table
+from navembed_site.terminal import console, plain, table
 
 MEANINGS = {
     "embedded": "have a vector",
@@ -38,10 +39,13 @@ class Command(commands.Command):
                 status = library_status(ask_milvus=options["verify"])
         except (IndexUnavailable, ProcessStartError) as error:
             raise CommandError(str(error)) from error
+        status["away_now"] = what_is_away()
         if options["json"]:
             self.stdout.write(json.dumps(status, indent=2))
         else:
             _print(status)
+            for problem in status["away_now"]:
+                console().print(plain(problem), soft_wrap=True)
 
 
 def _print(status: dict[str, Any]) -> None:
