@@ -12,7 +12,7 @@ from django.db import DatabaseError, OperationalError, connection
 from django.db.migrations.executor import MigrationExecutor
 
 from navembed_site.backup import OUR_APPS
-from navembed_site.processes import hold, is_held
+from navembed_site.locks import hold, is_held
 
 USERS = ("worker", "light", "web", "text")
 """Programs that work with the database."""

@@ -19,7 +19,7 @@ from django.core.management import CommandError, call_command
 from batches import services
 from batches.models import BatchJob
 from embeddings.models import Embedding
-from navembed_site import processes
+from navembed_site import locks
 from tests.batches.conftest import Music
 from tests.milvus import LiteServer
 from tests.processes.conftest import Instance, instance, migrated_database
@@ -113,7 +113,7 @@ def test_run_with_nothing_to_do_says_so(machine: Instance, music: Music) -> None
 @pytest.mark.django_db
 def test_embed_library_beside_a_running_job_waits_in_line(music: Music) -> None:
     services.start_job()
-    with processes.hold("worker"):
+    with locks.hold("worker"):
         call_command("embed_library", "--no-wait")
     assert list(BatchJob.objects.values_list("status", flat=True)) == ["queued", "initialized"]
 

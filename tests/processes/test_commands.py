@@ -15,7 +15,8 @@ from django.db.migrations.recorder import MigrationRecorder
 
 from navembed_site import commands
 from navembed_site.backup import OUR_APPS
-from navembed_site.processes import hold, programs
+from navembed_site.locks import hold
+from navembed_site.processes import programs
 from tests.processes.conftest import MANAGE, Instance
 
 OURS = sorted(name for name, app in get_commands().items() if app.rpartition(".")[2] in OUR_APPS)
