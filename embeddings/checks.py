@@ -18,6 +18,7 @@ from embeddings.errors import LibraryUnavailable
 from embeddings.library import open_library
 from embeddings.library.folders import is_there
 from navembed_site import installation
+from navembed_site.database_look import look
 
 SOCKET_PATH_BYTES = 100  # Linux takes 107, other systems 103; the longest name is ours to choose
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
@@ -139,6 +140,12 @@ def check_library(**_: Any) -> list[CheckMessage]:
         for root in open_library().roots()
         if not is_there(root)
     ]
+
+
+def check_database_usable(**_: Any) -> list[CheckMessage]:
+    """Look at the database. Only `check` registers it: programs that run must not end because it is away."""
+    trouble = look()
+    return [Error(str(trouble), id="navembed.E021")] if trouble else []
 
 
 def library_problems() -> list[CheckMessage]:

@@ -37,7 +37,7 @@ def files(folder: Path) -> dict[str, int]:
 
 @pytest.mark.parametrize("name", OURS)
 def test_commands_are_programs_or_prepare_the_database(name: str) -> None:
-    kinds = {program.arguments[0] for program in programs().values()} | {"milvus_lite", "check"}
+    kinds = {program.arguments[0] for program in programs().values()} | {"milvus_lite", "check", "migrate"}
     assert name in kinds or isinstance(load_command_class(get_commands()[name], name), commands.Command)
 
 
@@ -95,7 +95,7 @@ def test_database_that_cannot_be_used_is_one_sentence(instance: Instance) -> Non
     for command in (["job", "list"], ["backup", str(instance.home / "backup")]):
         ended = instance.run(*command)
         assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
-        assert "file is not a database" in ended.stderr
+        assert "is damaged: file is not a database" in ended.stderr
 
 
 def test_home_that_cannot_be_used_is_named(instance: Instance) -> None:

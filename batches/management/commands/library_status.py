@@ -42,6 +42,11 @@ class Command(commands.Command):
             self.stdout.write(json.dumps(status, indent=2))
         else:
             _print(status)
+        if wrong := [model for model, counts in status["models"].items() if not counts.get("consistent", True)]:
+            raise CommandError(
+                f"Milvus does not hold what the database says ({', '.join(wrong)}). "
+                "The next job sends what is pending; else `manage.py rebuild_index` makes the index anew."
+            )
 
 
 def _print(status: dict[str, Any]) -> None:

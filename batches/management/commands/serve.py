@@ -17,6 +17,7 @@ from django.db import connections
 
 from embeddings.checks import require_library
 from navembed_site import commands, setup, sockets, supervision
+from navembed_site.database_look import look
 from navembed_site.locks import Lock, hold, is_held
 from navembed_site.processes import Program, programs, wait_for
 
@@ -52,6 +53,8 @@ class Command(commands.Command):
         chosen = [_listening(program) for program in chosen]
         if migrate:
             commands.bring_up_to_date()
+        if trouble := look():
+            raise CommandError(str(trouble))
         self._announce(chosen)
         supervision.write_config(chosen)
         connections.close_all()  # exec would leave SQLite's write-ahead log behind

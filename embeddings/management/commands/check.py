@@ -7,7 +7,7 @@ from typing import Any
 from django.core import checks
 from django.core.management.commands import check
 
-from embeddings.checks import check_library, require_installation
+from embeddings.checks import check_database_usable, check_library, require_installation
 
 
 class Command(check.Command):
@@ -17,4 +17,5 @@ class Command(check.Command):
         if not (app_labels or options["tags"] or options["list_tags"]):
             require_installation()
         checks.register(check_library)
+        checks.register(check_database_usable)
         super().handle(*app_labels, **options)

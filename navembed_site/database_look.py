@@ -1,0 +1,167 @@
+"""A look at the database that notices what queries alone do not: damage that nobody has read yet, a file that was
+deleted and lives on in open descriptors only, a disk on which nothing more fits."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from itertools import cycle
+from pathlib import Path
+from urllib.parse import quote
+
+from django.conf import settings
+from django.db import DatabaseError, InterfaceError, connection, utils
+
+from navembed_site.database_trouble import (
+    RESTORE,
+    ROOM,
+    Trouble,
+    is_file,
+    trouble_of,
+    trouble_of_disk,
+    trouble_of_emptied,
+)
+from navembed_site.locks import DELETED, PROC, holders
+from navembed_site.time_limit import time_limit
+
+ANSWER_SECONDS = 3.0
+BUSY_SECONDS = 10.0
+CHECK_SECONDS = 0.5
+"""How long one look checks tables; the next one goes on with the others."""
+LARGE = "embeddings_embedding"
+LARGE_BYTES = 256 * 2**20
+"""Of a file; in a larger one the vectors are not checked: that would read all of it again and again."""
+SPARE_BYTES = 4 * 2**20
+PROBE_BYTES = 2**16
+
+
+def look() -> Trouble | None:
+    """Return what is wrong with the database; it takes seconds at most. None when it can be read and written."""
+    try:
+        return _look_at_file(Path(settings.DATABASES["default"]["NAME"])) if is_file() else _ask_server()
+    except sqlite3.Error as error:
+        return trouble_of(utils.OperationalError(str(error)))
+    except (DatabaseError, InterfaceError) as error:
+        return trouble_of(error)
+    except OSError as error:
+        return trouble_of_disk(error)
+
+
+def _look_at_file(path: Path) -> Trouble | None:
+    if lost := _lost_file(path):
+        return lost
+    with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, timeout=BUSY_SECONDS)) as database:
+        tables = [row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        if not tables:
+            return trouble_of_emptied()
+        if found := _damage(database, tables, path.stat().st_size):
+            return Trouble("is damaged", found, RESTORE)
+    _probe(path)
+    free = shutil.disk_usage(path.parent).free
+    return Trouble("is on a full disk", f"{free:,} bytes are free", ROOM) if free < SPARE_BYTES else None
+
+
+def _lost_file(path: Path) -> Trouble | None:
+    """Say that the file is not there, or that processes of `serve` go on with one that was deleted."""
+    users = [str(pid) for pid in sorted(holders("serve")) if _has_open(pid, f"{path.resolve()}{DELETED}")]
+    if users:
+        what = "was deleted or replaced while it was in use"
+        detail = f"what has changed since is kept by the processes {', '.join(users)} alone, and lost when they end"
+        # Linux shows such a file as long as somebody has it open, and lets it be copied.
+        return Trouble(what, detail, f"See docs/troubleshooting.md before you stop them; then: {RESTORE}")
+    if path.exists():
+        return None
+    return trouble_of_emptied() or Trouble("is not there", "the file does not exist", RESTORE)
+
+
+def _has_open(pid: int, name: str) -> bool:
+    with suppress(OSError):
+        for link in (PROC / str(pid) / "fd").iterdir():
+            with suppress(OSError):
+                if str(link.readlink()) == name:
+                    return True
+    return False
+
+
+_turns: Iterator[str] = iter(())
+_known: list[str] = []
+
+
+def _damage(database: sqlite3.Connection, tables: list[str], size: int) -> str | None:
+    """Check tables, one after the other, as long as there is time; return what is wrong with the first bad one."""
+    global _turns, _known
+    wanted = [table for table in tables if table != LARGE or size < LARGE_BYTES]
+    if wanted != _known:
+        _known, _turns = wanted, cycle(wanted)
+    began = time.monotonic()
+    for _ in wanted:
+        table = next(_turns)
+        [result] = database.execute(f'PRAGMA quick_check("{table}")').fetchmany(1)[0]
+        if result != "ok":
+            return f"{table}: {' '.join(str(result).split())[:200]}"
+        if time.monotonic() - began > CHECK_SECONDS:
+            break
+    return None
+
+
+def _probe(path: Path) -> None:
+    """Write something beside the file. Raises OSError."""
+    if not os.access(path, os.W_OK):
+        raise PermissionError(13, os.strerror(13), str(path))
+    with tempfile.TemporaryFile(dir=path.parent) as file:
+        file.write(bytes(PROBE_BYTES))
+
+
+def _ask_server() -> Trouble | None:
+    with time_limit(ANSWER_SECONDS), connection.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM django_migrations LIMIT 1")
+    return None
+
+
+class Watch:
+    """Remembers what the last look has found; ``trouble`` never waits for long, whatever the database does."""
+
+    FRESH_SECONDS = 5.0
+    PATIENCE_SECONDS = 1.0
+    STUCK_SECONDS = 15.0
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._found: Trouble | None = None
+        self._ended_at: float | None = None
+        self._began_at = 0.0
+        self._looking: threading.Thread | None = None
+
+    def trouble(self) -> Trouble | None:
+        """Return what is wrong with the database, some seconds old at most."""
+        with self._lock:
+            now = time.monotonic()
+            if self._looking is None and (self._ended_at is None or now - self._ended_at > self.FRESH_SECONDS):
+                self._looking, self._began_at = threading.Thread(target=self._look, daemon=True), now
+                self._looking.start()
+            looking, waited = self._looking, now - self._began_at
+        if looking and waited < self.PATIENCE_SECONDS:
+            looking.join(self.PATIENCE_SECONDS)
+        if looking and looking.is_alive() and waited > self.STUCK_SECONDS:
+            return Trouble("does not answer", f"for {waited:.0f} s", "Look at its disk or server.")
+        return self._found
+
+    def forget(self) -> None:
+        """Something else has met trouble, or none: look again."""
+        self._ended_at = None
+
+    def _look(self) -> None:
+        try:
+            self._found = look()
+        finally:
+            connection.close()  # the thread's own
+            self._ended_at, self._looking = time.monotonic(), None
+
+
+watch = Watch()
