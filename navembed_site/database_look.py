@@ -3,6 +3,8 @@ deleted and lives on in open descriptors only, a disk on which nothing more fits
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import shutil
 import sqlite3
@@ -11,12 +13,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from dataclasses import asdict
 from itertools import cycle
 from pathlib import Path
 from urllib.parse import quote
 
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection, utils
+from django.http import HttpRequest
 
 from navembed_site.database_trouble import (
     RESTORE,
@@ -30,8 +34,14 @@ from navembed_site.database_trouble import (
 from navembed_site.locks import DELETED, PROC, holders
 from navembed_site.time_limit import time_limit
 
+logger = logging.getLogger(__name__)
+
 ANSWER_SECONDS = 3.0
 BUSY_SECONDS = 10.0
+STUCK_SECONDS = 15.0
+PAUSE_SECONDS = 5.0
+PAUSE_TIMES = 20  # as long as the look: it takes 5 % of a core at most
+NOTE_SECONDS = 90.0  # three times SQLite's busy time-out
 CHECK_SECONDS = 0.5
 """How long one look checks tables; the next one goes on with the others."""
 LARGE = "embeddings_embedding"
@@ -124,44 +134,67 @@ def _ask_server() -> Trouble | None:
     return None
 
 
-class Watch:
-    """Remembers what the last look has found; ``trouble`` never waits for long, whatever the database does."""
+def note(error: BaseException) -> None:
+    """Leave word of trouble that the worker has met, for those who look; no row of the database could say so."""
+    trouble = trouble_of(error)
+    if trouble is None:
+        return
+    with suppress(OSError), os.fdopen(os.open(_note(), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        json.dump(asdict(trouble), file)
 
-    FRESH_SECONDS = 5.0
-    PATIENCE_SECONDS = 1.0
-    STUCK_SECONDS = 15.0
+
+def forget() -> None:
+    """The worker goes on."""
+    _note().unlink(missing_ok=True)
+
+
+def noted() -> Trouble | None:
+    """Return what the worker has met; it writes anew each time that it tries again."""
+    try:
+        if time.time() - _note().stat().st_mtime < NOTE_SECONDS:
+            return Trouble(**json.loads(_note().read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        pass
+    return None
+
+
+def _note() -> Path:
+    return Path(settings.NAVEMBED_HOME) / "database_trouble.json"
+
+
+class Watch:
+    """Looks again and again, in a thread, and remembers what it has found: who asks never waits for the database."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._found: Trouble | None = None
-        self._ended_at: float | None = None
-        self._began_at = 0.0
-        self._looking: threading.Thread | None = None
+        self._looking_since: float | None = None
+
+    def start(self) -> None:
+        threading.Thread(target=self._run, name="database-look", daemon=True).start()
 
     def trouble(self) -> Trouble | None:
-        """Return what is wrong with the database, some seconds old at most."""
-        with self._lock:
-            now = time.monotonic()
-            if self._looking is None and (self._ended_at is None or now - self._ended_at > self.FRESH_SECONDS):
-                self._looking, self._began_at = threading.Thread(target=self._look, daemon=True), now
-                self._looking.start()
-            looking, waited = self._looking, now - self._began_at
-        if looking and waited < self.PATIENCE_SECONDS:
-            looking.join(self.PATIENCE_SECONDS)
-        if looking and looking.is_alive() and waited > self.STUCK_SECONDS:
-            return Trouble("does not answer", f"for {waited:.0f} s", "Look at its disk or server.")
+        """Return what is wrong with the database, as of some seconds ago; None also where nobody looks."""
+        began = self._looking_since
+        if began is not None and time.monotonic() - began > STUCK_SECONDS:
+            return Trouble("does not answer", f"for {time.monotonic() - began:.0f} s", "Look at its disk or server.")
         return self._found
 
-    def forget(self) -> None:
-        """Something else has met trouble, or none: look again."""
-        self._ended_at = None
-
-    def _look(self) -> None:
-        try:
-            self._found = look()
-        finally:
-            connection.close()  # the thread's own
-            self._ended_at, self._looking = time.monotonic(), None
+    def _run(self) -> None:
+        while True:
+            began = self._looking_since = time.monotonic()
+            try:
+                self._found = look() or noted()
+            except Exception:
+                logger.exception("The database could not be looked at")
+            finally:
+                connection.close()  # the thread's own
+            self._looking_since = None
+            time.sleep(max(PAUSE_SECONDS, PAUSE_TIMES * (time.monotonic() - began)))
 
 
 watch = Watch()
+
+
+def for_console(_: HttpRequest) -> dict[str, Trouble | None]:
+    """Give templates what is wrong with the database."""
+    return {"database_trouble": watch.trouble()}

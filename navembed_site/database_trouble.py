@@ -61,7 +61,7 @@ def is_file() -> bool:
     return bool(settings.DATABASES["default"]["ENGINE"].endswith("sqlite3"))
 
 
-def trouble_of(error: BaseException) -> Trouble | None:
+def trouble_of(error: BaseException | None) -> Trouble | None:
     """Return what an error tells about the state of the database; None for one that tells of our own mistake."""
     text = " ".join(str(error).split()).rstrip(".")[:DETAIL_CHARS]
     missing = isinstance(error, DatabaseError) and 'relation "' in text and "does not exist" in text

@@ -10,6 +10,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from navembed_site import commands, supervision
+from navembed_site.database_look import look, noted
 
 
 class Command(commands.Command):
@@ -27,6 +28,8 @@ class Command(commands.Command):
         except supervision.NoAnswer as error:
             states = supervision.states_by_locks()
             problems.append(str(error))
+        if states and (trouble := look() or noted()):
+            problems.append(str(trouble))
         all_run = bool(states) and not problems and all(state.state == "RUNNING" for state in states)
         if as_json:
             report = {"running": all_run, "processes": [state.as_dict() for state in states]}
