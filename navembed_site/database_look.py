@@ -40,7 +40,7 @@ ANSWER_SECONDS = 3.0
 BUSY_SECONDS = 10.0
 STUCK_SECONDS = 15.0
 PAUSE_SECONDS = 5.0
-PAUSE_TIMES = 20  # as long as the look: it takes 5 % of a core at most
+PAUSE_TIMES = 20  # what the look has computed: it takes 5 % of a core at most
 NOTE_SECONDS = 90.0  # three times SQLite's busy time-out
 CHECK_SECONDS = 0.5
 """How long one look checks tables; the next one goes on with the others."""
@@ -66,6 +66,8 @@ def look() -> Trouble | None:
 def _look_at_file(path: Path) -> Trouble | None:
     if lost := _lost_file(path):
         return lost
+    if (free := shutil.disk_usage(path.parent).free) < SPARE_BYTES:
+        return Trouble("is on a full disk", f"{free:,} bytes are free", ROOM)
     with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, timeout=BUSY_SECONDS)) as database:
         tables = [row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         if not tables:
@@ -73,8 +75,7 @@ def _look_at_file(path: Path) -> Trouble | None:
         if found := _damage(database, tables, path.stat().st_size):
             return Trouble("is damaged", found, RESTORE)
     _probe(path)
-    free = shutil.disk_usage(path.parent).free
-    return Trouble("is on a full disk", f"{free:,} bytes are free", ROOM) if free < SPARE_BYTES else None
+    return None
 
 
 def _lost_file(path: Path) -> Trouble | None:
@@ -181,7 +182,7 @@ class Watch:
 
     def _run(self) -> None:
         while True:
-            began = self._looking_since = time.monotonic()
+            self._looking_since, spent = time.monotonic(), time.thread_time()
             try:
                 self._found = look() or noted()
             except Exception:
@@ -189,7 +190,7 @@ class Watch:
             finally:
                 connection.close()  # the thread's own
             self._looking_since = None
-            time.sleep(max(PAUSE_SECONDS, PAUSE_TIMES * (time.monotonic() - began)))
+            time.sleep(max(PAUSE_SECONDS, PAUSE_TIMES * (time.thread_time() - spent)))
 
 
 watch = Watch()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -58,6 +60,10 @@ def test_embed_library_with_nothing_running(machine: Instance, music: Music) -> 
     assert status["models"]["latent"] == {
         "embedded": 2, "missing": 1, "failed": 0, "orphaned": 0, "indexed": 2, "in_milvus": 2, "consistent": True,
     }  # fmt: skip
+    with contextlib.closing(sqlite3.connect(machine.home / "navembed.sqlite3")) as database, database:
+        database.execute("DELETE FROM embeddings_embedding WHERE id = (SELECT min(id) FROM embeddings_embedding)")
+    verified = machine.run("library_status", "--verify")
+    assert (verified.returncode, "Milvus does not hold what the database says (latent)" in verified.stderr) == (1, True)
 
 
 def test_job_left_unfinished_goes_on_and_failed_tracks_make_the_command_fail(machine: Instance, music: Music) -> None:
