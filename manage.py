@@ -16,9 +16,12 @@ def main() -> None:
     with installation.explained():
         from django.core.management import execute_from_command_line
 
+        from navembed_site import database_trouble
+
         try:
             try:
-                execute_from_command_line(sys.argv)
+                with database_trouble.explained():
+                    execute_from_command_line(sys.argv)
             finally:
                 sys.stdout.flush()
         except BrokenPipeError:

@@ -12,7 +12,7 @@ from django.utils import timezone
 from batches.models import BatchJob, TrackResult
 from batches.progress import snapshot
 from embeddings.encoders.registry import MODEL_KEYS
-from navembed_site.processes import is_held
+from navembed_site.locks import is_held
 from navembed_site.terminal import console, plain, table
 
 Status = BatchJob.Status

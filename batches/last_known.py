@@ -15,6 +15,8 @@ from django.db import Error as DatabaseError
 from batches import services
 from batches.models import BatchJob
 from batches.progress import contract_progress
+from navembed_site.database_look import watch
+from navembed_site.database_trouble import Trouble, trouble_of
 from navembed_site.time_limit import time_limit
 
 logger = logging.getLogger(__name__)
@@ -64,10 +66,10 @@ class LastKnown:
             if not self._away:
                 logger.error("The database is away; answering from the last known state: %s", error)
             self._away = True
-            return self._recall()
+            return _with(trouble_of(error) or watch.trouble(), self._recall())
         self._away = False
         self._keep(reply)
-        return reply
+        return _with(watch.trouble(), reply)
 
     def _recall(self) -> dict[str, Any]:
         """The newer of what this process has read and what is in the file."""
@@ -97,3 +99,10 @@ class LastKnown:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
         part.replace(self._path)
+
+
+def _with(trouble: Trouble | None, reply: dict[str, Any]) -> dict[str, Any]:
+    """Say in ``reply`` what is wrong with the database: its figures stand still, and no row could tell why."""
+    if trouble is None:
+        return reply
+    return reply | {"current_track": f"waiting: {trouble}", "message": str(trouble), "estimated_completion": None}

@@ -37,7 +37,7 @@ from embeddings.models import EmbeddingSpace
 from embeddings.names import ID_BYTES, can_be_id
 from embeddings.recognition import has_orphans
 from embeddings.work import FileHash, Step, TrackOutcome, TrackRequest, failure_of
-from navembed_site import heartbeat
+from navembed_site import database_look, heartbeat
 from navembed_site.processes import stop_requested
 
 logger = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ class _Turn:
         self.client = EmbedderClient(lease.device)
         self.deadline = time.monotonic() + TURN_SECONDS
         self.pause = self.database_pause = 1.0
-        self.begun = False
+        self.begun = self.noted = False
         self.orphans: dict[int, bool] = {}  # whether a space holds vectors of tracks that are gone
         self.suspects: list[str] = []  # files that were away
         self.behind = True  # Milvus may lack something that an earlier turn has committed
@@ -98,7 +98,7 @@ class _Turn:
                 if job is None or job.status == BatchJob.Status.PAUSED:
                     return True
                 self._step(job)
-                self.database_pause = 1.0
+                self._database_is_back()
             except DatabaseError as error:
                 self._wait_for_database(error)
                 self.begun = False  # what was claimed goes back in line
@@ -314,15 +314,24 @@ class _Turn:
         """Write what has cost device time, also when the database is away for a while. Raises LaneLost."""
         while True:
             try:
-                return write()
+                write()
+                return self._database_is_back()
             except DatabaseError as error:
                 self._wait_for_database(error)
                 if stop_requested():
                     raise
 
+    def _database_is_back(self) -> None:
+        self.database_pause = 1.0
+        if self.noted:
+            database_look.forget()
+            self.noted = False
+
     def _wait_for_database(self, error: DatabaseError) -> None:
-        """The database is locked, full or away: no row can say so, the log does."""
+        """The database is locked, full, damaged or away: no row can say so, the log and a note do."""
         logger.warning("the database is away, trying again in %.0f s: %s", self.database_pause, error)
+        database_look.note(error)
+        self.noted = True
         heartbeat.beat()
         close_old_connections()
         time.sleep(self.database_pause)

@@ -20,6 +20,7 @@ from embeddings.library import open_library
 from embeddings.library.storage import what_is_away
 from embeddings.patience import patiently, within
 from navembed_site import installation
+from navembed_site.database_look import look
 
 SOCKET_PATH_BYTES = 100  # Linux takes 107, other systems 103; the longest name is ours to choose
 ANSWER_SECONDS = 30.0
@@ -129,6 +130,12 @@ def check_milvus(**_: Any) -> list[CheckMessage]:
 def check_library(**_: Any) -> list[CheckMessage]:
     """Look into the library. Only `check` registers it: programs that run must not end because a disk is away."""
     return library_problems() or [checks.Warning(problem, id="navembed.W007") for problem in what_is_away()]
+
+
+def check_database_usable(**_: Any) -> list[CheckMessage]:
+    """Look at the database. Only `check` registers it: programs that run must not end because it is away."""
+    trouble = look()
+    return [Error(str(trouble), id="navembed.E021")] if trouble else []
 
 
 def library_problems() -> list[CheckMessage]:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from embeddings import milvus_lite_faster
+from navembed_site.processes import end_without
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +59,7 @@ def serve(folder: Path, socket: Path) -> None:
         server.add_insecure_port(f"unix:{socket}")
         socket.chmod(0o600)
         server.start()
+        end_without(socket)
         logger.info("Milvus Lite serves %s on %s", folder, socket)
         signal.sigwait(signals)
         server.stop(grace=5).wait()

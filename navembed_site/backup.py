@@ -22,7 +22,8 @@ from django.utils import timezone
 
 from navembed_site import archive, databases, supervision
 from navembed_site.archive import DATABASE, SETTINGS, BackupError, Manifest
-from navembed_site.processes import hold, programs
+from navembed_site.locks import hold
+from navembed_site.processes import programs
 
 OUR_APPS = ("access", "embeddings", "batches")
 SECRET_NAMES = re.compile("TOKEN|SECRET|PASSWORD|KEY|_URL$")

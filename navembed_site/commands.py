@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 from argparse import ArgumentTypeError
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
-from django.db import DatabaseError, OperationalError, connection
+from django.db import DatabaseError, InterfaceError, connection
 from django.db.migrations.executor import MigrationExecutor
 
+from navembed_site import database_trouble
 from navembed_site.backup import OUR_APPS
-from navembed_site.processes import hold, is_held
+from navembed_site.locks import hold, is_held
 
 USERS = ("worker", "light", "web", "text")
 """Programs that work with the database."""
@@ -30,11 +33,9 @@ class Command(BaseCommand):
         super().run_from_argv(argv)
 
     def execute(self, *args: Any, **options: Any) -> str | None:
-        """A database that is away is an answer, not a fault of ours."""
-        try:
+        """A database that cannot be used is an answer, not a fault of ours."""
+        with _as_answer():
             return super().execute(*args, **options)
-        except OperationalError as error:
-            raise _unusable(error) from error
 
     def check_migrations(self) -> None:
         """Django calls it after the system checks; its own only warns."""
@@ -54,9 +55,10 @@ def bring_up_to_date() -> None:
     Raises CommandError, having changed nothing, when the database is a newer version's or cannot be used, and while
     processes work with the tables as they are.
     """
-    try:
+    with _as_answer():
         if not _is_behind():
             return
+        require_not_emptied()
         if users := [name for name in USERS if is_held(name)]:
             raise CommandError(
                 f"The database must be brought up to date first, but it is in use ({', '.join(users)}). "
@@ -64,8 +66,12 @@ def bring_up_to_date() -> None:
             )
         with hold("migrate"):
             call_command("migrate", interactive=False, verbosity=0)
-    except DatabaseError as error:
-        raise _unusable(error) from error
+
+
+def require_not_emptied() -> None:
+    """Raise CommandError when the database has no tables, although the instance has worked before."""
+    if not connection.introspection.table_names() and (trouble := database_trouble.trouble_of_emptied()):
+        raise CommandError(str(trouble))
 
 
 def _is_behind() -> bool:
@@ -80,5 +86,12 @@ def _is_behind() -> bool:
     return any(node not in loader.applied_migrations for node in loader.graph.leaf_nodes())
 
 
-def _unusable(error: DatabaseError) -> CommandError:
-    return CommandError(f"The database cannot be used: {' '.join(str(error).split())}")
+@contextmanager
+def _as_answer() -> Iterator[None]:
+    """Raise CommandError, with a sentence, when the database cannot be used."""
+    try:
+        yield
+    except (DatabaseError, InterfaceError) as error:
+        if trouble := database_trouble.trouble_of(error):
+            raise CommandError(str(trouble)) from error
+        raise

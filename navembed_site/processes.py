@@ -7,7 +7,6 @@ waits to take over. ``serve`` hands the table to supervisor, ``needed_processes`
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import logging
 import multiprocessing
 import os
@@ -23,18 +22,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.synchronize import Event
 from pathlib import Path
-from types import TracebackType
 
 from django.conf import settings
 
 from embeddings.errors import NavembedError
 from navembed_site import heartbeat
+from navembed_site.locks import is_held
 
 logger = logging.getLogger(__name__)
 
 PR_SET_PDEATHSIG = 1
 LOG_BYTES = 10 * 2**20
 beat = heartbeat.beat  # for tasks, beside stop_requested
+LOOK_SECONDS = 2.0  # how often a server looks after the file of its socket
 PATIENCE_SECONDS = 2.0  # that somebody at a terminal waits before being told for what
 READY_SECONDS = 180.0  # importing torch from a cold, slow disk takes a minute
 
@@ -97,66 +97,6 @@ def programs() -> dict[str, Program]:
     return {program.name: program for program in table}
 
 
-class Lock:
-    """A held lock. Forked children share it: it is free when the last of them has ended."""
-
-    def __init__(self, name: str, descriptor: int) -> None:
-        self.name = name
-        self._descriptor: int | None = descriptor
-
-    def release(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
-
-    def __enter__(self) -> Lock:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.release()
-
-
-def hold(name: str) -> Lock:
-    """Take the lock ``name`` until it is released or the process ends; wait while another has it."""
-    path = _lock_path(name)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        logger.info("%s runs already (process %s); waiting to take over.", name, holder(name) or "unknown")
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-    return Lock(name, descriptor)
-
-
-def is_held(name: str) -> bool:
-    """Whether a living process holds the lock ``name``."""
-    try:
-        descriptor = os.open(_lock_path(name), os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    try:
-        # Shared, so that two who ask at the same moment do not take each other for the holder.
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
-
-
-def holder(name: str) -> int | None:
-    """Process id that took the lock ``name`` last, or None."""
-    try:
-        return int(_lock_path(name).read_text())
-    except (FileNotFoundError, ValueError):
-        return None
-
-
 def accepts(path: Path) -> bool:
     """Whether a server accepts connections on the unix socket ``path``."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
@@ -166,6 +106,27 @@ def accepts(path: Path) -> bool:
         except OSError:
             return False
     return True
+
+
+def end_without(path: Path) -> None:
+    """Ask this process to end when its unix socket ``path`` is deleted, or somebody else's lies there.
+
+    Nobody could reach it any more; who started it starts another.
+    """
+
+    def inode() -> int | None:
+        try:
+            return path.stat().st_ino
+        except FileNotFoundError:
+            return None
+
+    def watch(made: int | None) -> None:
+        while inode() == made:
+            time.sleep(LOOK_SECONDS)
+        logger.critical("%s was deleted; this process ends, to be started again.", path)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, args=(inode(),), name="socket", daemon=True).start()
 
 
 def die_with_parent() -> None:
@@ -313,10 +274,6 @@ def _end(child: subprocess.Popen[bytes], seconds: float) -> None:
 def _last_line(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.exists() else []
     return f"{lines[-1] if lines else 'it said nothing'} (see {log})"
-
-
-def _lock_path(name: str) -> Path:
-    return Path(settings.PID_DIR) / f"{name}.lock"
 
 
 def wait_for(condition: Callable[[], bool], seconds: float) -> bool:

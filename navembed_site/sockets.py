@@ -10,6 +10,8 @@ from __future__ import annotations
 import fcntl
 import socket
 
+from navembed_site.locks import Lock
+
 KEPT_FROM = 128  # supervisor's `minfds`; well below any system's limit of open files
 BACKLOG = 1024
 
@@ -28,9 +30,9 @@ def listen(address: str, port: int) -> socket.socket:
     return listener
 
 
-def keep(listener: socket.socket) -> int:
-    """Return a second descriptor of ``listener`` that every program supervisor starts inherits."""
-    return fcntl.fcntl(listener, fcntl.F_DUPFD, KEPT_FROM)
+def keep(kept: socket.socket | Lock) -> int:
+    """Return a second descriptor of a socket, or of a lock, that every program supervisor starts inherits."""
+    return fcntl.fcntl(kept.fileno(), fcntl.F_DUPFD, KEPT_FROM)
 
 
 def is_free(address: str, port: int) -> bool:

@@ -5,6 +5,7 @@ import threading
 
 from django.core.wsgi import get_wsgi_application
 
+from navembed_site import database_look
 from navembed_site.bodies import with_whole_bodies
 from navembed_site.polls import with_polls_in_line
 
@@ -24,4 +25,5 @@ def _warm_up() -> None:
         connection.close()  # the thread's own
 
 
+database_look.watch.start()
 threading.Thread(target=_warm_up, name="warm-up", daemon=True).start()

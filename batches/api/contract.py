@@ -98,3 +98,9 @@ class ContractProgressSerializer(Body):
 @extend_schema_serializer(examples=[OpenApiExample("Well", {"status": "ok"})])
 class HealthSerializer(Body):
     status = serializers.CharField()
+
+
+@extend_schema_serializer(examples=[OpenApiExample("Damaged", {"status": "error", "database": "is damaged"})])
+class UnhealthySerializer(Body):
+    status = serializers.CharField()
+    database = serializers.CharField(help_text="What is wrong with it.")

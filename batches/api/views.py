@@ -18,8 +18,10 @@ from batches.api.contract import (
     HealthSerializer,
     StartedSerializer,
     StartSerializer,
+    UnhealthySerializer,
 )
 from batches.last_known import LastKnown
+from navembed_site.database_look import watch
 from navembed_site.rest.problems import sentence
 from navembed_site.rest.schema import ContractErrorSerializer
 
@@ -71,10 +73,12 @@ class BatchViewSet(ViewSet):
         return Response({"status": "cancelling", "job_id": job.pk})
 
 
-@extend_schema(responses=HealthSerializer, tags=["contract"], auth=[])
+@extend_schema(responses={200: HealthSerializer, 503: UnhealthySerializer}, tags=["contract"], auth=[])
 @api_view(["GET", "HEAD"])
 @authentication_classes([])
 @permission_classes([])
 def healthz(request: Request) -> Response:
-    """Whether the web server answers; touches nothing else."""
+    """Whether the web server answers and its database can be used; touches nothing, since somebody else looks."""
+    if trouble := watch.trouble():
+        return Response({"status": "error", "database": trouble.what}, status.HTTP_503_SERVICE_UNAVAILABLE)
     return Response({"status": "ok"})

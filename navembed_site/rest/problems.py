@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from django.core.exceptions import BadRequest, DisallowedHost, PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, UnreadablePostError
+from django.template.loader import render_to_string
 from django.views import defaults
 from rest_framework import exceptions, status
 from rest_framework.renderers import JSONRenderer
@@ -17,6 +19,8 @@ from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
 from embeddings.errors import NavembedError, NoSuchTracks
+from navembed_site.database_look import watch
+from navembed_site.database_trouble import trouble_of
 
 logger = logging.getLogger(__name__)
 
@@ -124,6 +128,9 @@ def _known(error: Exception) -> exceptions.APIException:
         return Conflict(str(error)) if error.permanent else Unavailable(str(error))
     if isinstance(error, OperationalError | InterfaceError):
         logger.error("The database does not answer: %s", error)
+    elif trouble := trouble_of(error):
+        logger.error("%s", trouble)
+        return Unavailable(f"the database {trouble.what}")
     return next((answer() for kinds, answer in ANSWERS.items() if isinstance(error, kinds)), Unexpected())
 
 
@@ -176,6 +183,10 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
+    if trouble := trouble_of(sys.exc_info()[1]) or watch.trouble():
+        return _answer(request, status.HTTP_503_SERVICE_UNAVAILABLE, f"the database {trouble.what}") or HttpResponse(
+            render_to_string("503.html", {"what": trouble.what}), status=status.HTTP_503_SERVICE_UNAVAILABLE
+        )
     return _answer(request, status.HTTP_500_INTERNAL_SERVER_ERROR, UNEXPECTED) or defaults.server_error(request)
 
 

@@ -18,7 +18,7 @@ from django_q.tasks import schedule
 from batches import services
 from batches.models import BatchJob, Lane
 from embeddings.models import Embedding, Track
-from navembed_site import archive, databases, processes
+from navembed_site import archive, databases, locks
 from navembed_site.archive import BackupError
 from navembed_site.backup import backup, restore, settings_text
 from tests.batches.rows import VECTOR, make_embedding, make_job, make_space, make_track, make_tracks
@@ -84,7 +84,7 @@ def test_database_that_holds_something_is_kept(file: Path) -> None:
 
 @pytest.mark.parametrize("program", ["worker", "light", "web"])
 def test_restore_waits_for_nobody_who_is_at_work(file: Path, program: str) -> None:
-    with processes.hold(program), pytest.raises(BackupError, match=f"The instance runs \\({program}\\)"):
+    with locks.hold(program), pytest.raises(BackupError, match=f"The instance runs \\({program}\\)"):
         restore(file, force=True)
 
 

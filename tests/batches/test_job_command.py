@@ -10,7 +10,7 @@ from django.core.management import CommandError, call_command
 from batches import services
 from batches.job_text import state_text
 from batches.models import BatchJob
-from navembed_site.processes import hold
+from navembed_site.locks import hold
 from tests.batches.rows import make_job, make_track, set_status
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -16,6 +17,7 @@ from django.db import connection
 from batches import last_known, services
 from batches.last_known import LastKnown
 from batches.models import BatchJob
+from navembed_site.database_look import look
 from tests.batches.rows import set_status
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]
@@ -50,11 +52,29 @@ def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LastKnown:
     return LastKnown(tmp_path / "progress.json")
 
 
+def figures(reply: dict[str, Any]) -> dict[str, Any]:
+    """All but what a reply says in words."""
+    return {
+        name: value for name, value in reply.items() if name not in ("current_track", "message", "estimated_completion")
+    }
+
+
+def test_database_that_is_away_is_named_whoever_looks() -> None:
+    with database_away():
+        trouble = look()
+    assert trouble
+    assert trouble.what in ("is not there", "does not answer")
+    assert look() is None
+
+
 def test_last_known_state_is_told_while_the_database_is_away(known: LastKnown) -> None:
     services.start_job()
     before = known.progress()
     with database_away():
-        assert known.progress() == before
+        told = known.progress()
+    assert "The database" in told["message"]
+    assert told["current_track"] == f"waiting: {told['message']}"
+    assert figures(told) == figures(before)
     BatchJob.objects.update(status="running")
     assert known.progress()["status"] == "running"
 
@@ -73,7 +93,7 @@ def test_another_process_knows_it_from_the_file(known: LastKnown, tmp_path: Path
     services.start_job()
     before = known.progress()
     with database_away():
-        assert LastKnown(tmp_path / "progress.json").progress() == before
+        assert figures(LastKnown(tmp_path / "progress.json").progress()) == figures(before)
     assert (tmp_path / "progress.json").stat().st_mode & 0o777 == 0o600
 
 
@@ -103,4 +123,4 @@ def test_lost_or_damaged_file_is_no_failure(known: LastKnown, tmp_path: Path, da
     known.progress()
     damage(tmp_path / "progress.json")
     with database_away():
-        assert LastKnown(tmp_path / "progress.json").progress() == {"status": "no_job"}
+        assert figures(LastKnown(tmp_path / "progress.json").progress()) == {"status": "no_job"}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -19,7 +21,7 @@ from django.core.management import CommandError, call_command
 from batches import services
 from batches.models import BatchJob
 from embeddings.models import Embedding
-from navembed_site import processes
+from navembed_site import locks
 from tests.batches.conftest import Music
 from tests.milvus import LiteServer
 from tests.processes.conftest import Instance, instance, migrated_database
@@ -58,6 +60,10 @@ def test_embed_library_with_nothing_running(machine: Instance, music: Music) -> 
     assert status["models"]["latent"] == {
         "embedded": 2, "missing": 1, "failed": 0, "orphaned": 0, "indexed": 2, "in_milvus": 2, "consistent": True,
     }  # fmt: skip
+    with contextlib.closing(sqlite3.connect(machine.home / "navembed.sqlite3")) as database, database:
+        database.execute("DELETE FROM embeddings_embedding WHERE id = (SELECT min(id) FROM embeddings_embedding)")
+    verified = machine.run("library_status", "--verify")
+    assert (verified.returncode, "Milvus does not hold what the database says (latent)" in verified.stderr) == (1, True)
 
 
 def test_job_left_unfinished_goes_on_and_failed_tracks_make_the_command_fail(machine: Instance, music: Music) -> None:
@@ -113,7 +119,7 @@ def test_run_with_nothing_to_do_says_so(machine: Instance, music: Music) -> None
 @pytest.mark.django_db
 def test_embed_library_beside_a_running_job_waits_in_line(music: Music) -> None:
     services.start_job()
-    with processes.hold("worker"):
+    with locks.hold("worker"):
         call_command("embed_library", "--no-wait")
     assert list(BatchJob.objects.values_list("status", flat=True)) == ["queued", "initialized"]
 

@@ -15,7 +15,8 @@ from django.db.migrations.recorder import MigrationRecorder
 
 from navembed_site import commands
 from navembed_site.backup import OUR_APPS
-from navembed_site.processes import hold, programs
+from navembed_site.locks import hold
+from navembed_site.processes import programs
 from tests.processes.conftest import MANAGE, Instance
 
 OURS = sorted(name for name, app in get_commands().items() if app.rpartition(".")[2] in OUR_APPS)
@@ -36,7 +37,7 @@ def files(folder: Path) -> dict[str, int]:
 
 @pytest.mark.parametrize("name", OURS)
 def test_commands_are_programs_or_prepare_the_database(name: str) -> None:
-    kinds = {program.arguments[0] for program in programs().values()} | {"milvus_lite", "check"}
+    kinds = {program.arguments[0] for program in programs().values()} | {"milvus_lite", "check", "migrate"}
     assert name in kinds or isinstance(load_command_class(get_commands()[name], name), commands.Command)
 
 
@@ -94,7 +95,7 @@ def test_database_that_cannot_be_used_is_one_sentence(instance: Instance) -> Non
     for command in (["job", "list"], ["backup", str(instance.home / "backup")]):
         ended = instance.run(*command)
         assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
-        assert "file is not a database" in ended.stderr
+        assert "is damaged: file is not a database" in ended.stderr
 
 
 def test_home_that_cannot_be_used_is_named(instance: Instance) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 from django.conf import settings
 
-from navembed_site import processes
+from navembed_site import locks, processes
 from navembed_site.processes import ProcessStartError, needed_processes
 from tests.processes.conftest import Instance, children
 
@@ -41,7 +41,7 @@ def test_process_runs_inside_the_block_is_shared_and_gone_after_it() -> None:
 
 def test_killed_process_is_started_again(eventually: Eventually) -> None:
     with needed_processes("milvus_lite"):
-        server = processes.holder("milvus_lite")
+        server = locks.holder("milvus_lite")
         assert server
         os.kill(server, signal.SIGKILL)
         eventually(lambda: not processes.accepts(settings.MILVUS_LITE_SOCKET))

@@ -25,7 +25,9 @@ def test_restarted_web_server_knows_the_job_without_its_database(
     before = _progress(instance.port)
     (instance.home / "navembed.sqlite3").rename(instance.home / "elsewhere")
     os.killpg(instance.processes()["web"]["pid"], signal.SIGKILL)
-    assert (before["job_id"], _progress(instance.port)) == (1, before)
+    after = _progress(instance.port)
+    assert (before["job_id"], after["job_id"], after["status"]) == (1, 1, before["status"])
+    assert "navembed.sqlite3" in after["current_track"]
 
 
 def _progress(port: int) -> Any:

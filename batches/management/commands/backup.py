@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
-from django.db import DatabaseError
 
 from navembed_site import commands
 from navembed_site.archive import BackupError
@@ -23,7 +22,7 @@ class Command(commands.Command):
     def handle(self, *args: Any, file: Path, **options: Any) -> None:
         try:
             manifest = backup(file)
-        except (BackupError, OSError, DatabaseError) as error:
+        except (BackupError, OSError) as error:
             raise CommandError(str(error)) from error
         held = ", ".join(f"{count} {name}" for name, count in manifest.counts.items())
         self.stdout.write(f"{file} ({file.stat().st_size / 1e6:,.1f} MB) holds {held}.")

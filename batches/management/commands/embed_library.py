@@ -24,7 +24,8 @@ from embeddings.library.base import Tell
 from embeddings.library.storage import what_is_away
 from embeddings.search.bridge_upkeep import fit_due_bridges, worth
 from navembed_site import commands, supervision
-from navembed_site.processes import ProcessStartError, is_held, needed_processes
+from navembed_site.locks import is_held
+from navembed_site.processes import ProcessStartError, needed_processes
 
 
 class Command(commands.Command):

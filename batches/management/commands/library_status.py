@@ -46,6 +46,11 @@ class Command(commands.Command):
             _print(status)
             for problem in status["away_now"]:
                 console().print(plain(problem), soft_wrap=True)
+        if wrong := [model for model, counts in status["models"].items() if not counts.get("consistent", True)]:
+            raise CommandError(
+                f"Milvus does not hold what the database says ({', '.join(wrong)}). "
+                "The next job sends what is pending; else `manage.py rebuild_index` makes the index anew."
+            )
 
 
 def _print(status: dict[str, Any]) -> None:

@@ -17,7 +17,9 @@ from django.db import connections
 
 from embeddings.checks import require_library
 from navembed_site import commands, setup, sockets, supervision
-from navembed_site.processes import Program, is_held, programs, wait_for
+from navembed_site.database_look import look
+from navembed_site.locks import Lock, hold, is_held
+from navembed_site.processes import Program, programs, wait_for
 
 ANSWER_SECONDS = 120  # importing everything from a cold disk, on a busy machine
 ENDING_SECONDS = 10  # for processes of a `serve` that was killed a moment ago
@@ -47,11 +49,12 @@ class Command(commands.Command):
         chosen = _choose(only, without or [])
         require_library()
         _make_folders()
-        if supervision.is_running():
-            raise CommandError(f"serve runs already for {settings.NAVEMBED_HOME}; `manage.py stop` stops it.")
+        sockets.keep(_only_one())
         chosen = [_listening(program) for program in chosen]
         if migrate:
             commands.bring_up_to_date()
+        if trouble := look():
+            raise CommandError(str(trouble))
         self._announce(chosen)
         supervision.write_config(chosen)
         connections.close_all()  # exec would leave SQLite's write-ahead log behind
@@ -110,6 +113,16 @@ def _make_folders() -> None:
     settings.NAVEMBED_HOME.chmod(0o700)
     for folder in (settings.LOG_DIR, settings.PID_DIR, settings.CACHE_DIR):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def _only_one() -> Lock:
+    """Return the lock of `serve`, waiting for what is left of one that was killed. Raises CommandError."""
+    if supervision.supervisor_pid() is None:
+        wait_for(lambda: not supervision.is_running(), ENDING_SECONDS)
+    try:
+        return hold(supervision.LOCK, wait=False)
+    except BlockingIOError:
+        raise CommandError(f"serve runs already for {settings.NAVEMBED_HOME}; `manage.py stop` stops it.") from None
 
 
 def _listening(program: Program) -> Program:

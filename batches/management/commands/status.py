@@ -10,6 +10,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from navembed_site import commands, supervision
+from navembed_site.database_look import look, noted
 
 
 class Command(commands.Command):
@@ -21,15 +22,24 @@ class Command(commands.Command):
         parser.add_argument("--json", action="store_true", dest="as_json")
 
     def handle(self, *, as_json: bool, **options: Any) -> None:
-        states = supervision.states()
-        all_run = bool(states) and all(state.state == "RUNNING" for state in states)
+        problems = []
+        try:
+            states = supervision.states()
+        except supervision.NoAnswer as error:
+            states = supervision.states_by_locks()
+            problems.append(str(error))
+        if states and (trouble := look() or noted()):
+            problems.append(str(trouble))
+        all_run = bool(states) and not problems and all(state.state == "RUNNING" for state in states)
         if as_json:
             report = {"running": all_run, "processes": [state.as_dict() for state in states]}
-            self.stdout.write(json.dumps(report))
-        elif not states:
+            self.stdout.write(json.dumps(report | ({"problems": problems} if problems else {})))
+        elif not states and not problems:
             self.stdout.write("serve does not run.")
         else:
             for state in states:
                 uptime = timedelta(seconds=state.uptime)
                 self.stdout.write(f"{state.name:<14}{state.state:<10}{state.pid or '-':>8}  {uptime}")
+            for problem in problems:
+                self.stdout.write(problem)
         sys.exit(0 if all_run else 1)

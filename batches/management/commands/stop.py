@@ -7,8 +7,7 @@ from typing import Any
 from django.core.management.base import CommandError
 
 from navembed_site import commands, supervision
-
-STOP_SECONDS = 60
+from navembed_site.locks import holders
 
 
 class Command(commands.Command):
@@ -20,8 +19,9 @@ class Command(commands.Command):
         if not supervision.is_running():
             self.stdout.write("serve does not run.")
             return
-        pid = supervision.supervisor_pid()
-        supervision.shut_down()
-        if not supervision.wait_until_gone(pid, STOP_SECONDS):
-            raise CommandError(f"Process {pid} has not ended after {STOP_SECONDS} s.")
+        if not supervision.end():
+            left = ", ".join(map(str, sorted(holders(supervision.LOCK))))
+            raise CommandError(
+                f"Killed, but not gone: {left}. Such a process waits for a disk or share that does not answer."
+            )
         self.stdout.write("Stopped.")

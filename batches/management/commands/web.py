@@ -12,7 +12,7 @@ from granian._granian import SocketHolder
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 
-from navembed_site import bodies, processes, sockets
+from navembed_site import bodies, locks, processes, sockets
 
 HEADER_BYTES = 64 * 1024
 HEADER_MILLISECONDS = 15_000
@@ -41,7 +41,7 @@ class Command(BaseCommand):
 
     def handle(self, *, port: int, descriptor: int | None, **options: Any) -> None:
         processes.die_with_parent()
-        processes.hold("text" if port == settings.TEXT_PORT else "web")
+        locks.hold("text" if port == settings.TEXT_PORT else "web")
         processes.tie_forks_to_parent()
         Server(
             sockets.listen(settings.BIND, port) if descriptor is None else socket.socket(fileno=descriptor),

@@ -14,7 +14,7 @@ from django.db import connections
 from django_q import cluster
 from django_q.conf import Conf
 
-from navembed_site import heartbeat, processes
+from navembed_site import heartbeat, locks, processes
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class Command(BaseCommand):
         if cluster_name != Conf.CLUSTER_NAME:
             _become_cluster(cluster_name)
         processes.die_with_parent()
-        processes.hold("light" if light else "worker")
+        locks.hold("light" if light else "worker")
         processes.tie_forks_to_parent()
         _prepare(light)
         heartbeat.forget(cluster_name)

@@ -7,7 +7,7 @@ from typing import Any
 from django.core import checks
 from django.core.management.commands import check
 
-from embeddings.checks import check_library, check_milvus, require_installation
+from embeddings.checks import check_database_usable, check_library, check_milvus, require_installation
 
 
 class Command(check.Command):
@@ -18,4 +18,5 @@ class Command(check.Command):
             require_installation()
         checks.register(check_library)
         checks.register(check_milvus)
+        checks.register(check_database_usable)
         super().handle(*app_labels, **options)

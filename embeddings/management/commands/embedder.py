@@ -14,7 +14,8 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 
 from embeddings.embedder.client import socket_path
-from navembed_site.processes import die_with_parent, hold
+from navembed_site.locks import hold
+from navembed_site.processes import die_with_parent, end_without
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ class Command(BaseCommand):
         with hold(f"embedder-{device_index}"):
             embedder = build_embedder(settings.DEVICES[device_index])
             server = EmbedderServer(socket_path(device_index), embedder)
+            end_without(socket_path(device_index))
             for number in (signal.SIGTERM, signal.SIGINT):
                 # shutdown() waits for the loop in this very thread, so another one must call it.
                 signal.signal(number, lambda *_: threading.Thread(target=server.shutdown).start())

@@ -14,7 +14,8 @@ from embeddings.search.bridge import Bridge, write_bridge
 from embeddings.search.bridge_fitting import fit_bridge
 from embeddings.search.bridge_upkeep import BRIDGED, fit_due_bridges, worth
 from navembed_site import commands
-from navembed_site.processes import die_with_parent, hold
+from navembed_site.locks import hold
+from navembed_site.processes import die_with_parent
 
 
 class Command(commands.Command):

@@ -8,7 +8,8 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from embeddings.milvus_lite_server import serve
-from navembed_site.processes import die_with_parent, hold
+from navembed_site.locks import hold
+from navembed_site.processes import die_with_parent
 
 
 class Command(BaseCommand):

@@ -14,7 +14,8 @@ from embeddings.models import EmbeddingSpace
 from embeddings.spaces import drop, roll_back, space_with
 from embeddings.switch import approve, point_aliases, size_of
 from navembed_site import commands
-from navembed_site.processes import is_held, needed_processes
+from navembed_site.locks import is_held
+from navembed_site.processes import needed_processes
 from navembed_site.terminal import console, table
 
 Status = EmbeddingSpace.Status
