@@ -136,6 +136,8 @@ class _Source:
         options = {"protocol_whitelist": PROTOCOLS, "format_whitelist": DEMUXERS}
         try:
             container = av.open(url, options=options, metadata_errors="replace")
+        except MemoryError:
+            raise
         except (av.FFmpegError, OSError, ValueError) as error:
             read_through(self._path, self._progress)
             raise AudioError(f"not a readable audio file: {getattr(error, 'strerror', error)}") from error
@@ -167,6 +169,8 @@ class _Source:
             self._progress()
             try:
                 packet = next(demuxed, None)
+            except MemoryError:
+                raise
             except (av.FFmpegError, OSError):
                 self.errors += 1
                 failures += 1
@@ -183,6 +187,8 @@ class _Source:
         for packet in self.packets():
             try:
                 frames = self._stream.codec_context.decode(packet)
+            except MemoryError:
+                raise
             except (av.FFmpegError, OSError, ValueError):
                 self.errors += 1
                 continue

@@ -16,6 +16,8 @@ class Limits:
     """Share of a trustworthy length that must be there."""
     max_hours: float = 24.0
     """Of decoded audio."""
+    gigabytes: float = 2.0
+    """Of memory beside the libraries' own: several times what blocks and the index of a day's file take."""
 
 
 DEFAULTS = Limits()
