@@ -78,7 +78,7 @@ def test_what_was_not_heard_is_shown(capsys: Captured) -> None:
     call_command("job", "show")
     assert "Of 1 embedded tracks not everything was heard as it is" in capsys.readouterr().out
     call_command("job", "show", "--notes")
-    assert capsys.readouterr().out == "/music/t001.flac\n  mert muq: 12 of 240 s could not be decoded\n"
+    assert capsys.readouterr().out == "/music/t001.flac\n  muq mert: 12 of 240 s could not be decoded\n"
     call_command("job", "show", "--notes", "--json")
     assert [row["note"] for row in json.loads(capsys.readouterr().out)] == ["12 of 240 s could not be decoded"] * 2
 
