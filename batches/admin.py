@@ -220,7 +220,17 @@ class ModelFilter(admin.SimpleListFilter):
 
 @admin.register(TrackResult)
 class TrackResultAdmin(ReadOnlyAdmin[TrackResult]):
-    list_display = ["track", "model", "status", "attempts", "error_class", "error_message", "seconds", "finished_at"]
+    list_display = [
+        "track",
+        "model",
+        "status",
+        "attempts",
+        "error_class",
+        "error_message",
+        "note",
+        "seconds",
+        "finished_at",
+    ]
     list_filter = ["status", ModelFilter, "job"]
     search_fields = ["track__title", "track__artist", "track__path", "error_class", "error_message"]
     list_select_related = ["track"]

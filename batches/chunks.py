@@ -178,7 +178,7 @@ def _finish(job: BatchJob, rows: list[TrackResult], by_id: dict[str, ClaimedTrac
         update_conflicts=True,
         unique_fields=["pk"],
         update_fields=["status", "lane", "not_before", "error_class", "error_message", "traceback",
-                       "recognised", "seconds", "audio_seconds", "finished_at"],
+                       "note", "recognised", "seconds", "audio_seconds", "finished_at"],
     )  # fmt: skip
     _count_models(job, rows, by_id, wall_seconds)
     _count_tracks(job, {row.track_id for row in rows})
@@ -331,6 +331,7 @@ def _settle_rows(claimed: ClaimedTrack, outcome: TrackOutcome) -> list[TrackResu
         else:
             continue
         row.audio_seconds = outcome.audio.audio_seconds if outcome.audio else None
+        row.note = outcome.audio.note if outcome.audio else ""
         row.lane = None
         row.finished_at = None if row.status == Status.PENDING else now
         rows.append(row)

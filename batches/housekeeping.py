@@ -28,10 +28,10 @@ SPARE_PAGES = 2_000  # that stay free: the next rows take them
 
 
 def delete_old_results() -> int:
-    """Delete successes of jobs that ended more than 30 days ago; failures stay. Returns how many."""
+    """Delete successes of jobs that ended more than 30 days ago; failures and notes stay. Returns how many."""
     total = 0
     for job in BatchJob.objects.filter(finished_at__lt=timezone.now() - KEEP_SUCCESSES):
-        successes = job.results.filter(status=TrackResult.Status.SUCCEEDED)
+        successes = job.results.filter(status=TrackResult.Status.SUCCEEDED, note="")
         while ids := list(successes.values_list("pk", flat=True)[:SLICE]):
             TrackResult.objects.filter(pk__in=ids).delete()
             total += len(ids)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import groupby, islice
+from operator import attrgetter
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from batches.models import BatchJob, TrackResult
@@ -83,6 +84,9 @@ def print_job(job: BatchJob) -> None:
     console().print(shown)
     if now.failed_operations:
         console().print(f"`manage.py job show {job.pk} --failed` says why tracks have failed.")
+    if noted := len(set(notes(job).order_by().values_list("track", flat=True))):
+        says = f"`manage.py job show {job.pk} --notes` says what."
+        console().print(f"Of {noted} embedded tracks not everything was heard as it is; {says}", soft_wrap=True)
 
 
 def failures(job: BatchJob) -> QuerySet[TrackResult]:
@@ -91,19 +95,33 @@ def failures(job: BatchJob) -> QuerySet[TrackResult]:
     return failed.order_by("track__path", "track", "error_message", "pk")
 
 
+def notes(job: BatchJob) -> QuerySet[TrackResult]:
+    """Return what was embedded, but not as it is, track by track."""
+    noted = TrackResult.objects.filter(~Q(note=""), job=job).select_related("track")
+    return noted.order_by("track__path", "track", "note", "pk")
+
+
 def print_failures(job: BatchJob, limit: int) -> None:
     """Print which tracks have failed, at most so many, with which models, and why."""
-    found = failures(job)
+    _print_tracks(failures(job), "error_message", limit, f"No track of job {job.pk} has failed.")
+
+
+def print_notes(job: BatchJob, limit: int) -> None:
+    """Print of which tracks not everything was heard, at most so many, and what."""
+    _print_tracks(notes(job), "note", limit, f"Nothing is to be said of the tracks of job {job.pk}.")
+
+
+def _print_tracks(found: QuerySet[TrackResult], field: str, limit: int, otherwise: str) -> None:
     tracks = found.values("track").distinct().order_by().count()
     for track, results in islice(groupby(found.iterator(), key=lambda result: result.track), limit):
         console().print(plain(track.path), soft_wrap=True)
-        for reason, some in groupby(results, key=lambda result: result.error_message):
+        for reason, some in groupby(results, key=attrgetter(field)):
             models = " ".join(result.model for result in some)
             console().print(f"  {models}: {plain(reason)}", soft_wrap=True)
     if tracks > limit:
         console().print(f"… and {tracks - limit} more tracks; --limit {tracks} shows all.")
     elif not tracks:
-        console().print(f"No track of job {job.pk} has failed.")
+        console().print(otherwise)
 
 
 def _extent(job: BatchJob) -> str:

@@ -168,6 +168,9 @@ class TrackResult(models.Model):
     error_class = models.CharField(max_length=64, blank=True)
     error_message = models.TextField(blank=True)
     traceback = models.TextField(blank=True)
+    note = models.TextField(
+        blank=True, db_default="", help_text="What of the file was not heard as it is, though it has a vector."
+    )
     seconds = models.FloatField(null=True, help_text="Of work on the device.")
     audio_seconds = models.FloatField(null=True)
     finished_at = models.DateTimeField(null=True)
@@ -186,6 +189,7 @@ class TrackResult(models.Model):
             models.Index(fields=["job", "lane"], condition=Q(status="running"), name="result_running"),
             models.Index(fields=["track", "model"], condition=Q(status="failed"), name="result_failed"),
             models.Index(fields=["job", "track", "model"], condition=Q(status="failed"), name="result_failed_of_job"),
+            models.Index(fields=["job", "track", "model"], condition=~Q(note=""), name="result_note"),
         ]
 
     def __str__(self) -> str:

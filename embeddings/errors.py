@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from embeddings.names import clean_text
+
 
 class NavembedError(Exception):
     """Base of all. ``permanent``: the same input will fail again, so it is not tried again.
@@ -18,7 +20,7 @@ class NavembedError(Exception):
     model = ""
 
     def __init__(self, message: str, *, stage: str = "", permanent: bool | None = None) -> None:
-        super().__init__(message)
+        super().__init__(clean_text(message))  # it may name a file, and is stored
         if stage:
             self.stage = stage
         if permanent is not None:

@@ -135,7 +135,7 @@ def _open(path: Path) -> Iterator[tarfile.TarFile]:
 
 
 def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> io.BufferedReader:
-    if not member.isreg():
+    if member.type != tarfile.REGTYPE or member.issparse():
         raise BackupError(f"{tar.name!s} is no backup of navembed: {member.name!r} is no plain file")
     return cast("io.BufferedReader", tar.extractfile(member))
 

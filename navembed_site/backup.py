@@ -64,6 +64,8 @@ def restore(file: Path, *, force: bool = False) -> tuple[Manifest, Path]:
     The search index is not part of it. Raises BackupError, having changed nothing; with ``force`` a database
     that holds something is overwritten.
     """
+    from batches import lanes
+
     manifest = archive.verify(file)
     _require_usable(manifest)
     with _alone():
@@ -71,9 +73,9 @@ def restore(file: Path, *, force: bool = False) -> tuple[Manifest, Path]:
             raise BackupError("The database of this instance holds something already; --force overwrites it.")
         connection.close()
         with archive.member(file, DATABASE) as (content, size):
-            databases.restore(content, size)
+            databases.restore(content, size, without=_of_the_machine())
         call_command("migrate", interactive=False, verbosity=0)
-        _begin_anew()
+        lanes.recover()  # of the old machine: they are freed, and woken when a job is unfinished
         return manifest, _restore_settings(file)
 
 
@@ -146,15 +148,11 @@ def _holds_something() -> bool:
     return False
 
 
-def _begin_anew() -> None:
-    """Free the lanes, and wake them when a job is unfinished. Messages of the old machine are not for this one."""
-    from django_q.models import OrmQ, Schedule
+def _of_the_machine() -> list[str]:
+    """Tables that are not restored: messages, schedules and results of tasks are made anew where they are needed."""
+    from django_q.models import OrmQ, Schedule, Task
 
-    from batches import lanes
-
-    OrmQ.objects.all().delete()
-    Schedule.objects.filter(schedule_type=Schedule.ONCE).delete()  # webhooks to be tried again
-    lanes.recover()
+    return [model._meta.db_table for model in (OrmQ, Schedule, Task)]
 
 
 def _restore_settings(file: Path) -> Path:

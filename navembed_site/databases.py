@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import IO, Any, cast
@@ -21,6 +22,16 @@ from navembed_site.archive import PIECE, BackupError, require_space, sync_folder
 
 PAGES_A_STEP = 4096
 COMPANIONS = ("-wal", "-shm", "-journal")
+SQLITE_KINDS = ("CREATE TABLE ", "CREATE INDEX ", "CREATE UNIQUE INDEX ")
+POSTGRESQL_KINDS = {
+    "TABLE", "TABLE DATA", "DEFAULT", "CONSTRAINT", "FK CONSTRAINT", "INDEX", "SEQUENCE",
+    "SEQUENCE OWNED BY", "SEQUENCE SET",
+}  # fmt: skip
+OF_THE_SERVER = {"COMMENT", "EXTENSION", "SCHEMA"}  # are left out: the other server has its own
+FOREIGN = (
+    "The database in the backup holds {what}, which navembed never makes. It may run code of somebody else's; nothing "
+    "was restored."
+)
 
 
 def size() -> int:
@@ -38,12 +49,15 @@ def dump(target: Path, tables: Mapping[str, str]) -> dict[str, int]:
     return _dump_postgresql(target, tables) if connection.vendor == "postgresql" else _dump_sqlite(target, tables)
 
 
-def restore(content: IO[bytes], size: int) -> None:
-    """Let the database be what ``dump`` wrote. Nobody may use it meanwhile. Raises BackupError."""
+def restore(content: IO[bytes], size: int, without: Collection[str] = ()) -> None:
+    """Let the database be what ``dump`` wrote, with nothing in the tables ``without``. Nobody may use it meanwhile.
+
+    Raises BackupError, also when more is in it than tables and indexes: what else there is runs by itself.
+    """
     if connection.vendor == "postgresql":
-        _restore_postgresql(content)
+        _restore_postgresql(content, without)
     else:
-        _restore_sqlite(content, size)
+        _restore_sqlite(content, size, without)
 
 
 def exists() -> bool:
@@ -74,7 +88,7 @@ def _interruptible(*_: Any) -> None:
     """Python sees Ctrl-C only in code of its own."""
 
 
-def _restore_sqlite(content: IO[bytes], size: int) -> None:
+def _restore_sqlite(content: IO[bytes], size: int, without: Collection[str] = ()) -> None:
     path = _sqlite_path()
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     require_space(path.parent, size)
@@ -85,13 +99,31 @@ def _restore_sqlite(content: IO[bytes], size: int) -> None:
             shutil.copyfileobj(content, file, PIECE)
             file.flush()
             os.fsync(file.fileno())
+        _prepare_sqlite(new, without)
         # First the old database, then its journals: at no moment stands one beside another's.
         for suffix in ("", *COMPANIONS):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
         new.replace(path)
     finally:
-        new.unlink(missing_ok=True)
+        for suffix in ("", *COMPANIONS):
+            new.with_name(new.name + suffix).unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def _prepare_sqlite(path: Path, without: Collection[str]) -> None:
+    """Empty the tables ``without`` in the file ``path``. Raises BackupError when it holds more than tables."""
+    try:
+        with closing(sqlite3.connect(path, isolation_level=None)) as database:
+            # What a row calls itself counts for nothing: SQLite makes what its text says.
+            entries = database.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+            for name, sql in entries:
+                if not sql.startswith(SQLITE_KINDS):
+                    raise BackupError(FOREIGN.format(what=f"{name!r} ({sql.partition(name)[0].strip()})"))
+            database.execute("PRAGMA journal_mode=DELETE")
+            for table in {name for name, _ in entries}.intersection(without):
+                database.execute(f'DELETE FROM "{table}"')  # noqa: S608
+    except sqlite3.Error as error:
+        raise BackupError(f"The database in the backup cannot be read: {error}") from error
 
 
 def _dump_postgresql(target: Path, tables: Mapping[str, str]) -> dict[str, int]:
@@ -109,9 +141,30 @@ def _dump_postgresql(target: Path, tables: Mapping[str, str]) -> dict[str, int]:
         return _counts(tables, count)
 
 
-def _restore_postgresql(content: IO[bytes]) -> None:
+def _restore_postgresql(content: IO[bytes], without: Collection[str] = ()) -> None:
     options = ["--clean", "--if-exists", "--no-owner", "--no-privileges", "--single-transaction"]
-    _run_postgresql("pg_restore", options, content=content)
+    with tempfile.NamedTemporaryFile("w+b") as contents:
+        _run_postgresql("pg_restore", ["--list"], content=content, stdout=contents)
+        contents.seek(0)
+        wanted = _wanted(contents.read().decode().splitlines(), without)
+        contents.seek(0)
+        contents.truncate()
+        contents.write("\n".join(wanted).encode())
+        contents.flush()
+        content.seek(0)
+        _run_postgresql("pg_restore", [*options, f"--use-list={contents.name}"], content=content)
+
+
+def _wanted(entries: Iterable[str], without: Collection[str]) -> Iterator[str]:
+    """Leave out of an archive's list the rows of the tables ``without``. Raises BackupError for a foreign entry."""
+    for entry in entries:
+        if not (found := re.fullmatch(r"\d+; \d+ \d+ ([A-Z ]+) \S+ (.*) \S*", entry)):
+            continue
+        kind, name = found.groups()
+        if kind not in POSTGRESQL_KINDS | OF_THE_SERVER:
+            raise BackupError(FOREIGN.format(what=f"{name!r} ({kind})"))
+        if kind in POSTGRESQL_KINDS and not (kind == "TABLE DATA" and name in without):
+            yield entry
 
 
 def _run_postgresql(program: str, options: list[str], *, content: IO[bytes] | None = None, stdout: Any = None) -> None:

@@ -103,7 +103,8 @@ CSRF_TRUSTED_ORIGINS = [
 CONTRACT_BODY_BYTES = DATA_UPLOAD_MAX_MEMORY_SIZE = 16 * 2**20  # a text vector of MERT's is 1.7 MB of JSON
 BODY_BYTES = 2**20
 AUDIO_BODY_BYTES = env.integer("NAVEMBED_MAX_UPLOAD_MB", 200, low=1, high=10**4) * 2**20
-FILE_UPLOAD_HANDLERS = ["django.core.files.uploadhandler.TemporaryFileUploadHandler"]  # of mode 0600, never in memory
+FILE_UPLOAD_HANDLERS = ["navembed_site.rest.uploads.UploadHandler"]  # to files of mode 0600, never in memory
+DATA_UPLOAD_MAX_NUMBER_FILES = 1
 FILE_UPLOAD_TEMP_DIR = NAVEMBED_HOME  # the embedder must be able to read it
 
 # Django.

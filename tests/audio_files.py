@@ -49,6 +49,12 @@ def write_dsf(path: Path, waveform: NDArray[np.float32], sample_rate: int) -> No
     path.write_bytes(struct.pack("<4sQQQ", b"DSD ", 28, 28 + len(body), 0) + body)
 
 
+def write_greedy(path: Path) -> None:
+    """A Monkey's Audio of 4 kB whose one frame says that it holds 268 million samples, for which memory is taken."""
+    header = struct.pack("<4sHHHHIIIII", b"MAC ", 3920, 1000, 32, 2, 44_100, 0, 0, 1, 2**28 - 9)
+    path.write_bytes(header + struct.pack("<I", len(header) + 4) + b"U" * 4_096)
+
+
 @dataclass(frozen=True)
 class Damage:
     """A kind of damaged file. ``refused``: words of the reason; empty when what is left of it is accepted."""

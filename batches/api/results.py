@@ -27,7 +27,7 @@ SLICE = 1000  # rows in memory; far more than a track has models
 FORMULA = (*"=+-@＝＋－＠", "\t", "\r", "\n")  # full-width, too: what a spreadsheet would run, or skip and then run
 COLUMNS = (
     "track", "title", "artist", "album", "path", "model", "status", "reason", "recognised", "attempts",
-    "error_class", "error_message", "seconds", "audio_seconds", "finished_at",
+    "error_class", "error_message", "note", "seconds", "audio_seconds", "finished_at",
 )  # fmt: skip
 
 CSV = OpenApiExample("A damaged file", f"{','.join(COLUMNS)}\r\n0a1b2c,Gymnopédie No. 1,…\r\n", media_type="text/csv")
@@ -52,6 +52,7 @@ CSV = OpenApiExample("A damaged file", f"{','.join(COLUMNS)}\r\n0a1b2c,Gymnopéd
                 "attempts": 1,
                 "error_class": "AudioError",
                 "error_message": "no audio could be decoded",
+                "note": "",
                 "seconds": None,
                 "audio_seconds": None,
                 "finished_at": "2026-11-25T20:01:00Z",
@@ -68,7 +69,7 @@ class ResultSerializer(serializers.ModelSerializer[TrackResult]):
         model = TrackResult
         fields = [
             "track", "model", "status", "reason", "recognised", "attempts", "error_class", "error_message",
-            "seconds", "audio_seconds", "finished_at",
+            "note", "seconds", "audio_seconds", "finished_at",
         ]  # fmt: skip
         read_only_fields = fields
 
@@ -148,8 +149,8 @@ def _values(row: TrackResult) -> tuple[object, ...]:
     track = row.track
     return (
         track.pk, track.title, track.artist, track.album, track.path, row.model, row.status, row.reason,
-        row.recognised, row.attempts, row.error_class, row.error_message, row.seconds, row.audio_seconds,
-        row.finished_at and row.finished_at.isoformat(),
+        row.recognised, row.attempts, row.error_class, row.error_message, row.note, row.seconds,
+        row.audio_seconds, row.finished_at and row.finished_at.isoformat(),
     )  # fmt: skip
 
 

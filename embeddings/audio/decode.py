@@ -29,6 +29,8 @@ SHORTEST_SOUND = 0.75
 """Seconds: at the edges of a constant signal, lossy encoders ring for less."""
 COMPLETE = 0.98
 """Below this share of the declared length we look whether the storage, not the file, is to blame."""
+PADDING_SECONDS = 0.2
+"""That encoders add to a track, and players leave out."""
 
 _CHUNK = 65_536  # samples converted at a time: enough for NumPy, little enough for the cache
 _DEMUX_ERRORS = 16  # in a row: the demuxer has lost its way for good
@@ -100,6 +102,8 @@ class _Source:
         self.errors = 0
         self.rate = 0
         self.speakers: list[str] = []
+        self.cancelled_seconds = 0.0
+        """That had to be mixed to mono from one channel alone."""
         self._first: tuple[str, int, int] = ("", 0, 0)
         self._codec = ""
         self._stream: Any = None
@@ -136,6 +140,8 @@ class _Source:
         options = {"protocol_whitelist": PROTOCOLS, "format_whitelist": DEMUXERS}
         try:
             container = av.open(url, options=options, metadata_errors="replace")
+        except MemoryError:
+            raise
         except (av.FFmpegError, OSError, ValueError) as error:
             read_through(self._path, self._progress)
             raise AudioError(f"not a readable audio file: {getattr(error, 'strerror', error)}") from error
@@ -167,6 +173,8 @@ class _Source:
             self._progress()
             try:
                 packet = next(demuxed, None)
+            except MemoryError:
+                raise
             except (av.FFmpegError, OSError):
                 self.errors += 1
                 failures += 1
@@ -183,6 +191,8 @@ class _Source:
         for packet in self.packets():
             try:
                 frames = self._stream.codec_context.decode(packet)
+            except MemoryError:
+                raise
             except (av.FFmpegError, OSError, ValueError):
                 self.errors += 1
                 continue
@@ -220,7 +230,18 @@ class _Source:
             codec=codec,
             sample_rate=rate,
             channels=channels,
+            note="; ".join(self._notes()),
         )
+
+    def _notes(self) -> Iterator[str]:
+        missing = self._declared_seconds - self._seconds
+        if self._trustworthy and missing > max(PADDING_SECONDS, (1 - COMPLETE) * self._declared_seconds):
+            yield f"{_brief(missing)} of {_brief(self._declared_seconds)} s could not be decoded"
+        if self.cancelled_seconds:
+            heard = f"{_brief(self.cancelled_seconds)} of {_brief(self._seconds)} s"
+            yield f"its channels cancel out for {heard}, where one of them was heard alone"
+        if self._gain not in (0.0, 1.0):
+            yield f"its samples go far beyond full scale and were divided by {1 / self._gain:,.0f}"
 
     def verdict(self) -> str:
         """Why the file is refused; empty when it is not."""
@@ -308,6 +329,7 @@ def _blocks(source: _Source, formats: Sequence[AudioFormat], block_seconds: floa
             ready = 0
     for track in tracks.values():
         track.finish()
+        source.cancelled_seconds = max(source.cancelled_seconds, track.cancelled_seconds)
     rest = {wanted: track.take() for wanted, track in tracks.items()}
     if any(waveform.size for waveform in rest.values()):
         yield rest

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import resource
 import select
 import signal
 import sys
@@ -18,6 +19,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -51,8 +53,13 @@ def die_with(parent: int) -> None:
         sys.exit(0)
 
 
+def _mapped_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+
+
 class _Server:
     def __init__(self, memory: int, answers: int) -> None:
+        self._libraries = 0
         self._memory = memory
         self._answers = answers
         self._last_answer = 0.0
@@ -60,6 +67,7 @@ class _Server:
     def serve(self) -> None:
         from embeddings.audio import decode  # noqa: F401  (slow: before we say that we are ready)
 
+        self._libraries = _mapped_bytes()
         self._answer({"ready": True})
         handlers: dict[str, Handler] = {"decode": self._decode, "hash": self._hash}
         while True:
@@ -71,18 +79,30 @@ class _Server:
                 self._answer(answer)
 
     def _run(self, handler: Handler, request: dict[str, Any]) -> dict[str, Any]:
+        from embeddings.audio.summary import Limits
         from embeddings.errors import AudioError
 
         try:
+            self._limit_memory(Limits(**request["limits"]).gigabytes)
             return handler(request)
         except _Stopped:
             return {"stopped": True}
         except AudioError as error:
             return {"error": type(error).__name__, "message": str(error), "permanent": error.permanent}
+        except MemoryError:
+            limit = Limits(**request["limits"]).gigabytes
+            message = f"needs more than {limit:g} GB of memory to be decoded: it is damaged, or made to do harm"
+            return {"error": "AudioError", "message": message, "permanent": True}
         except Exception as error:
             traceback.print_exc()
             message = f"the decoder failed: {type(error).__name__}: {error}"
             return {"error": "AudioError", "message": message, "permanent": False}
+
+    def _limit_memory(self, gigabytes: float) -> None:
+        """Have the kernel refuse more than that beside what the libraries have mapped."""
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        wanted = self._libraries + int(gigabytes * 2**30)
+        resource.setrlimit(resource.RLIMIT_AS, (wanted if hard < 0 else min(wanted, hard), hard))
 
     def _decode(self, request: dict[str, Any]) -> dict[str, Any]:
         from embeddings.audio.decode import AudioSummary, decode

@@ -18,6 +18,7 @@ DEMUXERS = (
 """FFmpeg's names of the formats that we read. Others name further files (playlists), or take any text for speech."""
 
 PROTOCOLS = "file,subfile"
+"""Of which nothing but ``urls`` names the second one."""
 
 # fmt: off
 _STORED = {

@@ -90,7 +90,7 @@ class DecodePool:
         ``unwanted`` is asked about twice a second; when it says so, a passing AudioError is raised.
         """
         with self._decoder() as decoder:
-            decoder.send({"do": "hash", "path": str(Path(path).absolute())})
+            decoder.send({"do": "hash", "limits": asdict(self.limits), "path": str(Path(path).absolute())})
             return str(decoder.result(self._hang_seconds, unwanted)["hash"])
 
     @property

@@ -16,6 +16,8 @@ class Limits:
     """Share of a trustworthy length that must be there."""
     max_hours: float = 24.0
     """Of decoded audio."""
+    gigabytes: float = 2.0
+    """Of memory beside the libraries' own: several times what blocks and the index of a day's file take."""
 
 
 DEFAULTS = Limits()
@@ -35,13 +37,10 @@ class AudioSummary:
     codec: str
     sample_rate: int
     channels: int
+    note: str = ""
+    """What of the file was not heard as it is; empty for nearly all."""
 
     @property
     def ratio(self) -> float:
         """Decoded over declared length; 1 when none is declared. A loss within a FLAC shows only here."""
         return self.audio_seconds / self.declared_seconds if self.declared_seconds > 0 else 1.0
-
-    @property
-    def missing_seconds(self) -> float:
-        """What is declared but could not be decoded; 0 where the declared length is not believed."""
-        return max(0.0, self.declared_seconds - self.audio_seconds)

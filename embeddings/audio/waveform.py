@@ -123,6 +123,11 @@ class Mono:
     def __init__(self) -> None:
         self._alone: int | None = None
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether the last piece was one channel instead of a mix."""
+        return self._alone is not None
+
     def mixed(self, waveform: Waveform, speakers: Sequence[str]) -> Waveform:
         """float32 [1, n] of [any, n]."""
         if len(waveform) == 1:
@@ -150,6 +155,8 @@ class Track:
         self._source_rate = 0
         self._resampler: Any = None
         self._pieces: list[Waveform] = []
+        self.cancelled_seconds = 0.0
+        """Of audio whose channels cancel out."""
         self._given = 0
         self._made = 0
 
@@ -160,6 +167,7 @@ class Track:
             self._begin(source_rate)
         stereo = self._wanted.channels == 2
         mixed = to_stereo(waveform, speakers) if stereo else self._mono.mixed(waveform, speakers)
+        self.cancelled_seconds += waveform.shape[1] / source_rate if self._mono.is_alone else 0.0
         self._given += mixed.shape[1]
         self._keep(mixed if self._resampler is None else self._resampled(mixed))
 

@@ -12,7 +12,7 @@ from embeddings.errors import LibraryUnavailable
 from embeddings.library import open_library
 from embeddings.library.folders import is_there
 from embeddings.models import Track
-from embeddings.names import original
+from embeddings.names import original, storable
 from embeddings.patience import patiently, within
 
 LOOK_SECONDS = 10.0  # a disk that spins up takes less
@@ -28,7 +28,7 @@ def why_away(paths: Sequence[str]) -> str:
     Other files of the same storage decide: where these can be read, each failure is the file's own.
     """
     try:
-        roots = open_library().roots()
+        roots = [Path(storable(os.fsencode(root))) for root in open_library().roots()]  # as tracks' paths are written
     except LibraryUnavailable as error:
         return str(error)
     root = next((root for root in roots if Path(paths[0]).is_relative_to(root)), None) if paths else None
@@ -96,7 +96,7 @@ def _looked_in_time(look: Callable[[], None]) -> bool:
 
 
 def _look(root: Path, paths: Sequence[str], others: Sequence[str]) -> str:
-    if not is_there(root):
+    if not is_there(Path(_file(root))):
         return f"the music folder {root} is empty or not mounted"
     problems = [problem for path in paths if (problem := _problem(path))]
     if not problems:
@@ -119,17 +119,22 @@ def _look(root: Path, paths: Sequence[str], others: Sequence[str]) -> str:
 
 def _problem(path: str) -> OSError | None:
     try:
-        with Path(os.fsdecode(original(path))).open("rb", buffering=0) as file:
+        with Path(_file(path)).open("rb", buffering=0) as file:
             file.read(1)
     except OSError as error:
-        error.filename = error.filename or path
+        error.filename = path
         return error
     return None
+
+
+def _file(path: str | Path) -> str:
+    """Return a path as the operating system knows it."""
+    return os.fsdecode(original(str(path)))
 
 
 def _mount_of(path: str) -> Path:
     """Return the mount point that ``path`` lies below."""
     folder = Path(path).parent
-    while not os.path.ismount(folder) and folder != folder.parent:
+    while not os.path.ismount(_file(folder)) and folder != folder.parent:
         folder = folder.parent
     return folder

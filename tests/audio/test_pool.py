@@ -17,10 +17,11 @@ import psutil
 import pytest
 
 from embeddings.audio.pool import AudioBlock, AudioSummary, DecodePool
+from embeddings.audio.summary import Limits
 from embeddings.demo.encode import write_audio
 from embeddings.errors import AudioError, AudioFileMissing, DecoderDied
 from tests.audio.conftest import MONO, STEREO, decode_whole
-from tests.audio_files import DAMAGED, tone, write_long
+from tests.audio_files import DAMAGED, tone, write_greedy, write_long
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,8 +30,12 @@ ROOT = Path(__file__).resolve().parents[2]
 def make_pool() -> Iterator[Callable[..., DecodePool]]:
     pools: list[DecodePool] = []
 
-    def make(processes: int = 1, *, hang_seconds: float = 60, block_seconds: float = 120) -> DecodePool:
-        pools.append(DecodePool(processes, hang_seconds=hang_seconds, block_seconds=block_seconds))
+    def make(
+        processes: int = 1, *, hang_seconds: float = 60, block_seconds: float = 120, **limits: float
+    ) -> DecodePool:
+        pools.append(
+            DecodePool(processes, limits=Limits(**limits), hang_seconds=hang_seconds, block_seconds=block_seconds)
+        )
         return pools[-1]
 
     yield make
@@ -71,6 +76,18 @@ def test_a_decoder_gives_what_decode_gives(make_pool: Callable[..., DecodePool],
     for wanted, waveform in waveforms.items():
         pieces = [block.waveforms[wanted] for block in blocks if isinstance(block, AudioBlock)]
         np.testing.assert_array_equal(np.concatenate(pieces, axis=1), waveform)
+
+
+def test_a_file_that_takes_too_much_memory_is_refused_for_good(
+    make_pool: Callable[..., DecodePool], song: Path, tmp_path: Path
+) -> None:
+    write_greedy(tmp_path / "greedy.ape")
+    pool = make_pool(gigabytes=0.5)
+    with pytest.raises(AudioError, match=r"needs more than 0\.5 GB of memory to be decoded") as caught:
+        summary_of(pool, tmp_path / "greedy.ape")
+    assert caught.value.permanent
+    assert summary_of(pool, song).audio_seconds == pytest.approx(10)
+    assert len(pool.pids) == 1
 
 
 def test_the_hash_is_that_of_the_summary(make_pool: Callable[..., DecodePool], song: Path) -> None:

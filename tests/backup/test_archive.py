@@ -80,8 +80,15 @@ def test_strange_or_second_member_is_refused(file: Path, name: str) -> None:
         archive.verify(rewritten(file, add(name)))
 
 
-def test_link_instead_of_a_file_is_refused(file: Path) -> None:
-    link = add(SETTINGS, type=tarfile.SYMTYPE, linkname="/etc/passwd")
+KINDS = {
+    "link": tarfile.SYMTYPE, "hard link": tarfile.LNKTYPE, "device": tarfile.CHRTYPE, "disk": tarfile.BLKTYPE,
+    "pipe": tarfile.FIFOTYPE, "folder": tarfile.DIRTYPE, "file with holes": tarfile.GNUTYPE_SPARSE,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_anything_but_a_plain_file_is_refused(file: Path, kind: str) -> None:
+    link = add(SETTINGS, type=KINDS[kind], linkname="/etc/passwd")
     with pytest.raises(BackupError, match="no plain file"):
         archive.verify(rewritten(file, link, without=SETTINGS))
 

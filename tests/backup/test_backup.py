@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection
-from django_q.models import OrmQ, Schedule
+from django.utils import timezone
+from django_q.models import OrmQ, Schedule, Task
 from django_q.tasks import schedule
 
 from batches import services
@@ -73,6 +74,63 @@ def test_old_machines_webhooks_are_not_sent_by_the_new_one(home: Path, transacti
     backup(home / "backup.tar")
     restore(home / "backup.tar", force=True)
     assert not Schedule.objects.exists()
+
+
+def test_messages_schedules_and_results_in_a_backup_are_not_restored(home: Path, transactional_db: None) -> None:
+    now = timezone.now()
+    OrmQ.objects.create(key="light", payload="x", lock=now)
+    Schedule.objects.create(name="evil", func="os.mkdir", args="('/evil',)", schedule_type=Schedule.MINUTES)
+    Task.objects.create(id="a", name="a", func="f", started=now, stopped=now, result=1)
+    backup(home / "backup.tar")
+    restore(home / "backup.tar", force=True)
+    assert [model.objects.count() for model in (OrmQ, Schedule, Task)] == [0, 0, 0]
+
+
+TRIGGER = {
+    "sqlite": ["CREATE TRIGGER evil BEFORE DELETE ON auth_user BEGIN SELECT 1; END", "DROP TRIGGER evil"],
+    "postgresql": [
+        "CREATE FUNCTION evil() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+        "DROP FUNCTION evil",
+    ],
+}
+VIEW = ["CREATE VIEW evil AS SELECT 1", "DROP VIEW evil"]
+
+
+@pytest.mark.parametrize("statements", [TRIGGER[connection.vendor], VIEW], ids=["trigger", "view"])
+def test_database_with_code_of_its_own_is_refused(home: Path, transactional_db: None, statements: list[str]) -> None:
+    make, drop = statements
+    with connection.cursor() as cursor:
+        cursor.execute(make)
+        backup(home / "backup.tar")
+        cursor.execute(drop)
+    make_track("t")
+    with pytest.raises(BackupError, match=r"holds .*evil.*, which navembed never makes"):
+        restore(home / "backup.tar", force=True)
+    assert Track.objects.exists()
+
+
+HIDDEN = "CREATE TRIGGER evil AFTER INSERT ON a BEGIN SELECT 1; END"
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "CREATE VIRTUAL TABLE evil USING fts5(x)",
+        f"PRAGMA writable_schema=ON; INSERT INTO sqlite_master VALUES ('table', 'evil', 'evil', 0, '{HIDDEN}')",
+    ],
+    ids=["virtual table", "trigger that says it is a table"],
+)
+def test_what_looks_like_a_table_and_is_none_is_refused(home: Path, script: str) -> None:
+    with closing(sqlite3.connect(home / "copy")) as copy:
+        copy.executescript(f"CREATE TABLE a (x); {script}")
+    with (home / "copy").open("rb") as content, pytest.raises(BackupError, match="evil"):
+        databases._restore_sqlite(content, 1)
+
+
+def test_database_that_is_none_is_refused(home: Path) -> None:
+    (home / "copy").write_bytes(b"no database" * 1_000)
+    with (home / "copy").open("rb") as content, pytest.raises(BackupError, match="cannot be read"):
+        databases._restore_sqlite(content, 1)
 
 
 def test_database_that_holds_something_is_kept(file: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 from collections.abc import Iterable
@@ -15,6 +16,7 @@ from django.utils import timezone
 
 from batches import services
 from batches.models import BatchJob
+from embeddings.errors import LibraryUnavailable
 from embeddings.library import storage
 from embeddings.library.away import away, away_text
 from embeddings.library.storage import why_away
@@ -22,7 +24,7 @@ from embeddings.library.sync import sync_tracks
 from embeddings.models import Embedding, EmbeddingSpace, Track
 from embeddings.pruning import prune
 from tests.batches.conftest import Music, RunToEnd
-from tests.batches.rows import make_embedding, make_space
+from tests.batches.rows import make_embedding, make_job, make_space
 from tests.batches.test_whole_job import run_until_waiting
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
@@ -184,6 +186,35 @@ def test_one_file_that_cannot_be_read_is_its_own_fault(music: Music) -> None:
     (music.root / "b.flac").unlink()
     (music.root / "b.flac").symlink_to("/proc/self/mem")
     assert why_away([str(music.root / "b.flac")]) == ""
+
+
+@pytest.fixture
+def odd_root(tmp_path: Path, settings: Any) -> Path:
+    """A folder of music whose name is no UTF-8, with three tracks that a scan has seen."""
+    root = tmp_path / os.fsdecode(b"caf\xe9")
+    root.mkdir()
+    for name in "abc":
+        (root / f"{name}.flac").touch()
+    settings.LIBRARY, settings.NAVIDROME_MUSIC_ROOT = "folder", root
+    sync_tracks()
+    return root
+
+
+def test_a_music_folder_whose_name_is_no_text_is_looked_at(odd_root: Path) -> None:
+    tracks = list(Track.objects.all())
+    assert why_away([track.path for track in tracks]) == ""
+    shutil.rmtree(odd_root)
+    reason = why_away([track.path for track in tracks])
+    assert reason.endswith("is empty or not mounted")
+    assert services.set_waiting(make_job(tracks), reason)
+
+
+def test_a_library_whose_folder_is_no_text_makes_a_job_wait(odd_root: Path) -> None:
+    job = make_job(list(Track.objects.all()))
+    shutil.rmtree(odd_root)
+    with pytest.raises(LibraryUnavailable, match=r"caf\? \(NAVIDROME_MUSIC_ROOT\) cannot be read") as caught:
+        sync_tracks()
+    assert services.set_waiting(job, str(caught.value))
 
 
 def test_a_share_that_does_not_answer_is_asked_once(music: Music, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -61,6 +62,14 @@ def attempt(job: BatchJob, lease: Lease, *outcomes: TrackOutcome, died: bool = F
         chunks.blame(job, lease, chunk, "killed the embedder")
     chunks.release(chunk, lease)
     job.refresh_from_db()
+
+
+def test_note_of_a_file_stays_with_its_result(lease: Lease) -> None:
+    tracks = make_tracks(1)
+    job, outcome = make_job(tracks), success(tracks[0])
+    assert outcome.audio
+    attempt(job, lease, replace(outcome, audio=replace(outcome.audio, note="12 of 240 s could not be decoded")))
+    assert job.results.get().note == "12 of 240 s could not be decoded"
 
 
 # Claiming

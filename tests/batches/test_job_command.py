@@ -11,7 +11,7 @@ from batches import services
 from batches.job_text import state_text
 from batches.models import BatchJob
 from navembed_site.locks import hold
-from tests.batches.rows import make_job, make_track, set_status
+from tests.batches.rows import make_job, make_track, make_tracks, set_status
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 Captured = pytest.CaptureFixture[str]
@@ -70,6 +70,17 @@ def test_reasons_as_json_are_whole(capsys: Captured) -> None:
     found = json.loads(capsys.readouterr().out)
     assert len(found) == 6
     assert list(found[0]) == ["track", "path", "model", "error_class", "error_message"]
+
+
+def test_what_was_not_heard_is_shown(capsys: Captured) -> None:
+    job = make_job(make_tracks(2), ["muq", "mert"])
+    job.results.filter(track="t001").update(status="succeeded", note="12 of 240 s could not be decoded")
+    call_command("job", "show")
+    assert "Of 1 embedded tracks not everything was heard as it is" in capsys.readouterr().out
+    call_command("job", "show", "--notes")
+    assert capsys.readouterr().out == "/music/t001.flac\n  muq mert: 12 of 240 s could not be decoded\n"
+    call_command("job", "show", "--notes", "--json")
+    assert [row["note"] for row in json.loads(capsys.readouterr().out)] == ["12 of 240 s could not be decoded"] * 2
 
 
 def test_actions_tell_where_the_job_stands(capsys: Captured) -> None:

@@ -96,3 +96,18 @@ def test_idle_cluster_lives_and_its_messages_do_not_pile_up(watched: Instance) -
         [saved] = database.execute("SELECT COUNT(*) FROM django_q_task").fetchone()
     assert (watched.started[0].poll(), saved) == (None, 0)
     assert messages <= 1
+
+
+def test_schedule_that_somebody_wrote_into_the_database_runs_nothing(instance: Instance) -> None:
+    with contextlib.closing(sqlite3.connect(instance.home / "navembed.sqlite3")) as database:
+        database.execute(
+            "INSERT INTO django_q_schedule (func, args, schedule_type, repeats, next_run, cluster)"
+            " VALUES ('os.mkdir', ?, 'O', -1, '2020-01-01', 'light')",
+            (repr((str(instance.home / "trapped"),)),),
+        )
+        database.commit()
+    worker = instance.start("worker", "--light")
+    assert worker.stdout
+    while "is no task of ours" not in (line := worker.stdout.readline()):
+        assert line, "the worker ended"
+    assert not (instance.home / "trapped").exists()

@@ -51,6 +51,12 @@ def test_filters(client: Client, job: BatchJob, query: dict[str, str], number: i
     assert len(client.get(address(job), query).json()["results"]) == number
 
 
+def test_what_was_not_heard_is_in_list_and_table(client: Client, job: BatchJob) -> None:
+    job.results.filter(track="t000").update(note="12 of 240 s could not be decoded")
+    for rows in (client.get(address(job), {"model": "muq"}).json()["results"], table(client, job, model="muq")):
+        assert [row["note"] for row in rows] == ["12 of 240 s could not be decoded", "", ""]
+
+
 def test_pages_hold_every_result_once(client: Client, job: BatchJob) -> None:
     rows = page_through(client, f"{address(job)}?page_size=1")
     assert names(rows) == [(f"t00{n}", model) for n in range(3) for model in ("mert", "muq")]

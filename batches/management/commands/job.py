@@ -6,10 +6,20 @@ import json
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
+from django.db.models import QuerySet
 
 from batches import services
-from batches.job_text import FAILURES_SHOWN, failures, print_failures, print_job, print_jobs, state_text
-from batches.models import BatchJob
+from batches.job_text import (
+    FAILURES_SHOWN,
+    failures,
+    notes,
+    print_failures,
+    print_job,
+    print_jobs,
+    print_notes,
+    state_text,
+)
+from batches.models import BatchJob, TrackResult
 from batches.progress import contract_progress
 from navembed_site import commands
 
@@ -30,22 +40,28 @@ class Command(commands.Command):
         parser.add_argument("id", nargs="?", type=int, help="Default: the unfinished job, else the newest.")
         parser.add_argument("--failed", action="store_true", help="With show: which tracks have failed, and why.")
         parser.add_argument(
+            "--notes", action="store_true", help="With show: of which embedded tracks not everything was heard."
+        )
+        parser.add_argument(
             "--limit",
             type=commands.positive,
             metavar="N",
-            help=f"Show at most so many jobs ({NEWEST}), or with --failed tracks ({FAILURES_SHOWN}; --json has all).",
+            help=f"Show at most so many jobs ({NEWEST}), or of --failed and --notes tracks ({FAILURES_SHOWN}).",
         )
         parser.add_argument("--json", action="store_true", dest="as_json", help="Print JSON for scripts.")
 
     def handle(self, *args: Any, action: str, as_json: bool, **options: Any) -> None:
-        if options["failed"] and action != "show":
-            raise CommandError("--failed goes with show.")
+        for option in ("failed", "notes"):
+            if options[option] and action != "show":
+                raise CommandError(f"--{option} goes with show.")
         if action == "list":
             self._list(options["limit"] or NEWEST, as_json)
             return
         job = _find(options["id"])
         if options["failed"]:
             self._failed(job, options["limit"] or FAILURES_SHOWN, as_json)
+        elif options["notes"]:
+            self._notes(job, options["limit"] or FAILURES_SHOWN, as_json)
         elif action == "show":
             self._show(job, as_json)
         else:
@@ -68,12 +84,20 @@ class Command(commands.Command):
 
     def _failed(self, job: BatchJob, limit: int, as_json: bool) -> None:
         if as_json:
-            fields = ("track", "track__path", "model", "error_class", "error_message")
-            names = ("track", "path", *fields[2:])
-            found = [dict(zip(names, row, strict=True)) for row in failures(job).values_list(*fields)]
-            self.stdout.write(json.dumps(found, indent=2))
+            self._write(failures(job), "error_class", "error_message")
         else:
             print_failures(job, limit)
+
+    def _notes(self, job: BatchJob, limit: int, as_json: bool) -> None:
+        if as_json:
+            self._write(notes(job), "note")
+        else:
+            print_notes(job, limit)
+
+    def _write(self, results: QuerySet[TrackResult], *fields: str) -> None:
+        names = ("track", "path", "model", *fields)
+        found = results.values_list("track", "track__path", "model", *fields)
+        self.stdout.write(json.dumps([dict(zip(names, row, strict=True)) for row in found], indent=2))
 
     def _act(self, action: str, job: BatchJob, as_json: bool) -> None:
         try:

@@ -13,6 +13,7 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 
 from navembed_site import bodies, locks, processes, sockets
+from navembed_site.rest import uploads
 
 HEADER_BYTES = 64 * 1024
 HEADER_MILLISECONDS = 15_000
@@ -43,6 +44,7 @@ class Command(BaseCommand):
         processes.die_with_parent()
         locks.hold("text" if port == settings.TEXT_PORT else "web")
         processes.tie_forks_to_parent()
+        uploads.forget_left_behind()
         Server(
             sockets.listen(settings.BIND, port) if descriptor is None else socket.socket(fileno=descriptor),
             target="navembed_site.wsgi:application",
