@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from django.db import connection
-from django.db.models import Exists, F, OuterRef, QuerySet
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.db.models.functions import Length
 from django.utils import timezone
 
@@ -107,7 +107,7 @@ def approve(model: str) -> Examination:
 
 
 def keep_old_vectors(space: EmbeddingSpace, given_up: TrackIds) -> int:
-    """Give failed tracks of a build their old vectors, where these are of the same fingerprint.
+    """Give a build the old vectors of tracks that failed or are away, where these are of the same fingerprint.
 
     Not where the file has changed since. Returns how many; short transactions, and doing it again adds nothing.
     """
@@ -115,9 +115,8 @@ def keep_old_vectors(space: EmbeddingSpace, given_up: TrackIds) -> int:
     if old is None or old == space or old.fingerprint != space.fingerprint:
         return 0
     rows = _sound_rows(old).filter(
+        Q(track_id__in=given_up, track__playable=True) | Q(track__playable=False, track__away_since__isnull=False),
         ~Exists(space.embeddings.filter(track_id=OuterRef("track_id"))),
-        track_id__in=given_up,
-        track__playable=True,
         size=F("track__size"),
         mtime=F("track__mtime"),
     )

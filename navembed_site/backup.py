@@ -76,6 +76,7 @@ def restore(file: Path, *, force: bool = False) -> tuple[Manifest, Path]:
             databases.restore(content, size, without=_of_the_machine())
         call_command("migrate", interactive=False, verbosity=0)
         lanes.recover()  # of the old machine: they are freed, and woken when a job is unfinished
+        _keep_what_is_away()
         return manifest, _restore_settings(file)
 
 
@@ -153,6 +154,13 @@ def _of_the_machine() -> list[str]:
     from django_q.models import OrmQ, Schedule, Task
 
     return [model._meta.db_table for model in (OrmQ, Schedule, Task)]
+
+
+def _keep_what_is_away() -> None:
+    """Let the days of tracks that are away begin anew: while the backup lay there, their disk may have been back."""
+    from embeddings.models import Track
+
+    Track.objects.filter(away_since__isnull=False).update(away_since=timezone.now())
 
 
 def _restore_settings(file: Path) -> Path:

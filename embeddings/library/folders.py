@@ -16,3 +16,14 @@ def is_there(root: Path) -> bool:
             return any(not entry.name.startswith(".") and entry.name not in LEFT_BY_DISKS for entry in entries)
     except OSError:
         return False
+
+
+def is_place_there(file: str) -> bool:
+    """Whether the folder of a file, or the deepest that is left of its path, is there.
+
+    An empty one, or a link to nowhere, may be where a disk belongs that is a part of the library.
+    """
+    folder = Path(file).parent
+    while not os.path.lexists(folder) and folder != folder.parent:
+        folder = folder.parent
+    return is_there(folder)

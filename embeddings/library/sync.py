@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from operator import attrgetter
@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from embeddings.library import Library, LibraryTrack, PresentTrack, open_library
 from embeddings.library.base import PAGE_SIZE, Tell, tell_nobody
+from embeddings.library.folders import is_place_there
 from embeddings.models import Track
 from embeddings.names import LONGEST_TEXT
 from embeddings.patience import patiently
@@ -63,15 +64,21 @@ def sync_tracks(*, fence: Callable[[], None] = lambda: None, tell: Tell = tell_n
 
 
 def _tell_deleted(library: Library, fence: Callable[[], None], look: Callable[[], None]) -> None:
-    """Tell tracks that have been deleted from those that are away."""
+    """Tell tracks that have been deleted from those that are away, whose rows Navidrome may have purged."""
     away = Track.objects.filter(playable=False, away_since__isnull=False).order_by("pk")
     last = ""
-    while page := dict(away.filter(pk__gt=last).values_list("pk", "library_id")[:PAGE_SIZE]):
-        last = max(page)
-        if deleted := patiently(partial(library.deleted, page), look):
+    while page := list(away.filter(pk__gt=last).only("library_id", "path")[:PAGE_SIZE]):
+        last = page[-1].pk
+        if deleted := patiently(partial(_deleted, library, page), look):
             with transaction.atomic():
                 fence()
                 Track.objects.filter(pk__in=deleted, playable=False).update(away_since=None)
+
+
+def _deleted(library: Library, tracks: Sequence[Track]) -> list[str]:
+    """Return the ids of those that have been deleted; it asks the storage, but not our database."""
+    gone = library.deleted({track.pk: track.library_id for track in tracks})
+    return [track.pk for track in tracks if track.pk in gone and is_place_there(track.file)]
 
 
 @contextmanager

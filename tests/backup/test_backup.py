@@ -6,6 +6,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,13 @@ def test_restored_job_goes_on_with_a_lane_that_no_old_message_fits(file: Path) -
     [message] = OrmQ.objects.all()
     assert message.task["args"] == (0, Lane.objects.get().seq)
     assert Lane.objects.get().seq > before
+
+
+def test_what_was_away_long_ago_is_kept_for_its_days_from_now(file: Path, home: Path) -> None:
+    Track.objects.update(playable=False, away_since=timezone.now() - timedelta(days=90))
+    backup(home / "old.tar")
+    restore(home / "old.tar", force=True)
+    assert timezone.now() - Track.objects.get().away_since < timedelta(hours=1)
 
 
 def test_old_machines_webhooks_are_not_sent_by_the_new_one(home: Path, transactional_db: None) -> None:

@@ -142,6 +142,29 @@ def test_what_is_deleted_while_the_folder_is_not_there_is_kept(music: Music, lef
     assert embedded() == ["a", "b", "c", "d"]
 
 
+@pytest.mark.parametrize("place", ["empty", "lost+found", "link"])
+def test_what_navidrome_purges_while_a_part_of_the_library_is_away_is_kept(music: Music, place: str) -> None:
+    (music.root / "nas" / "album").mkdir(parents=True)
+    space = scanned(music, ["a", "b", "c", "nas/album/d"])
+    music.remove("nas/album/d")
+    shutil.rmtree(music.root / "nas")
+    if place == "link":
+        (music.root / "nas").symlink_to(music.root.parent / "not mounted")
+    else:
+        (music.root / "nas" / place.replace("empty", "")).mkdir(parents=True)
+    scan_and_prune(space)
+    assert embedded() == ["a", "b", "c", "nas/album/d"]
+
+
+def test_what_navidrome_has_deleted_with_its_folder_goes_at_once(music: Music) -> None:
+    (music.root / "album").mkdir()
+    space = scanned(music, ["a", "b", "c", "album/d"])
+    music.remove("album/d")
+    shutil.rmtree(music.root / "album")
+    scan_and_prune(space)
+    assert embedded() == ["a", "b", "c"]
+
+
 def test_what_was_away_and_is_then_deleted_goes(music: Music) -> None:
     space = scanned(music, "abcd")
     music.change("d", missing=1)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from embeddings.errors import IndexUnavailable, NoSuchSpace, SwitchRefused
 from embeddings.models import Embedding, EmbeddingSpace, Track
@@ -230,6 +231,12 @@ def test_vectors_of_other_weights_are_never_kept() -> None:
 def test_vector_of_another_file_is_not_kept(anew: EmbeddingSpace, change: dict[str, object]) -> None:
     Track.objects.filter(pk="t1").update(**change)
     assert keep_old_vectors(anew, failed("t1", "t3")) == 1
+
+
+def test_vectors_of_what_is_away_are_kept_also_when_everything_is_built_anew(anew: EmbeddingSpace) -> None:
+    Track.objects.filter(pk="t2").update(playable=False, away_since=timezone.now())
+    assert keep_old_vectors(anew, failed()) == 1
+    assert anew.embeddings.get().track_id == "t2"
 
 
 def test_vector_that_the_build_has_is_not_overwritten(anew: EmbeddingSpace) -> None:
