@@ -7,6 +7,7 @@ import time
 from datetime import timedelta
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
 from django.db import DatabaseError
 from rich.live import Live
@@ -39,6 +40,8 @@ class Command(commands.Command):
         password = ", with the password in place of …" if "…" in moved.url else ""
         self.stdout.write(f"Next, set this in navembed.env, or where you set it{password}, and start:")
         self.stdout.write(f"DATABASE_URL={moved.url}")
+        if settings.MILVUS_URI:
+            self.stdout.write("Then run `manage.py adopt_milvus`: Milvus knows this instance by its former database.")
         self.stdout.write(f"{moved.source} is not used any more: delete it when the instance runs well.")
 
 
