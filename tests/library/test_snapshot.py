@@ -119,7 +119,7 @@ def busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A database whose Navidrome runs, and adds a track to a playlist between any two tables of a snapshot."""
     database = navidrome(tmp_path / "navidrome.db")
     copy = snapshot._copy
-    with closing(sqlite3.connect(database)) as writer:
+    with closing(sqlite3.connect(database, check_same_thread=False)) as writer:
 
         def write_and_copy(source: Any, target: Any, table: str, columns: Any) -> None:
             add_tracks(writer, [{"id": f"new {table}", "path": f"/music/{table}"}])
