@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from graphlib import TopologicalSorter
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.apps import apps
 from django.core.management import call_command
@@ -75,7 +77,7 @@ def move(url: str, tell: Tell) -> Moved:
             _set_mark(SOURCE, "source", departure)
         with connections[TARGET].cursor() as cursor:
             cursor.execute("DROP TABLE navembed_move")
-        return Moved(rows, place(SOURCE), place(TARGET), _shown_url())
+        return Moved(rows, place(SOURCE), place(TARGET), _shown(url))
 
 
 def require_not_moved() -> None:
@@ -142,13 +144,15 @@ def _identity(alias: str) -> tuple[str, ...]:
     return connections[alias].vendor, name, str(given["HOST"]), str(given["PORT"])
 
 
-def _shown_url() -> str:
-    given = connections[TARGET].settings_dict
+def _shown(url: str) -> str:
+    """Return what DATABASE_URL is to be, with … in place of passwords."""
     if connections[TARGET].vendor == "sqlite":
-        return f"sqlite:///{Path(given['NAME']).resolve()}"
-    user = given["USER"] and f"{given['USER']}{':…' if given['PASSWORD'] else ''}@"
-    port = given["PORT"] and f":{given['PORT']}"
-    return f"postgres://{user}{given['HOST']}{port}/{given['NAME']}"
+        return f"sqlite:///{Path(connections[TARGET].settings_dict['NAME']).resolve()}"
+    parts = urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    named, colon, _ = user.partition(":")
+    options = re.sub(r"([^&=]*pass[^&=]*=)[^&]*", r"\1…", parts.query)
+    return parts._replace(netloc=f"{named}{colon and ':…'}{at}{host}", query=options).geturl()
 
 
 def _mark(alias: str) -> tuple[str, str]:
