@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.core.management import call_command
 from django.db import DatabaseError, connection
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 from django.utils import timezone
@@ -68,7 +69,7 @@ def restore(file: Path, *, force: bool = False) -> tuple[Manifest, Path]:
 
     manifest = archive.verify(file)
     _require_usable(manifest)
-    with _alone():
+    with alone():
         if not force and _holds_something():
             raise BackupError("The database of this instance holds something already; --force overwrites it.")
         connection.close()
@@ -125,7 +126,7 @@ def _require_usable(manifest: Manifest) -> None:
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
+def alone() -> Iterator[None]:
     """Keep every program of the instance from working meanwhile. Raises BackupError when one does already."""
     running = [program.name for program in programs().values() if program.is_running]
     if supervision.is_running() or running:
@@ -136,17 +137,21 @@ def _alone() -> Iterator[None]:
         yield
 
 
+def holds_rows(database: BaseDatabaseWrapper) -> bool:
+    """Whether a database of ours holds anything of the user's; False before it has tables."""
+    with database.cursor() as cursor:
+        for table in set(counted_tables().values()) & set(database.introspection.table_names(cursor)):
+            cursor.execute(f"SELECT 1 FROM {database.ops.quote_name(table)} LIMIT 1")  # noqa: S608
+            if cursor.fetchone():
+                return True
+    return False
+
+
 def _holds_something() -> bool:
     try:
-        tables = set(counted_tables().values()) & set(connection.introspection.table_names())
-        with connection.cursor() as cursor:
-            for table in tables:
-                cursor.execute(f"SELECT 1 FROM {connection.ops.quote_name(table)} LIMIT 1")  # noqa: S608
-                if cursor.fetchone():
-                    return True
+        return holds_rows(connection)
     except DatabaseError:
         return databases.exists()  # what cannot be read may be worth mending
-    return False
 
 
 def _of_the_machine() -> list[str]:

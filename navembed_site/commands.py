@@ -13,7 +13,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, InterfaceError, connection
 from django.db.migrations.executor import MigrationExecutor
 
-from navembed_site import database_trouble
+from navembed_site import database_trouble, moving
 from navembed_site.backup import OUR_APPS
 from navembed_site.locks import hold, is_held
 
@@ -52,10 +52,11 @@ def positive(text: str) -> int:
 def bring_up_to_date() -> None:
     """Make the tables of a new instance, or of an older version, what this version needs; one process at a time.
 
-    Raises CommandError, having changed nothing, when the database is a newer version's or cannot be used, and while
-    processes work with the tables as they are.
+    Raises CommandError, having changed nothing, when the database is a newer version's, cannot be used, or is not the
+    instance's any more, and while processes work with the tables as they are.
     """
     with _as_answer():
+        require_not_moved()
         if not _is_behind():
             return
         require_not_emptied()
@@ -72,6 +73,14 @@ def require_not_emptied() -> None:
     """Raise CommandError when the database has no tables, although the instance has worked before."""
     if not connection.introspection.table_names() and (trouble := database_trouble.trouble_of_emptied()):
         raise CommandError(str(trouble))
+
+
+def require_not_moved() -> None:
+    """Raise CommandError when the instance has moved to another database: it must not live in two."""
+    try:
+        moving.require_not_moved()
+    except moving.MoveError as error:
+        raise CommandError(str(error)) from error
 
 
 def _is_behind() -> bool:

@@ -7,13 +7,29 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, time
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
+
+import dj_database_url
 
 TRUE = {"1", "true", "yes", "on"}
 FALSE = {"0", "false", "no", "off", ""}
 LOCALTIME = Path("/etc/localtime")
+DATABASE_WANTED = "a URL like postgres://user:password@host:5432/name or sqlite:////absolute/path"
+SQLITE_OPTIONS = {
+    # Django-Q and the jobs write from several processes: a transaction takes its lock at the start or waits.
+    "transaction_mode": "IMMEDIATE",
+    "timeout": 30,
+}  # embeddings/apps.py sets up the file
+POSTGRESQL_OPTIONS = {
+    # A server that is away is noticed soon: one that does not accept, and one whose machine has vanished.
+    "connect_timeout": 3,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
 Parsed = TypeVar("Parsed")
 Schedule = Literal["off", "scan"] | time
 Hours = tuple[time, time] | None
@@ -54,6 +70,16 @@ def web_address(text: str) -> str:
     if text and not (parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0):
         raise ValueError(text)
     return text
+
+
+def database(url: str) -> dict[str, Any]:
+    """What Django makes a connection of. Raises ValueError."""
+    parsed: dict[str, Any] = dict(dj_database_url.parse(url, conn_max_age=60))
+    if parsed["ENGINE"].endswith("sqlite3"):
+        parsed["OPTIONS"] = SQLITE_OPTIONS
+    elif parsed["ENGINE"].endswith("postgresql"):
+        parsed["OPTIONS"] = POSTGRESQL_OPTIONS | parsed.get("OPTIONS", {})
+    return parsed
 
 
 def networks(text: str) -> tuple[Network, ...]:

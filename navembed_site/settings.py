@@ -8,12 +8,10 @@ import secrets
 from contextlib import suppress
 from datetime import timedelta
 from difflib import get_close_matches
-from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import dj_database_url
 import django_stubs_ext
 from csp.constants import NONE, SELF
 
@@ -214,31 +212,14 @@ if HTTPS:
     globals().update(HTTPS_SETTINGS)
 
 # Database: one SQLite file, or PostgreSQL by DATABASE_URL.
-SQLITE_OPTIONS = {
-    # Django-Q and the jobs write from several processes: a transaction takes its lock at the start or waits.
-    "transaction_mode": "IMMEDIATE",
-    "timeout": 30,
-}  # embeddings/apps.py sets up the file
-POSTGRESQL_OPTIONS = {
-    # A server that is away is noticed soon: one that does not accept, and one whose machine has vanished.
-    "connect_timeout": 3,
-    "keepalives_idle": 30,
-    "keepalives_interval": 10,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 60_000,
-}
 DATABASES: dict[str, Any] = {
     "default": env.parsed(
         "DATABASE_URL",
         f"sqlite:///{quote(str(NAVEMBED_HOME / 'navembed.sqlite3'))}",
-        partial(dj_database_url.parse, conn_max_age=60),
-        "a URL like postgres://user:password@host:5432/name or sqlite:////absolute/path",
+        environment.database,
+        environment.DATABASE_WANTED,
     )
 }
-if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
-    DATABASES["default"]["OPTIONS"] = SQLITE_OPTIONS
-elif DATABASES["default"]["ENGINE"].endswith("postgresql"):
-    DATABASES["default"]["OPTIONS"] = POSTGRESQL_OPTIONS | DATABASES["default"].get("OPTIONS", {})
 
 # Background jobs. Messages only wake lanes up (batches/lanes.py); the database holds the truth.
 _CLUSTER = {

@@ -15,13 +15,16 @@ from embeddings.errors import LibraryUnavailable
 from embeddings.library.base import PAGE_SIZE, LibraryTrack, PresentTrack, Tell, finite, tell_nobody
 from embeddings.library.folders import is_there
 from embeddings.library.listeners import existing_tracks, in_playlists, present_tracks, visible_to
+from embeddings.library.snapshot import extract
 from embeddings.library.sqlite import BUSY_SECONDS, ForeignDatabase, Row
 from embeddings.names import LONGEST_TEXT, clean_text, short_text, storable, storable_id
+from embeddings.patience import within
 
 logger = logging.getLogger(__name__)
 
 MOST_BYTES = 2**53  # more is no size, and not every database takes it
 MTIME_LENGTH = 64
+SNAPSHOT_SECONDS = 240.0
 LISTENER_SECONDS = 1.0  # that somebody who waits for music waits for a locked database
 
 TEXT = "CAST(SUBSTR(CAST({name} AS BLOB), 1, {most}) AS TEXT)"
@@ -194,6 +197,13 @@ class NavidromeLibrary:
         """Return the ids of the tracks in these playlists. Raises LibraryUnavailable."""
         with self._reading(LISTENER_SECONDS) as database:
             return in_playlists(database, playlist_ids)
+
+    def snapshot(self, target: Path) -> None:
+        """Write what is read here to the new database ``target``. Raises LibraryUnavailable."""
+        late = sqlite3.OperationalError(f"it was not copied within {SNAPSHOT_SECONDS:.0f} s")
+        with self._reading(look=within(SNAPSHOT_SECONDS, late)) as database:
+            _has_missing(database)  # which knows whether it is Navidrome's
+            extract(database, target)
 
     def _folders(self, database: ForeignDatabase) -> dict[int, LibraryFolder]:
         working_folder = str(self.database.absolute().parent)

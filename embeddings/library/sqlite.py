@@ -20,12 +20,13 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from embeddings.patience import patiently, within
 
 Row = tuple[Any, ...]
+Found = TypeVar("Found")
 State = tuple[tuple[int, int, int] | None, ...]
 
 BUSY_SECONDS = 15
@@ -39,7 +40,7 @@ _one_at_a_time = threading.Lock()
 
 
 class ForeignDatabase:
-    """Runs one short query at a time; between two queries nothing but a private copy is open."""
+    """Runs one piece of work at a time; between two nothing but a private copy is open."""
 
     def __init__(
         self, path: Path, *, busy_seconds: float = BUSY_SECONDS, look: Callable[[], None] | None = None
@@ -55,29 +56,33 @@ class ForeignDatabase:
         return self._named.resolve()
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
-        """Return all rows. Bytes that are not UTF-8 become U+FFFD.
+        """Return all rows. Bytes that are not UTF-8 become U+FFFD. Raises as ``run``."""
+        return self.run(lambda connection: connection.execute(sql, parameters).fetchall())
+
+    def run(self, work: Callable[[sqlite3.Connection], Found]) -> Found:
+        """Return what ``work`` makes of the database; it is called again when its owner wrote in a way that spoils it.
 
         Raises sqlite3.Error or OSError when the database cannot be read, also when its disk does not answer. With
         ``look`` it may take as long as it likes: that is called about once a second, and stops it by raising.
         """
         seconds = self.busy_seconds + ANSWER_SECONDS
         late = sqlite3.OperationalError(f"it has not answered for {seconds:.0f} s")
-        return patiently(partial(self._query, sql, parameters), self._look or within(seconds, late))
+        return patiently(partial(self._run, work), self._look or within(seconds, late))
 
-    def _query(self, sql: str, parameters: Sequence[Any]) -> list[Row]:
+    def _run(self, work: Callable[[sqlite3.Connection], Found]) -> Found:
         if not _one_at_a_time.acquire(timeout=self.busy_seconds):
             raise sqlite3.OperationalError("an earlier query is still waiting for its disk")
         try:
             for _ in range(ATTEMPTS):
                 state = self._state()
                 try:
-                    rows = self._read(state, sql, parameters)
+                    found = self._read(state, work)
                 except (FileNotFoundError, sqlite3.Error):
                     if self._state() == state:
                         raise
                     continue  # the owner wrote or removed a journal while we read it
-                if rows is not None:
-                    return rows
+                if found is not None:
+                    return found
         finally:
             _one_at_a_time.release()
         raise sqlite3.OperationalError("it keeps changing while it is read")
@@ -88,24 +93,24 @@ class ForeignDatabase:
             self._copy[1].close()
             self._copy = None
 
-    def _read(self, state: State, sql: str, parameters: Sequence[Any]) -> list[Row] | None:
-        """Return the rows, or None when the files changed so that they mean nothing."""
+    def _read(self, state: State, work: Callable[[sqlite3.Connection], Found]) -> Found | None:
+        """Return what ``work`` found, or None when the files changed so that it means nothing."""
         is_wal = self._is_wal()
         if is_wal and state[1] is None:
             with closing(self._open("mode=ro&immutable=1")) as connection:
-                rows = connection.execute(sql, parameters).fetchall()
-            return rows if self._state() == state else None
+                found = work(connection)
+            return found if self._state() == state else None
         if not is_wal or self._companion("-shm").exists():
             try:
                 with closing(self._open("mode=ro")) as connection:
-                    return connection.execute(sql, parameters).fetchall()
+                    return work(connection)
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
                     raise
         if self._copy is None or self._copy[0] != state:
             self.close()
             self._copy = self._private_copy(state)
-        return self._copy[1].execute(sql, parameters).fetchall() if self._copy else None
+        return work(self._copy[1]) if self._copy else None
 
     def _private_copy(self, state: State) -> tuple[State, sqlite3.Connection] | None:
         """Copy the files; None when they changed meanwhile. The copy loses its name: no kill leaves it."""

@@ -4,7 +4,8 @@ from django.utils import timezone
 
 def keep_the_newest(apps, schema_editor):
     """Earlier versions kept any number of spaces: of each model the newest stays, its time begins now."""
-    spaces = apps.get_model("embeddings", "EmbeddingSpace").objects.filter(status="kept")
+    table = apps.get_model("embeddings", "EmbeddingSpace").objects.using(schema_editor.connection.alias)
+    spaces = table.filter(status="kept")
     seen = set()
     for space in spaces.order_by("-pk"):
         space.status = "dropping" if space.model in seen else "kept"

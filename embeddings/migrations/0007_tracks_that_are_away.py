@@ -6,7 +6,8 @@ from django.utils import timezone
 
 def nothing_is_deleted(apps, schema_editor):
     """What is not there may be away: until now nobody knew the difference."""
-    apps.get_model("embeddings", "Track").objects.filter(playable=False).update(away_since=timezone.now())
+    tracks = apps.get_model("embeddings", "Track").objects.using(schema_editor.connection.alias)
+    tracks.filter(playable=False).update(away_since=timezone.now())
 
 
 class Migration(migrations.Migration):

@@ -14,6 +14,7 @@ from batches.api.results import CsvRenderer, ResultViewSet
 from batches.api.tracks import TrackViewSet
 from embeddings.api.models import ModelViewSet
 from embeddings.api.search import SearchView
+from embeddings.api.snapshot import SnapshotView
 from embeddings.api.spaces import SpaceViewSet
 
 router = SimpleRouter(trailing_slash=False)
@@ -28,6 +29,7 @@ urlpatterns = [
     path("api/v1/batches/<int:job_id>/results", results, name="results"),
     path("api/v1/batches/<int:job_id>/results.csv", table, name="results-table"),
     path("api/v1/library", LibraryView.as_view(), name="library"),
+    path("api/v1/library/snapshot", SnapshotView.as_view(), name="library-snapshot"),
     path("api/v1/search", SearchView.as_view(), name="search"),
     path("api/v1/", include(router.urls)),
     path("metrics", MetricsView.as_view(), name="metrics"),

@@ -193,7 +193,7 @@ while True:
 
 def test_what_was_read_while_navidrome_started_is_read_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     database = make(folder)
-    navidrome = sqlite3.connect(database)
+    navidrome = sqlite3.connect(database, check_same_thread=False)
     really_open = ForeignDatabase._open
 
     def open_as_navidrome_starts(self: ForeignDatabase, options: str) -> sqlite3.Connection:

@@ -51,6 +51,7 @@ class Command(commands.Command):
         _make_folders()
         sockets.keep(_only_one())
         chosen = [_listening(program) for program in chosen]
+        commands.require_not_moved()
         if migrate:
             commands.bring_up_to_date()
         if trouble := look():

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
+from django.db import DatabaseError, connections
 from granian import Granian
 from granian._granian import SocketHolder
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 
-from navembed_site import bodies, locks, processes, sockets
+from navembed_site import bodies, commands, locks, processes, sockets
 from navembed_site.rest import uploads
 
 HEADER_BYTES = 64 * 1024
@@ -44,6 +46,7 @@ class Command(BaseCommand):
         processes.die_with_parent()
         locks.hold("text" if port == settings.TEXT_PORT else "web")
         processes.tie_forks_to_parent()
+        _require_not_moved()
         uploads.forget_left_behind()
         Server(
             sockets.listen(settings.BIND, port) if descriptor is None else socket.socket(fileno=descriptor),
@@ -56,3 +59,10 @@ class Command(BaseCommand):
             workers_kill_timeout=3,  # a client that never stops reading must not delay the end
             websockets=False,
         ).serve()
+
+
+def _require_not_moved() -> None:
+    """A database that is away keeps nobody from answering what is known of it."""
+    with suppress(DatabaseError):
+        commands.require_not_moved()
+    connections.close_all()  # a forked child would end our session with PostgreSQL

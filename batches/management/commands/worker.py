@@ -14,7 +14,7 @@ from django.db import connections
 from django_q import cluster
 from django_q.conf import Conf
 
-from navembed_site import heartbeat, locks, processes
+from navembed_site import commands, heartbeat, locks, processes
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +84,7 @@ class Command(BaseCommand):
         processes.die_with_parent()
         locks.hold("light" if light else "worker")
         processes.tie_forks_to_parent()
+        commands.require_not_moved()
         _prepare(light)
         heartbeat.forget(cluster_name)
         sys.exit(_run(cluster_name, beat_seconds))
