@@ -103,7 +103,7 @@ class _Source:
         self.rate = 0
         self.speakers: list[str] = []
         self.cancelled_seconds = 0.0
-        """That had to be mixed to mono from one channel alone."""
+        """In which the channels cancel out."""
         self._first: tuple[str, int, int] = ("", 0, 0)
         self._codec = ""
         self._stream: Any = None
@@ -124,7 +124,7 @@ class _Source:
     def packets(self) -> Iterator[Any]:
         """The audio stream's packets, hashed; None after each part of the file, which drains the decoder."""
         look_at(self._path)
-        for number, url in enumerate(urls(self._path)):
+        for number, url in enumerate(urls(self._path, self._progress)):
             try:
                 with self._opened(url) as (container, stream):
                     self._begin(container, stream)
@@ -239,7 +239,7 @@ class _Source:
             yield f"{_brief(missing)} of {_brief(self._declared_seconds)} s could not be decoded"
         if self.cancelled_seconds:
             heard = f"{_brief(self.cancelled_seconds)} of {_brief(self._seconds)} s"
-            yield f"its channels cancel out for {heard}, where one of them was heard alone"
+            yield f"its channels cancel out for {heard} and were heard as if they did not"
         if self._gain not in (0.0, 1.0):
             yield f"its samples go far beyond full scale and were divided by {1 / self._gain:,.0f}"
 

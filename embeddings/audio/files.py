@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 import struct
 from collections.abc import Callable, Iterator
@@ -32,6 +33,7 @@ _LEAST_BITS = 1_000
 _PLACEHOLDER = 2**31 - 2**16
 """Bytes: programs that write a WAV to a pipe declare this or more, because they cannot know."""
 _XING_REACH = 4_096
+_FLAC_BEGIN = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")  # with the header of its first block
 
 
 def look_at(path: str) -> None:
@@ -54,13 +56,14 @@ def read_through(path: str, progress: Callable[[], None]) -> None:
             progress()
 
 
-def urls(path: str) -> list[str]:
-    """What FFmpeg opens to read the whole file: its links one by one where it is a chained Ogg.
+def urls(path: str, progress: Callable[[], None]) -> list[str]:
+    """What FFmpeg opens to read the whole file: its parts one by one where it is a chained Ogg, or several FLACs.
 
-    FFmpeg itself gives up, or mixes them up, where the format changes. ``file:`` keeps a name like "concat:x" a name.
+    FFmpeg itself gives up, mixes them up, or repeats a second of them, where the format changes. ``file:`` keeps a name
+    like "concat:x" a name.
     """
     with _storage(), Path(path).open("rb") as file:
-        starts = _ogg_links(file)
+        starts = _ogg_links(file) or _flac_streams(file, progress)
         size = file.seek(0, 2)
     if len(starts) < 2:
         return [f"file:{path}"]
@@ -104,6 +107,21 @@ def _ogg_links(file: IO[bytes]) -> list[int]:
         in_data = not begins
         position += 27 + page[26] + sum(file.read(page[26]))
         file.seek(position)
+    return starts
+
+
+def _flac_streams(file: IO[bytes], progress: Callable[[], None]) -> list[int]:
+    """Where the streams of several FLAC files in a row begin; empty when it is no FLAC."""
+    file.seek(0)
+    starts: list[int] = []
+    position, kept = 0, file.read(4)
+    is_flac = kept == b"fLaC"
+    while is_flac and (piece := file.read(1 << 20)):
+        progress()
+        kept += piece
+        starts += [position + found.start() for found in _FLAC_BEGIN.finditer(kept)]
+        position += len(kept) - 7
+        kept = kept[-7:]
     return starts
 
 

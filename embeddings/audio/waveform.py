@@ -22,7 +22,9 @@ LOST = 0.1
 """A mix with less than this share of the stronger channel's energy has lost the signal: its channels cancel out."""
 
 SIZES = 129
-_FAR_BEYOND = 3  # a power of two
+_FAR_BEYOND = 3  # a power of two, as those that follow
+_INTEGERS = (15, 23, 31)
+_QUIET = 4
 _ALL_BUT_BROKEN = 0.999
 _STILL_BLOCK = 1_024
 _HALF_POWER = math.sqrt(0.5)
@@ -81,10 +83,13 @@ def sizes(waveform: Waveform) -> NDArray[np.int64]:
 def gain_for(counts: NDArray[np.int64]) -> float:
     """The power of two that brings samples far beyond full scale back to it, by their ``sizes``; 1 for all others.
 
-    Float files may hold integers (±32768). Broken samples decide nothing: the loudest thousandth is left out.
+    Float files may hold integers (±32768), also of quiet music. Broken samples decide nothing: the loudest thousandth
+    is left out.
     """
     size = int(np.searchsorted(np.cumsum(counts), _ALL_BUT_BROKEN * counts.sum()))
-    return 0.5**size if size > _FAR_BEYOND else 1.0
+    if size <= _FAR_BEYOND:
+        return 1.0
+    return 0.5 ** next((full for full in _INTEGERS if 0 <= full - size <= _QUIET), size)
 
 
 def to_stereo(waveform: Waveform, speakers: Sequence[str]) -> Waveform:
@@ -131,6 +136,7 @@ class Mono:
     def mixed(self, waveform: Waveform, speakers: Sequence[str]) -> Waveform:
         """float32 [1, n] of [any, n]."""
         if len(waveform) == 1:
+            self._alone = None
             return waveform
         sides = to_stereo(waveform, speakers)
         mix: Waveform = sides.mean(axis=0, keepdims=True)
@@ -165,8 +171,11 @@ class Track:
         if source_rate != self._source_rate:
             self.finish()
             self._begin(source_rate)
-        stereo = self._wanted.channels == 2
-        mixed = to_stereo(waveform, speakers) if stereo else self._mono.mixed(waveform, speakers)
+        mixed = self._mono.mixed(waveform, speakers)
+        if self._wanted.channels == 2:
+            mixed = to_stereo(waveform, speakers)
+            if self._mono.is_alone:
+                mixed = mixed * np.array([[1], [-1]], np.float32)  # one of them was recorded upside down
         self.cancelled_seconds += waveform.shape[1] / source_rate if self._mono.is_alone else 0.0
         self._given += mixed.shape[1]
         self._keep(mixed if self._resampler is None else self._resampled(mixed))

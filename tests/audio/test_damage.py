@@ -65,7 +65,8 @@ def test_how_much_must_be_there_can_be_chosen(tmp_path: Path) -> None:
     path = DAMAGED["truncated flac"].make(tmp_path)
     *_, summary = decode(str(path), [MONO], limits=Limits(min_decoded=0.4))
     assert isinstance(summary, AudioSummary)
-    assert summary.missing_seconds == pytest.approx(6, abs=0.2)
+    assert summary.audio_seconds == pytest.approx(6, abs=0.2)
+    assert summary.note.endswith("of 12 s could not be decoded")
 
 
 def test_more_hours_than_are_allowed_are_refused_for_good(tmp_path: Path) -> None:

@@ -54,10 +54,11 @@ def test_every_part_is_heard(suffix: str, parts: list[tuple[int, int]], tmp_path
         assert likeness(waveforms[MONO][0, seed * 96_000 : (seed + 1) * 96_000], piece) > 0.9
 
 
-def test_a_part_sounds_as_it_does_alone(tmp_path: Path) -> None:
-    path = joined(tmp_path, ".ogg", (44_100, 1), (22_050, 2))
+@pytest.mark.parametrize("suffix", [".ogg", ".flac"])
+def test_a_part_sounds_as_it_does_alone(suffix: str, tmp_path: Path) -> None:
+    path = joined(tmp_path, suffix, (44_100, 1), (22_050, 2))
     whole, _ = decode_whole(path, [MONO])
-    parts = [decode_whole(tmp_path / f"{seed}.ogg", [MONO])[0][MONO] for seed in (0, 1)]
+    parts = [decode_whole(tmp_path / f"{seed}{suffix}", [MONO])[0][MONO] for seed in (0, 1)]
     np.testing.assert_array_equal(whole[MONO], np.concatenate(parts, axis=1))
 
 
