@@ -36,7 +36,9 @@ class Trouble:
         return f"The database {name()} {self.what}: {self.detail}. {self.advice}"
 
 
+AWAY = ("cannot be reached", "Start PostgreSQL, make this database there, or mend DATABASE_URL.")
 KINDS = (  # in what an error says, in lower case; the first that is found counts
+    (("connection failed", "connection to server"), *AWAY),
     (("malformed", "not a database", "invalid page", "unsupported file format"), "is damaged", RESTORE),
     (("no such table", "does not exist"), "lacks a table", RESTORE),
     (("is full", "no space left", "quota"), "is on a full disk", ROOM),
@@ -44,7 +46,6 @@ KINDS = (  # in what an error says, in lower case; the first that is found count
     (("disk i/o", "input/output"), "is on a disk that fails or is full", "Look at the disk (`df`, `dmesg`)."),
     (("locked",), "is in use by another program", "End what holds it for so long, and try again."),
 )
-AWAY = ("does not answer", "Start PostgreSQL, or mend DATABASE_URL.")
 UNKNOWN = ("cannot be used", "docs/troubleshooting.md tells what can be tried.")
 
 

@@ -86,7 +86,7 @@ def test_absent_server_is_named_without_its_password(instance: Instance) -> None
     for command in COMMANDS[:2]:
         ended = instance.run(*command, DATABASE_URL=url)
         assert (ended.returncode, "Traceback" in ended.stderr, "geheim" in ended.stderr) == (1, False, False)
-        assert "The database 'music' of PostgreSQL at 127.0.0.1:1 does not answer" in ended.stderr
+        assert "The database 'music' of PostgreSQL at 127.0.0.1:1 cannot be reached" in ended.stderr
 
 
 def test_file_system_that_takes_no_more_is_one_sentence(instance: Instance) -> None:

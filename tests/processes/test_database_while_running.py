@@ -22,10 +22,15 @@ Eventually = Callable[..., None]
 
 
 def get(instance: Instance, path: str) -> tuple[int, Any]:
+    status, body = fetch(instance, path)
+    return status, json.loads(body)
+
+
+def fetch(instance: Instance, path: str) -> tuple[int, str]:
     with contextlib.closing(http.client.HTTPConnection("127.0.0.1", instance.port, timeout=60)) as connection:
         connection.request("GET", path)
         reply = connection.getresponse()
-        return reply.status, json.loads(reply.read())
+        return reply.status, reply.read().decode()
 
 
 @contextlib.contextmanager
@@ -77,6 +82,7 @@ def test_everybody_is_told_of_a_database_that_breaks_under_a_running_server(
             status, progress = get(instance, "/batch/progress")
             assert (status, progress["job_id"]) == (200, 1)
             assert progress["current_track"].startswith(f"waiting: The database {path} ")
+            assert f"The database {what}" in fetch(instance, "/admin/login/")[1]
             told = instance.run("status")
             assert (told.returncode, f"The database {path} {what}" in told.stdout) == (1, True)
 
