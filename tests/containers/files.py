@@ -31,8 +31,13 @@ def health_check() -> list[str]:
 
 def compose() -> dict[str, Any]:
     """compose.yaml; its variables stand as they are."""
-    document: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
-    return document
+    return _yaml("compose.yaml")
+
+
+def pod() -> dict[str, Any]:
+    """The pod of the Deployment for Kubernetes."""
+    found: dict[str, Any] = _yaml("docs/examples/kubernetes.yaml")["spec"]["template"]["spec"]
+    return found
 
 
 def unit() -> dict[str, list[str]]:
@@ -43,3 +48,8 @@ def unit() -> dict[str, list[str]]:
         if separator and not name.startswith("#"):
             found.setdefault(name, []).append(value)
     return found
+
+
+def _yaml(name: str) -> dict[str, Any]:
+    document: dict[str, Any] = yaml.safe_load((ROOT / name).read_text(encoding="utf-8"))
+    return document

@@ -33,6 +33,17 @@ def test_every_variable_that_is_set_exists() -> None:
         assert service(name)["environment"].keys() <= settings.KNOWN_VARIABLES
 
 
+def test_pod_is_what_the_image_is_made_for() -> None:
+    [container] = files.pod()["containers"]
+    variables = {each["name"]: each["value"] for each in container["env"]}
+    assert variables.keys() <= settings.KNOWN_VARIABLES
+    assert Path(variables["NAVEMBED_HOME"]).parent == Path(files.variables()["NAVEMBED_HOME"])
+    user = files.pod()["securityContext"]
+    assert files.instructions("USER") == [f"{user['runAsUser']}:{user['runAsGroup']}"]
+    for probe in ("startupProbe", "livenessProbe"):
+        assert container[probe]["httpGet"] == {"path": "/healthz", "port": settings.PORT}
+
+
 def test_ports_are_those_that_are_served() -> None:
     assert files.instructions("EXPOSE") == [f"{settings.PORT} {settings.TEXT_PORT}"]
     published = {str(port).rpartition(":")[2] for port in service("navidrome")["ports"]}

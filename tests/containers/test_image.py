@@ -24,11 +24,9 @@ pytestmark = [pytest.mark.container, pytest.mark.timeout(5400)]
 IMAGE, BASE = "localhost/navembed", "localhost/navembed-base"
 AUTHORITIES = Path("usr/local/share/ca-certificates")
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
-LIMITS = [
-    f"--ulimit={name}={resource.getrlimit(number)[1]}:{resource.getrlimit(number)[1]}"
-    for name, number in (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC))
-]
-"""What this machine allows; podman's own may be more, which it would be refused."""
+FILES = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+LIMITS = ["--ulimit", f"nofile={FILES}:{FILES}", "--ulimit", "nproc=4096:4096"]
+"""What any machine allows; podman's own may be more, which it would be refused."""
 
 
 def podman(*arguments: object, check: bool = True) -> subprocess.CompletedProcess[str]:
