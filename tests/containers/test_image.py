@@ -91,6 +91,10 @@ def wait_for(condition: Callable[[], bool], seconds: float = 180) -> None:
         time.sleep(1)
 
 
+def manage(container: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    return podman("exec", container, ".venv/bin/python", "manage.py", *arguments, check=check)
+
+
 def end_of(container: str) -> int:
     """Stop the container as `docker stop --time 30` does; returns its exit status, 137 when it had to be killed."""
     podman("stop", "--time", "30", container)
@@ -119,9 +123,5 @@ def test_stop_is_heard_before_the_process_manager_runs(demo: str, serve: str) ->
 
 
 def test_another_container_finds_all_in_the_volume(demo: str, serve: str) -> None:
-    status = json.loads(manage(serve, "library_status", "--json").stdout)
-    assert status, status
-
-
-def manage(container: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    return podman("exec", container, ".venv/bin/python", "manage.py", *arguments, check=check)
+    models = json.loads(manage(serve, "library_status", "--json").stdout)["models"]
+    assert {(model["embedded"], model["missing"]) for model in models.values()} == {(32, 0)}
