@@ -40,7 +40,7 @@ def test_pod_is_what_the_image_is_made_for() -> None:
     assert Path(variables["NAVEMBED_HOME"]).parent == Path(files.variables()["NAVEMBED_HOME"])
     user = files.pod()["securityContext"]
     assert files.instructions("USER") == [f"{user['runAsUser']}:{user['runAsGroup']}"]
-    for probe in ("startupProbe", "livenessProbe"):
+    for probe in ("startupProbe", "readinessProbe"):
         assert container[probe]["httpGet"] == {"path": "/healthz", "port": settings.PORT}
 
 
