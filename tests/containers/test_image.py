@@ -1,6 +1,6 @@
 """The image, built on a Debian that debootstrap makes, and run for real: `make container-test`.
 
-As root, with podman, runc and debootstrap, some 20 GB of disk and ten minutes. Images and downloads stay for the next time:
+As root, with podman, runc and debootstrap; some 20 GB of disk, and minutes. Images and downloads stay for next time:
 `podman system prune --all` and removing /var/tmp/buildah-cache give their disk back.
 """
 
