@@ -13,11 +13,11 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 PYTEST := $(BIN)/python -m pytest --numprocesses $(TESTERS) --dist worksteal
 
-.PHONY: help env install lock demo serve test soak chaos fmt clean
+.PHONY: help env install lock demo serve test soak chaos container-test fmt clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list.
-	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
 env: ## Bring .venv up to the lock; does nothing when it is.
 	@cmp -s $(LOCK) .venv/installed.txt || $(MAKE) --no-print-directory install
@@ -49,6 +49,9 @@ soak: env ## Tests that take longer than a few minutes.
 chaos: env ## Jobs under faults: RUNS=100 SEED=1; figures also in var/chaos.json.
 	@mkdir -p var
 	$(BIN)/python -m tests.chaos --runs $(RUNS) --seed $(SEED) --json var/chaos.json $(ARGS)
+
+container-test: env ## Build the image and run it; as root, with podman, runc and debootstrap.
+	$(BIN)/python -m pytest -m container $(ARGS)
 
 fmt: env ## Format the code and mend what can be mended.
 	$(BIN)/ruff format .

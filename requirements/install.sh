@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# install.sh PYTHON VENV LOCK: makes the environment VENV what LOCK says, and proves it. `make env` calls it.
+# install.sh PYTHON VENV LOCK [TORCH]: makes the environment VENV what LOCK says, and proves it. `make env` and the
+# Dockerfile call it; TORCH is cpu where LOCK asks for PyTorch without CUDA (see image_lock.py).
 set -euo pipefail
 cd "$(dirname "$0")/.."
-python=$1 venv=$2 lock=$3
+python=$1 venv=$2 lock=$3 torch=${4:-cuda}
 
 fail() {
 	printf '%s\n' "$@" >&2
@@ -36,13 +37,16 @@ awk '/^uv==/ { found = 1; print; next } /^[^ ]/ { found = 0 } found' "$lock" > "
 # 3. uv brings the rest. It does not read pip's configuration, so the index is handed over: one, a full mirror of PyPI.
 # Of several indexes uv takes the first one's wheel of a version, though only the next one's is for this machine. So extra
 # indexes stay out, also uv's own, and folders of find-links, which have nothing that a full mirror lacks. Hashes hold
-# whoever serves a file. Only wheels, lest a machine without one compiles for an hour; muq has none and needs no compiler.
+# whoever serves a file; only PyTorch without CUDA has none in the lock, and comes from its own index, which uv knows.
+# Only wheels, lest a machine without one compiles for an hour; muq has none and needs no compiler.
 configured=$("$venv/bin/python" -m pip config list)
 index=$(option index-url)
 certificates=$(option cert)
+hashes=(--require-hashes)
+[ "$torch" != cpu ] || hashes=(--verify-hashes --torch-backend cpu)
 unset UV_CONFIG_FILE UV_INDEX UV_EXTRA_INDEX_URL UV_FIND_LINKS UV_INDEX_STRATEGY UV_TORCH_BACKEND
 UV_HTTP_TIMEOUT="${UV_HTTP_TIMEOUT:-300}" "$venv/bin/uv" --no-config pip sync --python "$venv/bin/python" \
-	--require-hashes --build-constraints "$lock" --only-binary :all: --no-binary muq \
+	"${hashes[@]}" --build-constraints "$lock" --only-binary :all: --no-binary muq \
 	${index:+--default-index "$index"} ${certificates:+--cert "$certificates"} "$lock" ||
 	fail "The packages could not be installed; the lines above say why." \
 		"They come from one index alone, pip's index-url or PyPI: it must be in reach and a full mirror of PyPI." \
