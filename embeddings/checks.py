@@ -17,13 +17,12 @@ from django.db import DatabaseError
 
 from embeddings.errors import LibraryUnavailable
 from embeddings.library import open_library
-from embeddings.library.storage import what_is_away
-from embeddings.patience import patiently, within
+from embeddings.library.reader import look_at
+from embeddings.library.storage import LOOK_SECONDS, what_is_away
 from navembed_site import installation
 from navembed_site.database_look import look
 
 SOCKET_PATH_BYTES = 100  # Linux takes 107, other systems 103; the longest name is ours to choose
-ANSWER_SECONDS = 30.0
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 
 
@@ -140,19 +139,14 @@ def check_database_usable(**_: Any) -> list[CheckMessage]:
 
 def library_problems() -> list[CheckMessage]:
     """What keeps the configured library from being read; asked only by what needs it."""
-    late = LibraryUnavailable("The library does not answer: a disk or a share is blocked.")
-    try:
-        return patiently(_library_problems, within(ANSWER_SECONDS, late))
-    except LibraryUnavailable as error:
-        return [Error(str(error), id="navembed.E014")]
-
-
-def _library_problems() -> list[CheckMessage]:
     if settings.LIBRARY == "folder":
         return _path_problems("NAVIDROME_MUSIC_ROOT", settings.NAVIDROME_MUSIC_ROOT, folder=True)
     if problems := _path_problems("NAVIDROME_DB_PATH", settings.NAVIDROME_DB_PATH, folder=False):
         return problems
-    open_library().libraries()
+    try:
+        open_library().libraries()
+    except LibraryUnavailable as error:
+        return [Error(str(error), id="navembed.E014")]
     return []
 
 
@@ -176,6 +170,12 @@ def _path_problems(name: str, path: Path | None, *, folder: bool) -> list[CheckM
     kind = "the folder of music" if folder else "Navidrome's database file (navidrome.db)"
     if path is None:
         return [Error(f"{name} is not set; it must name {kind}.", id="navembed.E010")]
+    try:
+        look_at(path, [str(path)], LOOK_SECONDS)
+    except LibraryUnavailable:
+        return [
+            Error(f"{name} is {str(path)!r}, which does not answer: its disk or share is blocked.", id="navembed.E014")
+        ]
     if not path.exists():
         return [Error(f"{name} is {str(path)!r}, which does not exist; it must name {kind}.", id="navembed.E011")]
     if not (path.is_dir() if folder else path.is_file()):

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from embeddings.errors import LibraryUnavailable
 from embeddings.library.base import PAGE_SIZE, LibraryTrack, PresentTrack, Tell, finite, tell_nobody
-from embeddings.library.folders import is_there
 from embeddings.library.listeners import existing_tracks, in_playlists, present_tracks, visible_to
+from embeddings.library.reader import ANSWER_SECONDS, look_at
 from embeddings.library.snapshot import extract
 from embeddings.library.sqlite import BUSY_SECONDS, ForeignDatabase, Row
 from embeddings.names import LONGEST_TEXT, clean_text, short_text, storable, storable_id
@@ -181,7 +181,7 @@ class NavidromeLibrary:
         Navidrome keeps the rows of files that it misses, unless somebody tells it to delete them.
         """
         with self._reading() as database:
-            there = {number for number, folder in self._folders(database).items() if is_there(Path(folder.root))}
+            there = {number for number, folder in self._folders(database).items() if _is_there(folder)}
             kept = existing_tracks(database, tracks)
         return {track_id for track_id, library_id in tracks.items() if library_id in there and track_id not in kept}
 
@@ -234,6 +234,10 @@ class NavidromeLibrary:
             raise LibraryUnavailable(message) from error
         finally:
             database.close()
+
+
+def _is_there(folder: LibraryFolder) -> bool:
+    return look_at(Path(folder.root), [], ANSWER_SECONDS).is_there
 
 
 def _moment(text: str | None) -> datetime | None:

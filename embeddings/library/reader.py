@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import IO, Any, NamedTuple, cast
 
 from embeddings.errors import LibraryUnavailable
-from embeddings.library.base import Tell
+from embeddings.library.base import Tell, tell_nobody
 from embeddings.patience import LOOK_SECONDS
 
 logger = logging.getLogger(__name__)
@@ -56,6 +56,15 @@ class Found:
     gone: bool = False
     hanging: bool = False
     """It alone does not answer."""
+
+
+class Looked(NamedTuple):
+    """How a folder and some files answered."""
+
+    is_there: bool
+    """As ``folders.is_there``."""
+    problems: list[OSError | None]
+    """What keeps each file from being read."""
 
 
 class _Died(Exception):
@@ -145,12 +154,18 @@ class Reader:
     def _require_answer(self, folder: str) -> None:
         """Raise LibraryUnavailable when not only a file hangs, but its folder, too."""
         self._end()
+        self.look_at(folder, [], ANSWER_SECONDS)
+
+    def look_at(self, folder: str, paths: Sequence[str], seconds: float) -> Looked:
+        """Try to read a folder and some files. Raises LibraryUnavailable when they have not answered in time."""
         self._waits_for = folder
         try:
-            self._send({"look": folder})
-            self._receive(ANSWER_SECONDS)
+            self._send({"root": folder, "try": paths})
+            answer = self._receive(seconds)
         except (_Died, _Hangs) as error:
             raise _silent(folder) from error
+        problems = zip(paths, answer["problems"], strict=True)
+        return Looked(answer["there"], [OSError(*problem, path) if problem else None for path, problem in problems])
 
     def _send(self, request: dict[str, Any]) -> None:
         child = self._child or self._start()
@@ -201,6 +216,7 @@ class Reader:
             cwd=_PROJECT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # one that hangs would keep open what somebody reads our messages from
             bufsize=0,
         )
         return self._child
@@ -217,6 +233,12 @@ class Reader:
             child.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
             _unkillable.append(child)
+
+
+def look_at(folder: Path, paths: Sequence[str], seconds: float) -> Looked:
+    """As ``Reader.look_at``, once: a thread of ours that hung on a blocked share would keep us from ending."""
+    with Reader(folder, tell_nobody) as reader:
+        return reader.look_at(str(folder), paths, seconds)
 
 
 def _unreadable(path: str, reason: str) -> LibraryUnavailable:

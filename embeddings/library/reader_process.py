@@ -22,6 +22,7 @@ import mutagen
 
 from embeddings.audio.decoder_process import die_with
 from embeddings.library.base import finite
+from embeddings.library.folders import is_there
 from embeddings.library.walk import audio_files
 from embeddings.names import LONGEST_TEXT
 
@@ -62,8 +63,8 @@ def main() -> None:
             _walk(root, request["path_prefix"], answer)
         for wanted in request.get("files", ()):
             answer(_file(*wanted))
-        if folder := request.get("look"):
-            answer({"entries": sum(1 for _ in Path(folder).iterdir())})
+        if "try" in request:
+            answer({"there": is_there(Path(request["root"])), "problems": [_problem(path) for path in request["try"]]})
 
 
 def _stop(*_: object) -> None:
@@ -87,6 +88,16 @@ def _walk(root: str, path_prefix: str, answer: Answer) -> None:
         answer({"files": files, "error": None})
     except OSError as error:
         answer({"files": [], "folder": error.filename, "error": error.strerror})
+
+
+def _problem(path: str) -> tuple[int | None, str | None] | None:
+    """Return what keeps a file from being read."""
+    try:
+        with Path(path).open("rb", buffering=0) as file:
+            file.read(1)
+    except OSError as error:
+        return error.errno, error.strerror
+    return None
 
 
 def _file(path: str, known: Sequence[Any] | None, with_tags: bool) -> dict[str, Any]:

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 
 from embeddings.errors import LibraryUnavailable
 from embeddings.library import open_library
-from embeddings.library.folders import is_there
+from embeddings.library.reader import look_at
 from embeddings.models import Track
 from embeddings.names import original, storable
-from embeddings.patience import patiently, within
 
 LOOK_SECONDS = 10.0  # a disk that spins up takes less
 OTHERS = 8  # files that are looked at beside those that failed
 FEWEST = 3  # files that must all be missing before the library is; else somebody has deleted one
-_look_lock = threading.Lock()
-_last_look: threading.Thread | None = None
 
 
 def why_away(paths: Sequence[str]) -> str:
@@ -34,11 +29,10 @@ def why_away(paths: Sequence[str]) -> str:
     root = next((root for root in roots if Path(paths[0]).is_relative_to(root)), None) if paths else None
     if root is None:
         return ""
-    found: list[str] = []
-    others = _others(paths)
-    if not _looked_in_time(lambda: found.append(_look(root, paths, others))):
+    try:
+        return _look(root, paths, _others(paths))
+    except LibraryUnavailable:
         return f"the music folder {root} does not answer"
-    return found[0] if found else ""
 
 
 def what_is_away() -> list[str]:
@@ -50,21 +44,22 @@ def what_is_away() -> list[str]:
         examples = open_library().examples(OTHERS)
     except LibraryUnavailable as error:
         return [str(error)]
-    return [problem for root, paths in examples.items() if (problem := _try_in_time(root, paths))]
+    return [problem for root, paths in examples.items() if (problem := _away_now(root, paths))]
 
 
-def _try_in_time(root: Path, paths: Sequence[str]) -> str:
+def _away_now(root: Path, paths: Sequence[str]) -> str:
     try:
-        return patiently(partial(_try, root, paths), within(LOOK_SECONDS, TimeoutError()))
-    except TimeoutError:
+        return _try(root, paths)
+    except LibraryUnavailable:
         return f"The music folder {root} does not answer; jobs would wait for it."
 
 
 def _try(root: Path, paths: Sequence[str]) -> str:
     elsewhere = "If the music lies elsewhere on this machine, NAVEMBED_PATH_MAP or NAVIDROME_MUSIC_ROOT says where."
-    if not is_there(root):
+    looked = look_at(root, paths, LOOK_SECONDS)
+    if not looked.is_there:
         return f"The music folder {root} is empty or not there; jobs would wait for it. {elsewhere}"
-    problems = [problem for path in paths if (problem := _problem(path))]
+    problems = [problem for problem in looked.problems if problem]
     if len(problems) < len(paths) or not paths:
         return ""
     if any(not isinstance(problem, FileNotFoundError) for problem in problems):
@@ -83,48 +78,27 @@ def _others(paths: Sequence[str]) -> list[str]:
     return [*after, *before]
 
 
-def _looked_in_time(look: Callable[[], None]) -> bool:
-    """Look in a thread, which may never come back; while one hangs there is no second one."""
-    global _last_look  # noqa: PLW0603  (one for the whole process)
-    with _look_lock:
-        if _last_look and _last_look.is_alive():
-            return False
-        _last_look = threading.Thread(target=look, name="storage", daemon=True)
-        _last_look.start()
-        _last_look.join(LOOK_SECONDS)
-        return not _last_look.is_alive()
-
-
 def _look(root: Path, paths: Sequence[str], others: Sequence[str]) -> str:
-    if not is_there(Path(_file(root))):
+    looked = look_at(Path(_file(root)), [_file(path) for path in (*paths, *others)], LOOK_SECONDS)
+    if not looked.is_there:
         return f"the music folder {root} is empty or not mounted"
-    problems = [problem for path in paths if (problem := _problem(path))]
+    problems = [problem for problem in looked.problems[: len(paths)] if problem]
     if not problems:
         return ""
+    of_others = list(zip(others, looked.problems[len(paths) :], strict=True))
     failed = next((error for error in problems if not isinstance(error, FileNotFoundError)), None)
     if failed is not None:
-        storage = _mount_of(str(failed.filename))
-        others = [path for path in others if Path(path).is_relative_to(storage)]
-        if any(_problem(path) is None for path in others):
+        storage = _mount_of(storable(os.fsencode(failed.filename)))
+        if any(problem is None for path, problem in of_others if Path(path).is_relative_to(storage)):
             return ""
         return f"the music folder {storage} cannot be read: {failed.strerror}"
     looked_at = [*paths, *others]
-    if len(looked_at) < FEWEST or len(problems) < len(paths) or any(_problem(path) is None for path in others):
+    if len(looked_at) < FEWEST or len(problems) < len(paths) or any(problem is None for _, problem in of_others):
         return ""
     return (
         f"none of the files that the library names can be found, for example {looked_at[0]}: is the music mounted, "
         "and do NAVIDROME_MUSIC_ROOT and NAVEMBED_PATH_MAP name its folder on this machine?"
     )
-
-
-def _problem(path: str) -> OSError | None:
-    try:
-        with Path(_file(path)).open("rb", buffering=0) as file:
-            file.read(1)
-    except OSError as error:
-        error.filename = path
-        return error
-    return None
 
 
 def _file(path: str | Path) -> str:

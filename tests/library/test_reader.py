@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
 import zlib
 from pathlib import Path
 
@@ -132,3 +133,13 @@ def test_no_reader_is_left_behind(tmp_path: Path) -> None:
     next(pages)
     pages.close()  # type: ignore[attr-defined]
     assert children.read_text() == before
+
+
+def test_nobody_follows_one_that_hangs_in_the_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with subprocess.Popen(["sleep", "60"]) as hanging:
+        monkeypatch.setattr(reader, "_unkillable", [hanging])
+        with pytest.raises(LibraryUnavailable, match="does not answer"):
+            tracks_of(tmp_path)
+        hanging.kill()
+        hanging.wait()
+        assert tracks_of(tmp_path) == []

@@ -12,10 +12,10 @@ import pytest
 from django.core.management import call_command
 
 from embeddings import checks
-from embeddings.library import sqlite, storage
+from embeddings.library import reader, sqlite, storage
 from embeddings.library.navidrome import NavidromeLibrary
 from embeddings.library.storage import what_is_away
-from tests.navidrome_db import add_tracks, make_navidrome
+from tests.navidrome_db import add_libraries, add_tracks, make_navidrome
 
 
 @pytest.fixture
@@ -63,14 +63,18 @@ def test_storage_that_fails_says_how(music: Path) -> None:
 def test_a_blocked_share_is_told_and_no_other(
     music: Path, tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings.LIBRARY_PATH_MAP = {1: tmp_path / "blocked"}
-    answer = threading.Event()
-    look = storage.is_there
-    monkeypatch.setattr(storage, "LOOK_SECONDS", 0.0)
-    monkeypatch.setattr(storage, "is_there", lambda root: answer.wait() if root.name == "blocked" else look(root))
-    told = what_is_away()
-    answer.set()
-    assert told == [f"The music folder {tmp_path / 'blocked'} does not answer; jobs would wait for it."]
+    with closing(sqlite3.connect(settings.NAVIDROME_DB_PATH)) as connection:
+        add_libraries(connection, {2: str(tmp_path / "blocked")})
+    look = storage.look_at
+
+    def blocked(root: Path, *arguments: Any) -> Any:
+        if root.name == "blocked":
+            monkeypatch.setattr(reader, "COMMAND", ["sleep", "60"])
+            arguments = (arguments[0], 0.1)
+        return look(root, *arguments)
+
+    monkeypatch.setattr(storage, "look_at", blocked)
+    assert what_is_away() == [f"The music folder {tmp_path / 'blocked'} does not answer; jobs would wait for it."]
 
 
 def test_a_database_whose_disk_does_not_answer_is_given_up(
@@ -109,7 +113,7 @@ def test_check_tells(music: Path) -> None:
 def test_library_status_tells(music: Path, capfd: pytest.CaptureFixture[str], arguments: list[str]) -> None:
     music.rename(music.with_name("moved"))
     call_command(*arguments)
-    assert "is empty or not there" in capfd.readouterr().out
+    assert "is empty or not there" in "".join(capfd.readouterr())
 
 
 @pytest.mark.django_db
@@ -117,3 +121,11 @@ def test_a_dry_run_tells(music: Path, capfd: pytest.CaptureFixture[str]) -> None
     music.rename(music.with_name("moved"))
     call_command("embed_library", "--dry-run", "--json", "--models", "muq")
     assert "is empty or not there" in capfd.readouterr().err
+
+
+def test_a_blocked_path_is_an_error_and_holds_nobody_up(music: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "COMMAND", ["sleep", "60"])
+    monkeypatch.setattr(checks, "LOOK_SECONDS", 0.1)
+    [problem] = checks.library_problems()
+    assert "NAVIDROME_DB_PATH" in problem.msg
+    assert "does not answer" in problem.msg

@@ -45,7 +45,7 @@ class Command(commands.Command):
         else:
             _print(status)
             for problem in status["away_now"]:
-                console().print(plain(problem), soft_wrap=True)
+                self.stderr.write(plain(problem))
         if wrong := [model for model, counts in status["models"].items() if not counts.get("consistent", True)]:
             raise CommandError(
                 f"Milvus does not hold what the database says ({', '.join(wrong)}). "
