@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from django.db import Error as DatabaseError
+
 from embeddings.errors import LibraryUnavailable
 from embeddings.library import open_library
 from embeddings.library.folders import is_there
@@ -20,6 +22,7 @@ OTHERS = 8  # files that are looked at beside those that failed
 FEWEST = 3  # files that must all be missing before the library is; else somebody has deleted one
 _look_lock = threading.Lock()
 _last_look: threading.Thread | None = None
+_answers = 0  # to questions about a file
 
 
 def why_away(paths: Sequence[str]) -> str:
@@ -31,9 +34,11 @@ def why_away(paths: Sequence[str]) -> str:
         roots = [Path(storable(os.fsencode(root))) for root in open_library().roots()]  # as tracks' paths are written
     except LibraryUnavailable as error:
         return str(error)
-    root = next((root for root in roots if Path(paths[0]).is_relative_to(root)), None) if paths else None
-    if root is None:
-        return ""
+    below = {root: [path for path in paths if Path(path).is_relative_to(root)] for root in roots}
+    return next((reason for root in roots if below[root] and (reason := _why_away(root, below[root]))), "")
+
+
+def _why_away(root: Path, paths: Sequence[str]) -> str:
     found: list[str] = []
     others = _others(paths)
     if not _looked_in_time(lambda: found.append(_look(root, paths, others))):
@@ -74,24 +79,33 @@ def _try(root: Path, paths: Sequence[str]) -> str:
 
 def _others(paths: Sequence[str]) -> list[str]:
     """Return the paths of some other tracks, from all over the same library: ids are in no order of folders."""
-    first = Track.objects.filter(path__in=paths).first()
-    if first is None:
-        return []
-    tracks = Track.objects.filter(playable=True, library_id=first.library_id).exclude(path__in=paths)
-    after = tracks.filter(pk__gt=first.pk).order_by("pk").values_list("path", flat=True)[:OTHERS]
-    before = tracks.filter(pk__lt=first.pk).order_by("-pk").values_list("path", flat=True)[:OTHERS]
-    return [*after, *before]
+    try:
+        first = Track.objects.filter(path__in=paths).first()
+        if first is None:
+            return []
+        tracks = Track.objects.filter(playable=True, library_id=first.library_id).exclude(path__in=paths)
+        after = tracks.filter(pk__gt=first.pk).order_by("pk").values_list("path", flat=True)[:OTHERS]
+        before = tracks.filter(pk__lt=first.pk).order_by("-pk").values_list("path", flat=True)[:OTHERS]
+        return [*after, *before]
+    except DatabaseError:
+        return []  # it is away, too; what a chunk has computed must not be lost over that
 
 
 def _looked_in_time(look: Callable[[], None]) -> bool:
-    """Look in a thread, which may never come back; while one hangs there is no second one."""
+    """Look in a thread, which may never come back; while one hangs there is no second one.
+
+    Slow storage has time for each file.
+    """
     global _last_look  # noqa: PLW0603  (one for the whole process)
     with _look_lock:
         if _last_look and _last_look.is_alive():
             return False
         _last_look = threading.Thread(target=look, name="storage", daemon=True)
         _last_look.start()
-        _last_look.join(LOOK_SECONDS)
+        before = -1
+        while _last_look.is_alive() and before != _answers:
+            before = _answers
+            _last_look.join(LOOK_SECONDS)
         return not _last_look.is_alive()
 
 
@@ -118,12 +132,15 @@ def _look(root: Path, paths: Sequence[str], others: Sequence[str]) -> str:
 
 
 def _problem(path: str) -> OSError | None:
+    global _answers  # noqa: PLW0603  (the thread that waits for us counts them)
     try:
         with Path(_file(path)).open("rb", buffering=0) as file:
             file.read(1)
     except OSError as error:
         error.filename = path
         return error
+    finally:
+        _answers += 1
     return None
 
 
