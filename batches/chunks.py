@@ -132,12 +132,13 @@ def commit(
     database was lost. ``wall_seconds`` measures the rate; 0 when the work says nothing about it. Raises LaneLost.
     """
     by_id = {claimed.track.id: claimed for claimed in chunk.tracks}
-    outcomes = _merged(outcomes)
     with transaction.atomic():
         lease.renew()
+        left = set(_claimed(chunk, lease).values_list("track_id", flat=True))
+        outcomes = [outcome for outcome in _merged(outcomes) if outcome.id in left]
+        if not outcomes:
+            return  # nothing has come, or an earlier try has been committed
         finished = [row for outcome in outcomes for row in _settle_rows(by_id[outcome.id], outcome)]
-        if _is_settled(finished):
-            return
         lock_for_writing(chunk.spaces[model] for model in {m for outcome in outcomes for m in outcome.vectors})
         _write_vectors(by_id, chunk.spaces, outcomes)
         _keep_bad_files(chunk, finished, outcomes)
@@ -184,17 +185,11 @@ def _finish(job: BatchJob, rows: list[TrackResult], by_id: dict[str, ClaimedTrac
     _count_tracks(job, {row.track_id for row in rows})
 
 
-def _is_settled(rows: Sequence[TrackResult]) -> bool:
-    """Whether an earlier try has been committed: then none of these rows is claimed any more."""
-    claimed = TrackResult.objects.filter(pk__in=[row.pk for row in rows], status=Status.RUNNING)
-    return bool(rows) and not claimed.exists()
-
-
 def release(chunk: Chunk, lease: Lease) -> None:
     """Put what is left of the chunk back in line: the work was interrupted by nobody's fault."""
     with transaction.atomic():
         lease.renew()
-        _claimed(chunk).update(status=Status.PENDING, lane=None, attempts=F("attempts") - 1)
+        _claimed(chunk, lease).update(status=Status.PENDING, lane=None, attempts=F("attempts") - 1)
 
 
 def blame(job: BatchJob, lease: Lease, chunk: Chunk, reason: str) -> None:
@@ -202,14 +197,14 @@ def blame(job: BatchJob, lease: Lease, chunk: Chunk, reason: str) -> None:
 
     ``reason`` is shown with the rows: "killed the embedder: out of memory".
     """
-    left = set(_claimed(chunk).values_list("pk", flat=True))
+    left = set(_claimed(chunk, lease).values_list("pk", flat=True))
     tracks = [claimed for claimed in chunk.tracks if any(row.pk in left for row in claimed.results.values())]
     if len(tracks) == 1 and (outcome := _poison(tracks[0], left, reason)):
         commit(job, lease, chunk, [outcome])
         return
     with transaction.atomic():
         lease.renew()
-        _claimed(chunk).update(
+        _claimed(chunk, lease).update(
             status=Status.PENDING,
             lane=None,
             deaths=F("deaths") + 1,
@@ -228,8 +223,10 @@ def _poison(claimed: ClaimedTrack, left: set[int], reason: str) -> TrackOutcome 
     return TrackOutcome(claimed.track.id, failures=dict.fromkeys(rows, failure))
 
 
-def _claimed(chunk: Chunk) -> QuerySet[TrackResult]:
-    return TrackResult.objects.filter(pk__in=[row.pk for row in chunk.rows], status=Status.RUNNING)
+def _claimed(chunk: Chunk, lease: Lease) -> QuerySet[TrackResult]:
+    """Return what this lane still has of the chunk: what it has given back, another may have claimed since."""
+    rows = TrackResult.objects.filter(pk__in=[row.pk for row in chunk.rows])
+    return rows.filter(status=Status.RUNNING, lane=lease.device)
 
 
 def release_abandoned(job: BatchJob, lease: Lease) -> None:

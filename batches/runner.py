@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 
 from django.db import Error as DatabaseError
 from django.db import close_old_connections
 
-from batches import chunks, completion, services
+from batches import chunks, completion, deaths, services
+from batches.deaths import EmbedderHung
 from batches.lanes import LaneLost, Lease, take
 from batches.models import BatchJob, TrackResult
 from batches.planner import plan
@@ -47,20 +47,16 @@ MAX_PAUSE_SECONDS = 60.0
 EMBEDDER_PAUSE_SECONDS = 4.0
 RENEW_SECONDS = 10.0
 MAX_DATABASE_PAUSE_SECONDS = 10.0
-SUCCESSOR_SECONDS = 120.0  # what a supervisor may take to start an embedder on a machine under load
 HANG_SECONDS = 120.0  # without a device batch …
 HANG_FACTOR = 20.0  # … and so many times what the whole chunk should take
 MAY_BE_AWAY = {AudioFileMissing.__name__, FileUnreachable.__name__, DecoderDied.__name__}
+STORAGE_SECONDS = 20.0  # without progress; then storage is looked at
 MOST_SUSPECTS = 8  # files that are looked at when storage may be away
 LOOK_SECONDS = 1.0  # how often a running chunk looks whether it should stop
 
 
 class Interrupted(Exception):
     """Somebody wants the job to stop; what is finished is committed, the rest goes back in line."""
-
-
-class EmbedderHung(EmbedderDied):
-    """The embedder lives and does nothing."""
 
 
 def run_lane(device: int, seq: int) -> str:
@@ -166,7 +162,7 @@ class _Turn:
         services.set_running(job)
         outcomes: list[TrackOutcome] = []
         problem: NavembedError | Interrupted | None = None
-        seconds, kills = 0.0, out_of_memory_kills()
+        seconds, kills = 0.0, deaths.out_of_memory_kills()
         pid = self.client.pid()
         try:
             chunk = self._settle_known(job, chunk)
@@ -182,7 +178,7 @@ class _Turn:
         except FingerprintChanged as error:
             problem = error
         if isinstance(problem, EmbedderDied):
-            self._await_successor(job, chunk, pid, problem, out_of_memory_kills() > kills)
+            self._judge(job, chunk, pid, problem, deaths.out_of_memory_kills() > kills)
         self._surely(lambda: chunks.release(chunk, self.lease))
         if isinstance(problem, NavembedError):
             raise problem
@@ -194,7 +190,7 @@ class _Turn:
     ) -> str:
         """Return why files of the chunk are merely away; empty when what failed is their own fault, or nothing did."""
         failed = {outcome.id for outcome in outcomes if _may_be_away(outcome)}
-        if isinstance(problem, EmbedderHung):  # perhaps on a share that does not answer
+        if isinstance(problem, EmbedderHung | LibraryUnavailable):  # perhaps on a share that does not answer
             failed |= {claimed.track.id for claimed in chunk.tracks} - {outcome.id for outcome in outcomes}
         self.suspects = [claimed.track.path for claimed in chunk.tracks if claimed.track.id in failed][:MOST_SUSPECTS]
         reason = why_away(self.suspects)
@@ -214,10 +210,13 @@ class _Turn:
         if not asked:
             return chunk
         hashes: dict[str, str] = {}
-        pulse = _Pulse(job, self.lease)
+        pulse, storage = _Pulse(job, self.lease), _Storage(chunk)
         for event in self.client.hash(list(asked)):
-            if isinstance(event, FileHash):
-                hashes[asked[event.path]] = event.audio_hash
+            match event:
+                case FileHash():
+                    hashes[asked[event.path]] = event.audio_hash
+                case Heartbeat():
+                    storage.look(event.idle_seconds)
             pulse.beat()
         return chunks.settle_known(job, self.lease, chunk, hashes)
 
@@ -237,7 +236,7 @@ class _Turn:
         """Collect the outcomes of a chunk; returns the seconds of work, without those of loading models."""
         began = time.monotonic()
         names = {claimed.track.id: str(claimed.track) for claimed in chunk.tracks}
-        pulse = _Pulse(job, self.lease)
+        pulse, storage = _Pulse(job, self.lease), _Storage(chunk)
         # A device that is slow is not one that hangs: what is allowed grows with the work and the measured rate.
         most = HANG_SECONDS + HANG_FACTOR * sum(claimed.estimated_seconds for claimed in chunk.tracks)
         outcomes += [_refused(claimed) for claimed in chunk.tracks if not can_be_id(claimed.track.id)]
@@ -247,41 +246,33 @@ class _Turn:
             match event:
                 case TrackOutcome():
                     outcomes.append(event)
+                    storage.forget(event.id)
                 case Step():
                     pulse.current = f"[{event.model}] {names[event.track_id]}"
                 case End():
                     return max(0.0, time.monotonic() - began - event.load_seconds)
                 case Heartbeat() if event.idle_seconds > most:
                     raise EmbedderHung(f"hung the embedder for {most:.0f} s")
+                case Heartbeat():
+                    storage.look(event.idle_seconds)
             pulse.beat()
         return 0.0
 
-    def _await_successor(
-        self, job: BatchJob, chunk: chunks.Chunk, pid: int, death: EmbedderDied, out_of_memory: bool
-    ) -> None:
-        """Kill an embedder that hangs, and blame the chunk once there is another.
+    def _judge(self, job: BatchJob, chunk: chunks.Chunk, pid: int, death: EmbedderDied, out_of_memory: bool) -> None:
+        """Blame the chunk if the embedder has died of it."""
 
-        Where the supervisor went too (a reboot, an operator who ends everything), there is none, or this process
-        ends before: then it was nobody's fault.
-        """
-        self.client.kill(pid)
-        services.set_waiting(job, f"{death}; waiting for the embedder to be started again")
-        until = time.monotonic() + SUCCESSOR_SECONDS
-        while not self._has_successor(pid) and time.monotonic() < until:
-            self._sleep(0.5, job)
-            if job.status not in BatchJob.EMBEDDING or stop_requested():
-                return
-        if self._has_successor(pid):
-            reason = str(death) if isinstance(death, EmbedderHung) else "killed the embedder"
-            reason += ": out of memory" if out_of_memory else ""
-            self._surely(lambda: chunks.blame(job, self.lease, chunk, reason))
+        def wait(message: str, condition: Callable[[], bool], seconds: float) -> bool:
+            services.set_waiting(job, message)
+            until = time.monotonic() + seconds
+            while not (holds := condition()) and time.monotonic() < until:
+                self._sleep(0.5, job)
+                _require_wanted(job)
+            return holds
 
-    def _has_successor(self, pid: int) -> bool:
-        now = self.client.pid()
-        if now == pid == 0:  # it may live in another container, where we see no process ids
-            with suppress(NavembedError):
-                return bool(self.client.status())
-        return now not in (0, pid)
+        with suppress(Interrupted):
+            if deaths.is_chunks_fault(self.client, pid, death, wait):
+                reason = deaths.reason_of(death, out_of_memory=out_of_memory)
+                self._surely(lambda: chunks.blame(job, self.lease, chunk, reason))
 
     def _wait_or_fail(self, job: BatchJob, error: NavembedError) -> None:
         if error.model and isinstance(error, NOT_LOADABLE):
@@ -373,19 +364,32 @@ class _Pulse:
         _require_wanted(self.job)
 
 
+class _Storage:
+    """Looks at the music of a chunk when nothing happens: a share that does not answer is told of soon."""
+
+    def __init__(self, chunk: chunks.Chunk) -> None:
+        self._paths = {claimed.track.id: claimed.track.path for claimed in chunk.tracks}
+        self._next = STORAGE_SECONDS
+
+    def forget(self, track_id: str) -> None:
+        """It has been read."""
+        self._paths.pop(track_id, None)
+        self._next = STORAGE_SECONDS
+
+    def look(self, idle_seconds: float) -> None:
+        """Raises LibraryUnavailable."""
+        if idle_seconds < self._next:
+            return
+        self._next = idle_seconds + STORAGE_SECONDS
+        if reason := why_away([*self._paths.values()][:2]):  # those in work; slow storage takes long over many
+            raise LibraryUnavailable(reason)
+
+
 def _require_wanted(job: BatchJob) -> None:
     """Raise Interrupted when the job, or this worker, is to stop."""
     job.refresh_from_db(fields=["status"])
     if job.status not in BatchJob.EMBEDDING or stop_requested():
         raise Interrupted
-
-
-def out_of_memory_kills() -> int:
-    """How often the kernel has killed a process for want of memory, where it says so (Linux)."""
-    with suppress(OSError, ValueError):
-        fields = dict(line.split() for line in Path("/proc/vmstat").read_text().splitlines())
-        return int(fields.get("oom_kill", 0))
-    return 0
 
 
 def _request(claimed: chunks.ClaimedTrack, chunk: chunks.Chunk) -> TrackRequest:

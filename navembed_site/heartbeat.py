@@ -22,6 +22,7 @@ from django.db import Error as DatabaseError
 from django.db import close_old_connections
 
 from navembed_site.clock import Clock, move_back
+from navembed_site.patience import Presence
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +76,8 @@ def _task_ends(**_: Any) -> None:
 
 
 def _beat_beside(ended: threading.Event) -> None:
-    while not ended.wait(1) and time.monotonic() - _last < TASK_SECONDS:
+    presence = Presence()
+    while not ended.wait(1) and min(time.monotonic() - _last, presence.seconds()) < TASK_SECONDS:
         _counts[Sign.TASK] += 1
 
 

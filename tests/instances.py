@@ -58,14 +58,23 @@ class EmbedderProcess:
         with self._process:  # closes its pipe
             return self._process.wait(120)
 
-    def restart(self, *, wait: bool = True, **environment: str) -> None:
-        """Start it, after an end of the one that runs. ``environment`` is added to the usual one."""
+    def restart(self, *, wait: bool = True, first: str = "", **environment: str) -> None:
+        """Start it, after an end of the one that runs. ``environment`` is added to the usual one.
+
+        ``first``: Python that it runs before anything else, to be less patient than usual.
+        """
         if self.running:
             self.kill()
-        self._environment = self._usual | environment
+        self._environment = self._usual | environment | ({"FIRST": first} if first else {})
+        manage = [str(settings.BASE_DIR / "manage.py"), "embedder"]
+        if first:
+            run = (
+                "import os, django; from django.core.management import execute_from_command_line as run; django.setup()"
+            )
+            manage = ["-c", f"{run}; exec(os.environ['FIRST']); run({manage})"]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, str(settings.BASE_DIR / "manage.py"), "embedder"],
+                [sys.executable, *manage],
                 env=os.environ | self._environment,
                 stdin=subprocess.PIPE,  # never written to; its end would tell the embedder that we have died
                 stdout=log,

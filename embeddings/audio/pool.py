@@ -6,12 +6,10 @@ import contextlib
 import json
 import os
 import queue
-import select
 import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -25,11 +23,15 @@ from embeddings import errors
 from embeddings.audio.summary import BLOCK_SECONDS, DEFAULTS, AudioSummary, Limits
 from embeddings.encoders.base import AudioFormat
 from embeddings.errors import AudioError, DecoderDied
+from navembed_site.patience import is_readable
 
 __all__ = ["AudioBlock", "AudioSummary", "DecodePool"]
 
 START_SECONDS = 60.0
 """What a child may take to import its libraries on a machine under load."""
+
+CLOSE_SECONDS = 2.0
+"""For killed children to end, of a process that ends itself."""
 
 _PROJECT = Path(__file__).resolve().parents[2]
 
@@ -104,8 +106,9 @@ class DecodePool:
         with self._lock:
             self._closed = True
             living = list(self._living)
-        for decoder in living:
-            decoder.kill()
+        for patience in (0, CLOSE_SECONDS):
+            for decoder in living:
+                decoder.kill(patience)
         with contextlib.suppress(queue.Empty):
             while True:
                 self._forget(self._places.get_nowait())
@@ -229,9 +232,14 @@ class _Decoder:
         except AudioError:
             pass  # the file's end, or the child's; the caller looks
 
-    def kill(self) -> None:
+    def kill(self, patience: float | None = None) -> None:
+        """Kill it and wait for its end: one that reads from a share that does not answer ends when that does.
+
+        Until then it keeps its place, so that no more than those that there may be come to hang.
+        """
         self._process.kill()
-        self._process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(patience)
 
     def release(self) -> None:
         self._requests.close()
@@ -240,11 +248,8 @@ class _Decoder:
 
     def _receive(self, timeout: float) -> dict[str, Any]:
         descriptor = self._answers.fileno()
-        poll = select.poll()
-        poll.register(descriptor, select.POLLIN)
-        deadline = time.monotonic() + timeout
         while b"\n" not in self._received:
-            if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            if not is_readable(descriptor, timeout):
                 self.kill()
                 raise DecoderDied(f"decoder hung for {timeout:g} s")
             received = os.read(descriptor, 65_536)

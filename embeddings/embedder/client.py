@@ -22,6 +22,7 @@ from embeddings.embedder.protocol import error_from_json, read_frame, read_outco
 from embeddings.encoders.base import Description
 from embeddings.errors import EmbedderDied, EmbedderUnavailable, concerning
 from embeddings.work import Failure, FileHash, Step, TrackOutcome, TrackRequest
+from navembed_site.patience import is_readable
 
 BROKEN = (OSError, ValueError, KeyError, TypeError, http.client.HTTPException)
 """What reading an answer raises when it is cut off, late, or no answer of an embedder."""
@@ -52,13 +53,30 @@ def socket_path(device: int = 0) -> Path:
     return first if device == 0 else first.with_stem(f"{first.stem}-{device}")
 
 
+class EmbedderSilent(EmbedderDied):
+    """It says nothing for too long: it is stopped, or hangs."""
+
+
+class AnswerCutOff(EmbedderDied):
+    """The connection has ended in the middle: it died, or gave up a caller that did not listen."""
+
+
+class _PatientSocket(socket.socket):
+    """Times out only for what is silent while we listen: not for the time in which we were stopped."""
+
+    def recv_into(self, *arguments: Any) -> int:
+        if not is_readable(self.fileno(), self.gettimeout() or 0.0):
+            raise TimeoutError("timed out")
+        return super().recv_into(*arguments)
+
+
 class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: Path, timeout: float) -> None:
         super().__init__("embedder", timeout=timeout)
         self._path = path
 
     def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock = _PatientSocket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(str(self._path))
 
@@ -85,6 +103,12 @@ class EmbedderClient:
         if pid and self.pid() == pid:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+    def is_stopped(self) -> bool:
+        """Whether somebody has stopped the embedder's process (SIGSTOP), where the system tells."""
+        with suppress(OSError):
+            return Path(f"/proc/{self.pid()}/stat").read_text().rpartition(")")[2].split()[0] in "Tt"
+        return False
 
     def status(self) -> dict[str, Any]:
         """Process, device and state of each model."""
@@ -121,7 +145,7 @@ class EmbedderClient:
         ``fingerprints``, by model, are those of the spaces that the vectors are for.
         ``now``: somebody waits for it; its batches go before a job's next one.
         Raises FingerprintChanged, instead of a vector, when the embedder's differ; WeightsMissing, WeightsUnusable;
-        EmbedderDied when it dies or freezes on the way.
+        EmbedderSilent when it freezes on the way, AnswerCutOff when it dies or gives us up.
         """
         body = {
             "tracks": [request_to_json(request) for request in requests],
@@ -133,7 +157,7 @@ class EmbedderClient:
         """Hash the files' audio streams, several at a time; yields answers as they come, in no order.
 
         No model is loaded and nothing is decoded; a missing or damaged file is an answer. Closing the iterator
-        stops the work. Raises EmbedderDied when it dies or freezes on the way.
+        stops the work. Raises EmbedderSilent and AnswerCutOff as ``embed`` does.
         """
         yield from self._events("/hash", {"paths": list(paths)}, _hash_event)
 
@@ -149,9 +173,11 @@ class EmbedderClient:
                     yield parse(event, header, arrays)
                     if event == "end":
                         return
+        except TimeoutError as error:
+            raise EmbedderSilent(f"the embedder stopped answering: {error}") from error
         except BROKEN as error:
-            raise EmbedderDied(f"the embedder stopped answering: {error or type(error).__name__}") from error
-        raise EmbedderDied("the embedder died while it was working")
+            raise AnswerCutOff(f"the embedder stopped answering: {error or type(error).__name__}") from error
+        raise AnswerCutOff("the embedder died while it was working")
 
     def _json(
         self, method: str, path: str, body: dict[str, Any] | None = None, *, timeout: float | None = None

@@ -37,6 +37,7 @@ from embeddings.spaces import fingerprint_of
 from embeddings.stages import StageSeconds
 from embeddings.weights_here import problem_with
 from embeddings.work import Step, TrackOutcome, TrackRequest
+from navembed_site.patience import Presence
 
 logger = logging.getLogger(__name__)
 
@@ -153,7 +154,10 @@ class _CallerGone(Exception):
 
 
 class _Stream:
-    """Frames to one caller, with a heartbeat from a thread of its own until closed."""
+    """Frames to one caller, with a heartbeat from a thread of its own until closed.
+
+    Time in which we were stopped, or the caller took nothing, is not idle.
+    """
 
     def __init__(self, write: Callable[[bytes], Any], idle_seconds: Callable[[], float]) -> None:
         self._write = write
@@ -175,9 +179,11 @@ class _Stream:
                 raise _CallerGone from error
 
     def _beat(self) -> None:
+        presence = Presence()
         with suppress(_CallerGone):
             while not self._closed.wait(HEARTBEAT_SECONDS):
-                write_frame(self, {"event": "heartbeat", "idle_seconds": self._idle_seconds()})
+                idle = min(self._idle_seconds(), presence.seconds())
+                write_frame(self, {"event": "heartbeat", "idle_seconds": idle})
 
     def close(self) -> None:
         self._closed.set()

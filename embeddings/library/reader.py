@@ -157,15 +157,15 @@ class Reader:
         self.look_at(folder, [], ANSWER_SECONDS)
 
     def look_at(self, folder: str, paths: Sequence[str], seconds: float) -> Looked:
-        """Try to read a folder and some files. Raises LibraryUnavailable when they have not answered in time."""
+        """Try to read a folder and some files, with so much time for each. Raises LibraryUnavailable."""
         self._waits_for = folder
         try:
             self._send({"root": folder, "try": paths})
-            answer = self._receive(seconds)
+            is_there = self._receive(seconds)["there"]
+            problems = [(path, self._receive(seconds)["problem"]) for path in paths]
         except (_Died, _Hangs) as error:
             raise _silent(folder) from error
-        problems = zip(paths, answer["problems"], strict=True)
-        return Looked(answer["there"], [OSError(*problem, path) if problem else None for path, problem in problems])
+        return Looked(is_there, [OSError(*problem, path) if problem else None for path, problem in problems])
 
     def _send(self, request: dict[str, Any]) -> None:
         child = self._child or self._start()

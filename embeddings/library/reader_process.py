@@ -64,7 +64,9 @@ def main() -> None:
         for wanted in request.get("files", ()):
             answer(_file(*wanted))
         if "try" in request:
-            answer({"there": is_there(Path(request["root"])), "problems": [_problem(path) for path in request["try"]]})
+            answer({"there": is_there(Path(request["root"]))})
+            for path in request["try"]:
+                answer({"problem": _problem(path)})
 
 
 def _stop(*_: object) -> None:

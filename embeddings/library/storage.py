@@ -6,13 +6,15 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from django.db import Error as DatabaseError
+
 from embeddings.errors import LibraryUnavailable
 from embeddings.library import open_library
 from embeddings.library.reader import look_at
 from embeddings.models import Track
 from embeddings.names import original, storable
 
-LOOK_SECONDS = 10.0  # a disk that spins up takes less
+LOOK_SECONDS = 10.0  # for each file; a disk that spins up takes less
 OTHERS = 8  # files that are looked at beside those that failed
 FEWEST = 3  # files that must all be missing before the library is; else somebody has deleted one
 
@@ -26,9 +28,11 @@ def why_away(paths: Sequence[str]) -> str:
         roots = [Path(storable(os.fsencode(root))) for root in open_library().roots()]  # as tracks' paths are written
     except LibraryUnavailable as error:
         return str(error)
-    root = next((root for root in roots if Path(paths[0]).is_relative_to(root)), None) if paths else None
-    if root is None:
-        return ""
+    below = {root: [path for path in paths if Path(path).is_relative_to(root)] for root in roots}
+    return next((reason for root in roots if below[root] and (reason := _why_away(root, below[root]))), "")
+
+
+def _why_away(root: Path, paths: Sequence[str]) -> str:
     try:
         return _look(root, paths, _others(paths))
     except LibraryUnavailable:
@@ -69,13 +73,16 @@ def _try(root: Path, paths: Sequence[str]) -> str:
 
 def _others(paths: Sequence[str]) -> list[str]:
     """Return the paths of some other tracks, from all over the same library: ids are in no order of folders."""
-    first = Track.objects.filter(path__in=paths).first()
-    if first is None:
-        return []
-    tracks = Track.objects.filter(playable=True, library_id=first.library_id).exclude(path__in=paths)
-    after = tracks.filter(pk__gt=first.pk).order_by("pk").values_list("path", flat=True)[:OTHERS]
-    before = tracks.filter(pk__lt=first.pk).order_by("-pk").values_list("path", flat=True)[:OTHERS]
-    return [*after, *before]
+    try:
+        first = Track.objects.filter(path__in=paths).first()
+        if first is None:
+            return []
+        tracks = Track.objects.filter(playable=True, library_id=first.library_id).exclude(path__in=paths)
+        after = tracks.filter(pk__gt=first.pk).order_by("pk").values_list("path", flat=True)[:OTHERS]
+        before = tracks.filter(pk__lt=first.pk).order_by("-pk").values_list("path", flat=True)[:OTHERS]
+        return [*after, *before]
+    except DatabaseError:
+        return []  # it is away, too; what a chunk has computed must not be lost over that
 
 
 def _look(root: Path, paths: Sequence[str], others: Sequence[str]) -> str:

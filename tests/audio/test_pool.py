@@ -22,6 +22,7 @@ from embeddings.demo.encode import write_audio
 from embeddings.errors import AudioError, AudioFileMissing, DecoderDied
 from tests.audio.conftest import MONO, STEREO, decode_whole
 from tests.audio_files import DAMAGED, tone, write_greedy, write_long
+from tests.chaos.share import Share, hold_files
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -203,6 +204,33 @@ def test_closing_the_pool_ends_decoders_and_callers(make_pool: Callable[..., Dec
             list(blocks)
         assert isinstance(waiting.exception(), DecoderDied)
     assert gone(pid)
+
+
+@pytest.fixture
+def unanswered(song: Path, tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """The song on a share that does not answer, or held by somebody where there can be none; how readers sleep."""
+    try:
+        share = Share(song.parent, tmp_path)
+    except OSError:
+        let_go = hold_files([song])
+        yield song, psutil.STATUS_SLEEPING
+        let_go()
+        return
+    share.blocks = True
+    yield tmp_path / song.name, psutil.STATUS_DISK_SLEEP
+    share.close()
+
+
+def test_closing_the_pool_waits_for_no_share(
+    make_pool: Callable[..., DecodePool], unanswered: tuple[Path, str]
+) -> None:
+    path, asleep = unanswered
+    pool = make_pool()
+    threads = ThreadPoolExecutor(2)
+    threads.submit(summary_of, pool, path)
+    while not any(psutil.Process(pid).status() == asleep for pid in pool.pids):
+        time.sleep(0.05)
+    threads.submit(pool.close).result(timeout=120)
 
 
 def test_decoders_die_with_their_parent_even_when_they_are_stopped(song: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from django.core.management import call_command
 from django.utils import timezone
 
-from batches import services
+from batches import runner, services
 from batches.models import BatchJob
 from embeddings.errors import LibraryUnavailable
 from embeddings.library import reader, storage
@@ -25,6 +26,8 @@ from embeddings.pruning import prune
 from tests.batches.conftest import Music, RunToEnd
 from tests.batches.rows import make_embedding, make_job, make_space
 from tests.batches.test_whole_job import run_until_waiting
+from tests.chaos.share import hold_files
+from tests.instances import EmbedderProcess
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 Status = BatchJob.Status
@@ -110,6 +113,20 @@ def test_a_library_at_another_place_names_the_settings(four: Music, monkeypatch:
         path.rename(four.root / "elsewhere" / path.name)
     told = run_until_waiting(start(), monkeypatch)
     assert "NAVIDROME_MUSIC_ROOT and NAVEMBED_PATH_MAP" in told
+
+
+@pytest.mark.usefixtures("milvus", "no_pauses")
+def test_a_share_that_does_not_answer_is_told_of_and_kills_no_embedder(
+    four: Music, run_to_end: RunToEnd, embedder: EmbedderProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "STORAGE_SECONDS", 1.0)
+    monkeypatch.setattr(storage, "LOOK_SECONDS", 1.0)
+    job, pid = start(), embedder.pid
+    let_go = hold_files(four.root.iterdir())
+    assert run_until_waiting(job, monkeypatch) == f"the music folder {four.root} does not answer"
+    let_go()
+    assert (run_to_end(job).status, job.processed_tracks, embedder.pid) == (Status.COMPLETED, 4, pid)
+    assert not job.results.exclude(deaths=0).exists()
 
 
 # What is kept, and what goes
@@ -244,3 +261,19 @@ def test_a_share_that_does_not_answer_is_named(music: Music, monkeypatch: pytest
     monkeypatch.setattr(storage, "LOOK_SECONDS", 0.1)
     monkeypatch.setattr(reader, "COMMAND", ["sleep", "60"])
     assert why_away([str(music.root / "b.flac")]) == f"the music folder {music.root} does not answer"
+
+
+def test_of_two_folders_the_one_that_is_away_is_named(music: Music) -> None:
+    music.add_library(2, music.root.with_name("nas"))
+    scanned(music, "abc")
+    failed = [str(music.root / "gone.flac"), str(music.root.with_name("nas") / "d.flac")]
+    assert why_away(failed) == f"the music folder {music.root.with_name('nas')} is empty or not mounted"
+
+
+def test_a_share_that_is_slow_answers(music: Music, monkeypatch: pytest.MonkeyPatch) -> None:
+    scanned(music, "abc")
+    monkeypatch.setattr(storage, "LOOK_SECONDS", 5.0)
+    answer = "import sys, time; request = sys.stdin.readline(); time.sleep(3); print('{\"there\": true}', flush=True)"
+    answers = "[(time.sleep(1), print('{\"problem\": null}', flush=True)) for _ in range(3)]; sys.stdin.read()"
+    monkeypatch.setattr(reader, "COMMAND", [sys.executable, "-c", f"{answer}; {answers}"])
+    assert why_away([str(music.root / f"{name}.flac") for name in "abc"]) == ""

@@ -31,6 +31,7 @@ from tests.batches.rows import (
     make_tracks,
     progress_of,
     success,
+    take_lane,
 )
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
@@ -255,6 +256,24 @@ def test_commit_whose_answer_was_lost_may_be_repeated(lease: Lease) -> None:
     for _ in range(2):
         chunks.commit(job, lease, chunk, [success(track)], 1.0)
     assert (progress_of(job).succeeded, BatchJob.objects.get().processed_tracks) == (1, 1)
+
+
+@pytest.mark.parametrize("write", ["release", "blame", "commit"])
+def test_what_is_repeated_leaves_alone_what_another_lane_has_claimed_since(lease: Lease, write: str) -> None:
+    [track] = make_tracks(1)
+    job = make_job([track])
+    chunk = claim(job, lease)
+    writes: dict[str, Callable[[], object]] = {
+        "release": lambda: chunks.release(chunk, lease),
+        "blame": lambda: chunks.blame(job, lease, chunk, "killed the embedder"),
+        "commit": lambda: chunks.commit(job, lease, chunk, [failure(track, permanent=False)], 1.0),
+    }
+    writes[write]()
+    be_ready(job)
+    claim(job, take_lane(1))
+    before = job.results.values().get()
+    writes[write]()  # the database's first answer was lost
+    assert job.results.values().get() == before
 
 
 def test_what_came_before_the_embedder_died_counts(lease: Lease) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from django.conf import settings as site
 from django.core.management import CommandError, call_command
@@ -22,7 +23,9 @@ from batches import services
 from batches.models import BatchJob
 from embeddings.models import Embedding
 from navembed_site import locks
+from navembed_site.processes import wait_for
 from tests.batches.conftest import Music
+from tests.instances import EmbedderProcess
 from tests.milvus import LiteServer
 from tests.processes.conftest import Instance, instance, migrated_database
 
@@ -130,7 +133,7 @@ def test_wrong_options_are_refused(wrong: list[str]) -> None:
         call_command("embed_library", *wrong)
 
 
-# The worker of a job is killed
+# The worker of a job is killed, or stopped for a while
 
 
 @pytest.fixture
@@ -180,3 +183,31 @@ def test_worker_killed_in_the_middle_of_a_job_is_followed_by_another(music: Musi
     assert len(after) == 48
     assert before.items() <= after.items()
     assert not Embedding.objects.exclude(index_state="indexed").exists()
+
+
+def stop_until(process: subprocess.Popen[bytes], condition: Callable[[], bool]) -> None:
+    """Stop it with all its children for a while."""
+    everybody = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    for each in everybody:
+        each.suspend()
+    assert wait_for(condition, 600)
+    for each in everybody:
+        each.resume()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.database
+def test_a_worker_that_was_stopped_for_long_blames_nobody(
+    music: Music, worker: Start, embedder: EmbedderProcess
+) -> None:
+    embedder.restart(first="from embeddings.embedder import server; server._Handler.timeout = 1")
+    pid = embedder.pid
+    for number in range(24):
+        music.add(f"track{number:02}.flac", seed=number)
+    job = services.start_job(["mert"])
+    process = worker()
+    wait_until(job, lambda: job.results.filter(status="running").exists())
+    stop_until(process, lambda: "has gone" in embedder.log())  # it has given up a caller that took nothing
+    wait_until(job, lambda: not job.is_open)
+    assert (job.status, job.processed_tracks, embedder.pid, embedder.running) == ("completed", 24, pid, True)
+    assert not job.results.exclude(deaths=0).exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import threading
 from collections.abc import Callable
@@ -11,11 +12,13 @@ import psutil
 import pytest
 from django.db import OperationalError, connection
 
-from batches import runner, services
+from batches import deaths, runner, services
 from batches.models import BatchJob, Lane
+from embeddings.embedder import client
 from embeddings.embedder.client import EmbedderClient
 from embeddings.errors import EmbedderUnavailable
 from embeddings.models import Embedding
+from navembed_site.patience import is_readable
 from tests.batches.conftest import Music, RunToEnd
 from tests.batches.whole_jobs import at_event, computed, run_until_waiting, statuses
 from tests.instances import EmbedderProcess
@@ -92,7 +95,7 @@ def freeze_decoders(embedder: EmbedderProcess) -> None:
 def test_death_without_a_successor_is_nobodys_fault(
     four: Music, embedder: EmbedderProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "SUCCESSOR_SECONDS", 0.0)
+    monkeypatch.setattr(deaths, "SUCCESSOR_SECONDS", 0.0)
     at_event(2, lambda: embedder.kill(signal.SIGKILL), monkeypatch)
     job = start()
     run_until_waiting(job, monkeypatch)
@@ -160,3 +163,30 @@ def test_slow_description_of_weights_does_not_hold_up_a_cancel(four: Music, monk
     job.refresh_from_db()
     over.set()
     assert job.status == Status.CANCELLED
+
+
+def stop_until_missed(embedder: EmbedderProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stop the embedder until the lane has noticed, and told that the job waits for it to go on."""
+    is_stopped = EmbedderClient.is_stopped
+    looks = itertools.count(1)
+
+    def let_go_on_later(asking: EmbedderClient) -> bool:
+        if next(looks) == 3:
+            assert "has been stopped" in BatchJob.objects.get().message
+            embedder.kill(signal.SIGCONT)
+            monkeypatch.setattr(client, "is_readable", is_readable)
+        return is_stopped(asking)
+
+    monkeypatch.setattr(EmbedderClient, "is_stopped", let_go_on_later)
+    embedder.kill(signal.SIGSTOP)
+    monkeypatch.setattr(client, "is_readable", lambda descriptor, _: is_readable(descriptor, 1.0))
+
+
+def test_an_embedder_that_is_stopped_for_a_while_is_waited_for(
+    four: Music, run_to_end: RunToEnd, embedder: EmbedderProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pid = embedder.pid
+    at_event(1, lambda: stop_until_missed(embedder, monkeypatch), monkeypatch)
+    job = run_to_end(start())
+    assert (job.status, embedder.pid, embedder.running) == (Status.COMPLETED, pid, True)
+    assert not job.results.exclude(deaths=0).exists()

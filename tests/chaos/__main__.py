@@ -17,11 +17,11 @@ from pathlib import Path
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
 
 from embeddings.demo.checkpoints import make_tiny_checkpoints
+from tests.chaos.database import Template
 from tests.chaos.faults import KINDS
 from tests.chaos.library import Corpus
 from tests.chaos.run import FIGURES, Report, Run
 from tests.chaos.schedule import draw
-from tests.processes.conftest import MANAGE
 
 OTHER = 10**6  # added to a run's seed: the schedule of its rebuild
 REBUILD_EVERY = 3  # seeds: then everything is embedded anew, under faults too
@@ -34,7 +34,7 @@ def main() -> int:
         folder = Path(name)
         (folder / "corpus").mkdir()
         corpus = Corpus(folder / "corpus", make_tiny_checkpoints(folder / "tiny"), options.short, options.long)
-        run = Run(corpus, _migrated(folder), can_mount=can_mount)
+        run = Run(corpus, Template(folder), can_mount=can_mount)
         reports = []
         for seed in range(options.seed, options.seed + options.runs):
             schedule = draw(seed, options.strikes, options.only)
@@ -69,7 +69,7 @@ def _kinds(text: str) -> list[str]:
 
 def _enter_namespace() -> bool:
     """Start again where we may mount a small disk, which goes with us; False when the system forbids it."""
-    for flags in ("-rm", "-m"):
+    for flags in ("-m", "-rm"):  # root in a user namespace of its own may not enter the database server's folder
         try:
             mount = ["unshare", flags, "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
             allowed = subprocess.run(mount, capture_output=True, check=False)
@@ -79,13 +79,6 @@ def _enter_namespace() -> bool:
             arguments = [sys.executable, "-m", "tests.chaos", *sys.argv[1:], "--inside"]
             os.execvp("unshare", ["unshare", flags, *arguments])
     return False
-
-
-def _migrated(folder: Path) -> Path:
-    """An empty database of the current schema, to be copied."""
-    environment = {**os.environ, "NAVEMBED_HOME": str(folder), "DATABASE_URL": ""}
-    subprocess.run([*MANAGE, "migrate", "--verbosity", "0"], env=environment, check=True)
-    return folder / "navembed.sqlite3"
 
 
 def _show(report: Report) -> None:

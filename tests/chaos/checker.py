@@ -5,16 +5,16 @@ The collections are found by the aliases that other programs use, and vectors ar
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tests.chaos.database import Database
 
 Vector = NDArray[np.float64]
 Key = tuple[str, str]
@@ -106,19 +106,16 @@ def cosine(one: Vector, other: Vector) -> float:
 # Reading
 
 
-def read(database: Path, milvus: Path) -> Found:
+def read(database: Database, milvus: Path) -> Found:
     """Read the live spaces of an instance that runs."""
     found = Found()
-    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=60)) as connection:
-        spaces = connection.execute("SELECT id, model, dimension, status FROM embeddings_embeddingspace").fetchall()
-        for space, model, dimension, status in spaces:
-            if status == "live":
-                found.live_spaces[model] += 1
-                vectors = connection.execute(
-                    "SELECT track_id, vector FROM embeddings_embedding WHERE space_id = ?", (space,)
-                )
-                for track, data in vectors:
-                    found.database[model, track].append(_numbers(data, dimension))
+    spaces = database.rows("SELECT id, model, dimension, status FROM embeddings_embeddingspace")
+    for space, model, dimension, status in spaces:
+        if status == "live":
+            found.live_spaces[model] += 1
+            vectors = database.rows("SELECT track_id, vector FROM embeddings_embedding WHERE space_id = ?", space)
+            for track, data in vectors:
+                found.database[model, track].append(_numbers(data, dimension))
     _read_milvus(found, milvus, {int(space) for space, *_ in spaces})
     return found
 
@@ -157,23 +154,17 @@ def _read_milvus(found: Found, socket: Path, spaces: set[int]) -> None:
 # The job itself
 
 
-def judge_job(database: Path, job: int, may_fail: Collection[str], must_fail: Mapping[str, str]) -> list[str]:
+def judge_job(database: Database, job: int, may_fail: Collection[str], must_fail: Mapping[str, str]) -> list[str]:
     """Return what contradicts itself in a job that has ended.
 
     ``may_fail``: tracks that were away or changed. ``must_fail``: tracks and words of their reason.
     """
-    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=60)) as connection:
-        ((status, total, processed, failed),) = connection.execute(
-            "SELECT status, total_tracks, processed_tracks, failed_tracks FROM batches_batchjob WHERE id = ?", (job,)
-        ).fetchall()
-        models = connection.execute(
-            "SELECT model, total, succeeded, failed FROM batches_modelprogress WHERE job_id = ?", (job,)
-        ).fetchall()
-        rows = connection.execute(
-            "SELECT track_id, model, status, error_message FROM batches_trackresult WHERE job_id = ?", (job,)
-        ).fetchall()
-        damage = connection.execute("PRAGMA integrity_check").fetchall()
-    problems = [f"SQLite: {line}" for (line,) in damage if line != "ok"]
+    ((status, total, processed, failed),) = database.rows(
+        "SELECT status, total_tracks, processed_tracks, failed_tracks FROM batches_batchjob WHERE id = ?", job
+    )
+    models = database.rows("SELECT model, total, succeeded, failed FROM batches_modelprogress WHERE job_id = ?", job)
+    rows = database.rows("SELECT track_id, model, status, error_message FROM batches_trackresult WHERE job_id = ?", job)
+    problems = [f"the database: {line}" for line in database.damage()]
     statuses: dict[str, set[str]] = defaultdict(set)
     for track, _, state, _ in rows:
         statuses[track].add(state)

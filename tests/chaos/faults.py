@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import errno
 import random
+import shutil
 import signal
-import sqlite3
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 
+from tests.chaos.database import Release
 from tests.chaos.instance import Machine, Process, wait_until
 from tests.chaos.library import Library
+from tests.chaos.share import Share, hold_files
 from tests.chaos.watcher import Watcher
 
 FINISHED = ("completed", "completed_with_errors", "failed")
@@ -37,6 +38,8 @@ class Scene:
     wait: Callable[[Callable[[], object], float], bool]
     """Until something holds or seconds are over; meanwhile other harm is undone when its time has come."""
     is_small_disk: bool
+    share: Share | None
+    """Through which programs see the music, if it is to be in trouble and the system has FUSE."""
     spares: list[int] = field(default_factory=list)
     """Files that no track plays yet."""
 
@@ -74,6 +77,7 @@ ALLOWANCE = {
     "slow": 1,  # faults that outlast a time-out take a minute
     "reboot": 2,
     "disk": 1,
+    "clock": 1,
 }
 
 
@@ -138,16 +142,16 @@ def _freeze(role: str, low: float, high: float) -> Fault:
 
 def _lock_database(low: float, high: float) -> Fault:
     def strike(scene: Scene, rng: random.Random) -> Undo:
-        other = sqlite3.connect(scene.machine.database, timeout=0.1, isolation_level=None)
+        held: list[Release] = []
 
         def is_locked() -> bool:
-            with suppress(sqlite3.OperationalError):  # a worker's lock, or one of ours that is not undone yet
-                other.execute("BEGIN IMMEDIATE")
-            return other.in_transaction
+            if release := scene.machine.database.lock():
+                held.append(release)
+            return bool(held)
 
         if not scene.wait(is_locked, LOCK_SECONDS):
             raise RuntimeError(f"the database could not be locked in {LOCK_SECONDS} s")
-        return Undo(rng.uniform(low, high), other.close)
+        return Undo(rng.uniform(low, high), held[0])
 
     return strike
 
@@ -186,8 +190,7 @@ def hide_file(scene: Scene, rng: random.Random) -> Undo:
 
 def move_music_away(scene: Scene, rng: random.Random) -> Undo:
     library = scene.library
-    if library.is_away or library.hidden:
-        raise Missed("some of the music is away already")
+    _require_whole(library)
     library.music.rename(library.away)
     leave_mount_point = rng.random() < 0.5
     if leave_mount_point:
@@ -199,6 +202,52 @@ def move_music_away(scene: Scene, rng: random.Random) -> Undo:
         library.away.rename(library.music)
 
     return Undo(rng.uniform(3, 8), bring_back)
+
+
+def move_part_away(scene: Scene, rng: random.Random) -> Undo:
+    """As a disk of several that is not mounted: its empty folder stays."""
+    library = scene.library
+    _require_whole(library)
+    library.touched |= library.in_part()  # a file that is missing is tried three times
+    library.part.rename(library.away)
+    library.part.mkdir()
+
+    def bring_back() -> None:
+        library.part.rmdir()
+        library.away.rename(library.part)
+
+    return Undo(rng.uniform(3, 8), bring_back)
+
+
+def _answer_with_errors(scene: Scene, rng: random.Random) -> Undo:
+    """The whole share: a server that starts again, a mount that is dead."""
+    if share := scene.share:
+        share.error = rng.choice([errno.EIO, errno.ENOTCONN, errno.ESTALE, errno.EACCES])
+        return Undo(rng.uniform(5, 15), lambda: setattr(share, "error", 0))
+    library = scene.library
+    _require_whole(library)
+    library.music.rename(library.away)
+    library.music.mkdir()
+    for path in library.away.rglob("*.*"):
+        wrong = library.music / path.relative_to(library.away)
+        wrong.parent.mkdir(exist_ok=True)
+        wrong.symlink_to("/proc/self/mem")  # whose beginning is an input/output error to read
+
+    def bring_back() -> None:
+        shutil.rmtree(library.music)
+        library.away.rename(library.music)
+
+    return Undo(rng.uniform(5, 15), bring_back)
+
+
+def _answer_nothing(low: float, high: float) -> Fault:
+    def strike(scene: Scene, rng: random.Random) -> Undo:
+        if share := scene.share:
+            share.blocks = True
+            return Undo(rng.uniform(low, high), lambda: setattr(share, "blocks", False))
+        return Undo(rng.uniform(low, high), hold_files(scene.library.music.rglob("*.*")))
+
+    return strike
 
 
 def replace_file(scene: Scene, rng: random.Random) -> None:
@@ -224,6 +273,11 @@ def _any_track(scene: Scene, rng: random.Random) -> str:
     return rng.choice(sorted(set(scene.library.truth) - scene.library.touched))
 
 
+def _require_whole(library: Library) -> None:
+    if library.is_away or library.hidden:
+        raise Missed("some of the music is away already")
+
+
 def _require_music(scene: Scene) -> None:
     if scene.library.is_away:
         raise Missed("the music is away")
@@ -235,6 +289,27 @@ def edit_tags(scene: Scene, rng: random.Random) -> None:
 
 def give_new_id(scene: Scene, rng: random.Random) -> None:
     scene.library.give_new_id(_any_track(scene, rng))
+
+
+# The clock
+
+
+def set_clock_back(scene: Scene, rng: random.Random) -> None:
+    """For the rest of the run; by up to two hours, as where a battery is empty or a zone was wrong."""
+    clock = scene.machine.clock
+    clock.write_text(str(float(clock.read_text()) - rng.uniform(600, 7200)))
+
+
+def _freeze_database(low: float, high: float) -> Fault:
+    """The server of the database answers nobody; nor can then anybody else."""
+
+    def strike(scene: Scene, rng: random.Random) -> None:
+        with scene.watcher.outage():
+            if not scene.machine.database.freeze(rng.uniform(low, high)):
+                raise Missed("SQLite has no server")
+            scene.machine.rows("SELECT 1")
+
+    return strike
 
 
 # Somebody at the console
@@ -264,6 +339,8 @@ def _go_on(scene: Scene, state: str, ways_on: tuple[str, ...]) -> None:
     raise RuntimeError(f"the job could not go on: {refused}")
 
 
+SHARED = ("share answers with errors", "share answers nothing", "share answers nothing for long")
+
 KINDS: dict[str, Kind] = {
     "kill worker": Kind(_kill("worker", part=False), 2),
     "kill busy child of worker": Kind(kill_busy_worker, 2),
@@ -284,8 +361,15 @@ KINDS: dict[str, Kind] = {
     "lock database": Kind(_lock_database(2, 8), 2),
     "lock database for long": Kind(_lock_database(33, 40), 0.3, ("slow",)),
     "fill disk": Kind(fill_disk, 1.5, ("disk",)),
+    "freeze database": Kind(_freeze_database(3, 10), 1),
+    "freeze database for long": Kind(_freeze_database(70, 80), 0.3, ("slow",)),
     "hide file": Kind(hide_file, 1),
     "move music away": Kind(move_music_away, 1),
+    "move part away": Kind(move_part_away, 1),
+    "share answers with errors": Kind(_answer_with_errors, 1),
+    "share answers nothing": Kind(_answer_nothing(5, 15), 1),
+    "share answers nothing for long": Kind(_answer_nothing(40, 60), 0.3, ("slow",)),
+    "clock back": Kind(set_clock_back, 1, ("clock",)),
     "replace file": Kind(replace_file, 1),
     "remove track": Kind(remove_track, 1),
     "add track": Kind(add_track, 1),

@@ -4,36 +4,24 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
-import sqlite3
 import subprocess
 import tempfile
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.chaos.database import Database, Rows
 from tests.processes.conftest import MANAGE, Instance
 
 SERVE_SECONDS = 180.0
 CONTROL_SECONDS = 120.0
 OPEN = ("initialized", "running", "waiting", "cancelling", "queued", "pausing", "paused")
-
-LOG = """
-CREATE TABLE chaos_log (id INTEGER PRIMARY KEY, at REAL, space INTEGER, track TEXT, audio TEXT);
-CREATE TRIGGER chaos_insert AFTER INSERT ON embeddings_embedding BEGIN
-    INSERT INTO chaos_log (at, space, track, audio)
-    VALUES (julianday('now'), NEW.space_id, NEW.track_id, NEW.audio_hash); END;
-CREATE TRIGGER chaos_update AFTER UPDATE OF vector ON embeddings_embedding BEGIN
-    INSERT INTO chaos_log (at, space, track, audio)
-    VALUES (julianday('now'), NEW.space_id, NEW.track_id, NEW.audio_hash); END;
-"""
-"""Every write of a vector, in the transaction that makes it: what was computed again shows here."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +37,15 @@ class Process:
 class Machine(Instance):
     """An instance that is killed, frozen and looked into."""
 
-    def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
-        with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=60)) as connection:
-            return connection.execute(query, values).fetchall()
+    def __init__(self, home: Path, environment: dict[str, str], database: Database) -> None:
+        super().__init__(home, environment)
+        self.database = database
+        self.clock = home.with_name("clock")
+        """Seconds by which the instance's clock is wrong."""
+        self.clock.write_text("0")
 
-    @property
-    def database(self) -> Path:
-        return self.home / "navembed.sqlite3"
+    def rows(self, query: str, *values: object) -> Rows:
+        return self.database.rows(query, *values)
 
     def serve(self) -> None:
         """Start everything and wait until it answers. Raises RuntimeError when it does not."""
@@ -155,13 +145,11 @@ class Machine(Instance):
         return self.status_of(job) in OPEN
 
 
-def make_machine(home: Path, template: Path, environment: dict[str, str]) -> Machine:
-    """Make an instance in ``home`` whose database logs every vector that is written."""
-    shutil.copy(template, home / "navembed.sqlite3")
-    with closing(sqlite3.connect(home / "navembed.sqlite3")) as connection:
-        connection.executescript(LOG)
+def make_machine(home: Path, database: Database, environment: dict[str, str]) -> Machine:
+    """Make an instance in ``home`` over a database of its own."""
     usual = {"NAVEMBED_HOME": str(home), "TEXT_EMBEDDING_DEVICE": "cpu", "NAVEMBED_DECODE_PROCESSES": "2"}
-    return Machine(home, usual | {"DATABASE_URL": ""} | environment)
+    usual |= {"PYTHONPATH": str(Path(__file__).with_name("clock")), "CHAOS_CLOCK": str(home.with_name("clock"))}
+    return Machine(home, usual | {"DATABASE_URL": database.url} | environment, database)
 
 
 def wait_until(condition: Callable[[], object], seconds: float, pause: float = 0.1) -> bool:

@@ -21,6 +21,7 @@ SUFFIXES = (".flac", ".mp3", ".ogg", ".wav")
 SPARES = 8
 """Files that are in no library at first: they come under the job, or in the place of others."""
 DAMAGED_TRACK = "damaged"
+IN_PART = 4  # one of so many tracks lies in the part that may be away alone
 
 Vector = NDArray[np.float64]
 
@@ -74,10 +75,12 @@ class Library:
 
     hidden: int = 0
     """Files that are away for a while."""
+    is_shared: bool = False
+    """Whether programs see the music through a share that may be in trouble."""
 
     @property
     def away(self) -> Path:
-        """Where the whole folder is while it is away."""
+        """Where the whole folder is, or a part of it, while it is away."""
         return self.root / "away"
 
     @property
@@ -86,22 +89,34 @@ class Library:
 
     @cached_property
     def music(self) -> Path:
+        """Where the files are."""
+        return self.root / ("source" if self.is_shared else "music")
+
+    @property
+    def seen(self) -> Path:
+        """Where programs see them."""
         return self.root / "music"
+
+    @property
+    def part(self) -> Path:
+        """A part of the music, as on a disk of its own."""
+        return self.music / "nas"
 
     @cached_property
     def database(self) -> Path:
         return self.root / "navidrome.db"
 
     def make(self) -> None:
-        self.music.mkdir(parents=True)
-        make_navidrome(self.database, libraries={1: str(self.music)})
+        self.part.mkdir(parents=True)
+        self.seen.mkdir(exist_ok=True)
+        make_navidrome(self.database, libraries={1: str(self.seen)})
         for number in range(self.corpus.used):
-            self.add(f"track{number:03}", number)
+            self.add(f"track{number:03}", number, self.part.name if number % IN_PART == 0 else "")
         DAMAGED["random bytes"].write(self.music / f"{DAMAGED_TRACK}.mp3")
         self._add_row(DAMAGED_TRACK, f"{DAMAGED_TRACK}.mp3", 3.0)
 
-    def add(self, track: str, number: int) -> None:
-        name = track + self.corpus.paths[number].suffix
+    def add(self, track: str, number: int, folder: str = "") -> None:
+        name = str(Path(folder, track + self.corpus.paths[number].suffix))
         shutil.copy(self.corpus.paths[number], self.music / name)
         self.truth[track] = number
         self._add_row(track, name, self.corpus.seconds[number])
@@ -137,6 +152,10 @@ class Library:
         self.truth[fresh] = self.truth.pop(track)
         self.touched |= {track, fresh}
         self._execute("UPDATE media_file SET id = ? WHERE id = ?", fresh, track)
+
+    def in_part(self) -> set[str]:
+        """Return the tracks whose files lie in the part."""
+        return {track for track in self.truth if self.path(track).parent == self.part}
 
     def path(self, track: str) -> Path:
         with closing(sqlite3.connect(self.database)) as connection:

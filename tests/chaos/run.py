@@ -8,17 +8,19 @@ import subprocess
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tests.chaos import checker
-from tests.chaos.faults import KINDS, Missed, Scene
+from tests.chaos.database import Template
+from tests.chaos.faults import KINDS, SHARED, Missed, Scene
 from tests.chaos.instance import Machine, make_machine, wait_until
 from tests.chaos.library import DAMAGED_TRACK, Corpus, Library
 from tests.chaos.schedule import END, Strike
+from tests.chaos.share import Share
 from tests.chaos.watcher import Watcher
 
 DISK_MEGABYTES = 256
@@ -98,9 +100,9 @@ class Pending:
 
 
 class Run:
-    """``template``: a migrated database. ``can_mount``: whether a small disk may be had."""
+    """``template``: of the databases. ``can_mount``: whether a small disk may be had."""
 
-    def __init__(self, corpus: Corpus, template: Path, *, can_mount: bool) -> None:
+    def __init__(self, corpus: Corpus, template: Template, *, can_mount: bool) -> None:
         self.corpus = corpus
         self.template = template
         self.can_mount = can_mount
@@ -111,20 +113,21 @@ class Run:
         root = Path(tempfile.mkdtemp(prefix="nc-", dir="/tmp"))  # short: unix sockets lie in it
         small_disk = self.can_mount and any(strike.kind == "fill disk" for strike in [*schedule, *rebuild])
         began = time.monotonic()
-        with _home(root, small_disk) as home:
+        library = Library(root, self.corpus)
+        with _home(root, small_disk) as home, _share(library, [*schedule, *rebuild]) as share:
             environment = {f"NAVEMBED_{key.upper()}": str(path) for key, path in self.corpus.checkpoints.items()}
-            library = Library(root, self.corpus)
-            library.make()
             environment |= {"NAVEMBED_LIBRARY": "navidrome", "NAVIDROME_DB_PATH": str(library.database)}
-            machine = make_machine(home, self.template, environment)
+            machine = make_machine(home, self.template.copy(home), environment)
             try:
-                _Trial(machine, library, report, small_disk).carry_out(schedule, rebuild)
+                _Trial(machine, library, report, small_disk, share).carry_out(schedule, rebuild)
             except Exception as error:
                 report.problems.append(f"{type(error).__name__}: {error}")
                 (root / "traceback.txt").write_text(traceback.format_exc())
             finally:
                 machine.kill_all()
                 machine.end()
+                if report.passed:
+                    machine.database.close()
             if small_disk and not report.passed:
                 shutil.copytree(home, root / "kept", ignore=shutil.ignore_patterns("*.sock"))
         report.seconds = time.monotonic() - began
@@ -136,13 +139,15 @@ class Run:
 
 
 class _Trial:
-    def __init__(self, machine: Machine, library: Library, report: Report, small_disk: bool) -> None:
+    def __init__(
+        self, machine: Machine, library: Library, report: Report, small_disk: bool, share: Share | None
+    ) -> None:
         self.machine = machine
         self.library = library
         self.report = report
         self.pending = Pending()
         self.watcher = Watcher(machine)
-        self.scene = Scene(machine, library, self.watcher, 0, self.pending.undo_all, self._wait, small_disk)
+        self.scene = Scene(machine, library, self.watcher, 0, self.pending.undo_all, self._wait, small_disk, share)
         self.scene.spares = list(range(library.corpus.used, len(library.corpus.paths)))
         self.jobs: list[int] = []
         self.damage = DAMAGE
@@ -314,6 +319,23 @@ class _Trial:
         self.report.stop_seconds = round(time.monotonic() - began, 1)
         if ended.returncode or not wait_until(lambda: not self.machine.pids(), 2):
             self.report.problems.append(f"left after stop: {sorted(self.machine.pids())} {ended.stderr}")
+
+
+@contextmanager
+def _share(library: Library, schedule: Sequence[Strike]) -> Iterator[Share | None]:
+    """Make the library, seen through a share if that is to be in trouble and the system has FUSE."""
+    share = None
+    if any(strike.kind in SHARED for strike in schedule):
+        library.seen.mkdir()
+        with suppress(OSError):
+            share = Share(library.root / "source", library.seen)
+    library.is_shared = share is not None
+    library.make()
+    try:
+        yield share
+    finally:
+        if share:
+            share.close()
 
 
 @contextmanager

@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 from http.client import HTTPException
 from typing import Any
 
+import psycopg
+
 from tests.chaos.instance import Machine
 
 NOISE = 0.01  # of a percentage that was rounded
@@ -37,7 +39,7 @@ class Watcher(threading.Thread):
 
     def run(self) -> None:
         while not self._ended.wait(1.0):
-            with suppress(sqlite3.Error):  # the disk may be full
+            with suppress(sqlite3.Error, psycopg.Error):  # the disk may be full
                 self.fewest_live = min(self.fewest_live, sum(self._machine.vectors("live").values()))
             outages, setbacks, began = self._outages, self._setbacks, time.monotonic()
             try:
