@@ -25,7 +25,7 @@ MODULES = (
     "av",
     "librosa",
     "psycopg",
-    "granian",
+    "waitress",
     "grpc",
     "pyarrow",
     "faiss",

@@ -135,6 +135,7 @@ MIDDLEWARE = [
     "csp.middleware.CSPMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "navembed_site.access.middleware.BodyLimit",
+    "navembed_site.access.signin.SignInRate",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -290,6 +291,7 @@ LOGGING = {
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": "DEBUG" if IS_TALKATIVE else "INFO"},
     "loggers": {
+        "waitress.queue": {"level": "ERROR"},  # a line for every request that waits
         "httpx": {"level": "DEBUG" if IS_TALKATIVE else "WARNING"},  # a line for every request
         "huggingface_hub": {"propagate": False},  # has a handler of its own
     },

@@ -14,6 +14,8 @@ from navembed_site.locks import Lock
 
 KEPT_FROM = 128  # supervisor's `minfds`; well below any system's limit of open files
 BACKLOG = 1024
+CALLED = "navembed.called"
+"""Key of a request's WSGI environment: the address of ours that the client connected to."""
 
 
 def listen(address: str, port: int) -> socket.socket:
@@ -25,7 +27,7 @@ def listen(address: str, port: int) -> socket.socket:
         backlog=BACKLOG,
         dualstack_ipv6=ipv6 and socket.has_dualstack_ipv6(),
     )
-    # Connections inherit it. granian writes the head and the body by themselves: the body would wait 40 ms for an ACK.
+    # Connections inherit it. Head and body are written by themselves: the body would wait 40 ms for an ACK.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 

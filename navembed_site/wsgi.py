@@ -1,4 +1,4 @@
-"""The WSGI application that granian serves."""
+"""The WSGI application that `web` serves."""
 
 import os
 import threading
@@ -6,11 +6,9 @@ import threading
 from django.core.wsgi import get_wsgi_application
 
 from navembed_site import database_look
-from navembed_site.bodies import with_whole_bodies
-from navembed_site.polls import with_polls_in_line
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "navembed_site.settings")
-application = with_polls_in_line(with_whole_bodies(get_wsgi_application()))
+application = get_wsgi_application()
 
 
 def _warm_up() -> None:

@@ -60,7 +60,7 @@ class Tally:
         if status not in (OK, NOT_MODIFIED):
             self.errors[f"status {status}"] += 1
         if self.tagged:
-            caller.tag = _value(head, b"etag")
+            caller.tag = _value(head, b"Etag")
 
 
 def run(port: int, request: bytes, *, connections: int, seconds: float, tagged: bool) -> Load:
@@ -108,14 +108,14 @@ def _hear(caller: Caller, tally: Tally) -> bool:
         return False
     caller.got += part
     head, blank, body = caller.got.partition(b"\r\n\r\n")
-    if part and blank and len(body) >= int(_value(head, b"content-length") or 0):
+    if part and blank and len(body) >= int(_value(head, b"Content-Length") or 0):
         tally.count(caller, head)
         caller.got = b""
     return bool(part)
 
 
 def _value(head: bytes, name: bytes) -> bytes:
-    """Return a header's value, empty without it; granian writes names in small letters."""
+    """Return a header's value, empty without it; ``name`` as waitress writes it."""
     return head.partition(b"\r\n" + name + b": ")[2].partition(b"\r\n")[0]
 
 

@@ -201,7 +201,7 @@ class _Source:
                 self._frames += 1
                 self._samples[frame.sample_rate] += frame.samples
                 if self._seconds > self._limits.max_hours * 3_600:
-                    raise AudioError(f"longer than {self._limits.max_hours:g} h (NAVEMBED_MAX_HOURS)")
+                    raise AudioError(f"longer than {self._limits.max_hours:g} h ({self._limits.set_by})")
 
     def waveforms(self) -> Iterator[Waveform]:
         """float32 [channels, about _CHUNK samples] at ``rate``; each of one format."""

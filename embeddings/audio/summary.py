@@ -18,6 +18,8 @@ class Limits:
     """Of decoded audio."""
     gigabytes: float = 2.0
     """Of memory beside the libraries' own: several times what blocks and the index of a day's file take."""
+    set_by: str = "NAVEMBED_MAX_HOURS"
+    """What ``max_hours`` is from, for whom it surprises."""
 
 
 DEFAULTS = Limits()

@@ -12,12 +12,13 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import closing, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 from embeddings.audio.pool import DecodePool
+from embeddings.audio.summary import Limits
 from embeddings.embedder.hashing import hash_files
 from embeddings.embedder.protocol import (
     HEARTBEAT_SECONDS,
@@ -47,6 +48,7 @@ CALLER_SECONDS = 60  # a caller that neither sends nor takes anything for so lon
 MAX_REQUEST_BYTES = 16 * 2**20
 MAX_TEXT_WAIT_SECONDS = 600
 KEEP_CHECKPOINTS_SECONDS = 7 * 86_400
+MOST_HEARD_HOURS = 1.0  # of a file that somebody waits for
 
 
 class Line:
@@ -79,7 +81,7 @@ class Embedder:
         self.stages = StageSeconds()
         turns = Turns()
         # Not the job's decoders: on a slow device they may wait for minutes with a track in hand.
-        self._pools = (pool, DecodePool(1, limits=pool.limits))
+        self._pools = (pool, DecodePool(1, limits=interactive(pool.limits)))
         self.jobs = Line(Pipeline(manager, self._pools[0], spool / "jobs", turn=turns.job, stages=self.stages))
         self.interactive = Line(
             Pipeline(manager, self._pools[1], spool / "interactive", turn=turns.interactive, stages=self.stages)
@@ -393,3 +395,10 @@ class EmbedderServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer)
             logger.info("a caller went away before its answer: %s", error)
         else:
             logger.error("a request could not be answered", exc_info=error)
+
+
+def interactive(limits: Limits) -> Limits:
+    """Return those of a file that somebody waits for."""
+    if limits.max_hours <= MOST_HEARD_HOURS:
+        return limits
+    return replace(limits, max_hours=MOST_HEARD_HOURS, set_by="of a file to search by")

@@ -8,6 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.urls import Resolver404, resolve
 
 from navembed_site.access import hosts
 from navembed_site.rest.problems import problem_response
@@ -56,6 +57,14 @@ def _refusal(request: HttpRequest, view: Any, status: int, sentence: str) -> Htt
     if _is_contract(view):
         return JsonResponse({"error": sentence}, status=status)
     return problem_response(request, status, sentence)
+
+
+def body_limit(path: str) -> int:
+    """Return how many bytes a body may have that is sent to ``path``."""
+    try:
+        return _limit(resolve(path).func)
+    except Resolver404:
+        return int(settings.BODY_BYTES)
 
 
 def _limit(view: Any) -> int:

@@ -13,6 +13,7 @@ from rest_framework.request import Request
 from rest_framework.throttling import SimpleRateThrottle
 
 from navembed_site.access.scopes import caller_of
+from navembed_site.access.trust import neighbourhood
 
 if TYPE_CHECKING:
     from rest_framework.views import APIView
@@ -40,4 +41,4 @@ class PerCaller(DeviceTimeThrottle):
 
 class PerAddress(DeviceTimeThrottle):
     def get_cache_key(self, request: Request, view: APIView) -> str:
-        return f"rate-{request.META.get('REMOTE_ADDR')}"
+        return f"rate-{neighbourhood(request._request)}"

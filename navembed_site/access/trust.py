@@ -12,9 +12,9 @@ from collections.abc import Callable
 from django.conf import settings
 from django.http import HttpRequest
 
+from navembed_site import sockets
 from navembed_site.access import hosts
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+from navembed_site.access.hosts import Address
 
 # Headers by which proxies, tunnels and CDNs tell for whom they speak. An empty one counts, too.
 FORWARDING = frozenset(
@@ -46,6 +46,20 @@ def connection_address(request: HttpRequest) -> Address | None:
     return mapped or address
 
 
+def neighbourhood(request: HttpRequest) -> str:
+    """The network of which one person may have every address: this machine, or a /64 of IPv6; else the address."""
+    address = connection_address(request)
+    if address and address.is_loopback:
+        return "loopback"
+    if isinstance(address, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((address, 64), strict=False))
+    return str(address)
+
+
+def is_proxied(request: HttpRequest) -> bool:
+    return _by_proxy(request) is not None
+
+
 def _by_address(request: HttpRequest) -> str | None:
     address = connection_address(request)
     if address and any(address in network for network in settings.TRUSTED_NETWORKS):
@@ -65,8 +79,15 @@ def _by_proxy(request: HttpRequest) -> str | None:
 def _by_host(request: HttpRequest) -> str | None:
     """From this machine nobody needs a name of ours, except a proxy that hands on the browser's."""
     host, address = request.get_host(), connection_address(request)
-    is_known = hosts.is_this_machine if address and address.is_loopback else hosts.is_ours
-    return None if is_known(host) else f"The host name {host} is a proxy's or a page's; such calls need a token."
+    if address and address.is_loopback:
+        is_known = hosts.is_this_machine(host)
+    else:
+        is_known = hosts.is_exactly_ours(host, request.META.get(sockets.CALLED, ""))
+    return (
+        None
+        if is_known
+        else f"The host name {host} is not exactly ours (NAVEMBED_ALLOWED_HOSTS); such calls need a token."
+    )
 
 
 def _by_page(request: HttpRequest) -> str | None:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission, User
+from django.core.cache import cache
 from django.test import Client
 
 from navembed_site.access.scopes import Scope
 from navembed_site.access.tokens import create_token
 
 MakeUser = Callable[..., User]
+
+
+@pytest.fixture(autouse=True)
+def nobody_has_called() -> Iterator[None]:
+    """What callers are limited by is counted in the cache."""
+    cache.clear()
+    yield
+    cache.clear()
 
 
 class Program(Client):

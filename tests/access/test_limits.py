@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.core.cache import cache
 from django.test import Client, RequestFactory
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -21,13 +20,6 @@ pytestmark = pytest.mark.django_db
 
 JSON = "application/json"
 URL = "/api/v1/batches/dry-run"
-
-
-@pytest.fixture(autouse=True)
-def nobody_has_called() -> Iterator[None]:
-    cache.clear()
-    yield
-    cache.clear()
 
 
 # Bodies
@@ -113,6 +105,14 @@ def test_address_has_so_many_calls_a_minute_with_all_tokens(settings: Any) -> No
     callers = [token(str(number)) for number in range(4)]
     assert [ask(secret).status_code for secret in callers] == [200] * 3 + [429]
     assert ask(callers[3], REMOTE_ADDR="192.0.2.7").status_code == 200
+
+
+def test_addresses_that_one_person_may_have_count_as_one(settings: Any) -> None:
+    settings.RATE_LIMIT = 1
+    here, there = (["127.0.0.1", "127.9.9.9", "::1"], ["2001:db8::1", "2001:db8::ffff:1"])
+    for number, addresses in enumerate((here, there)):
+        codes = [ask(token(f"{number}-{each}"), REMOTE_ADDR=each).status_code for each in addresses]
+        assert codes == [200] + [429] * (len(addresses) - 1)
 
 
 def test_trusted_program_has_any_number(settings: Any) -> None:

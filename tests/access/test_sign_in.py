@@ -11,6 +11,7 @@ from axes.models import AccessAttempt
 from django.core.management import call_command
 from django.test import Client
 
+from navembed_site.access import signin
 from tests.access.conftest import MakeUser
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
@@ -82,3 +83,18 @@ def test_odd_names_are_only_wrong(name: str) -> None:
     form = f"username={'%00' if name == chr(0) else '%ED%A0%80' if name == chr(0xD800) else name}&password=x"
     reply = Client().post(LOGIN, form.encode(), content_type="application/x-www-form-urlencoded")
     assert reply.status_code == 200
+
+
+def test_a_network_signs_in_so_often_a_minute_under_any_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signin.time, "time", lambda: 0.0)
+    addresses = [f"2001:db8::{number}" for number in range(signin.A_MINUTE + 1)]
+    codes = [sign_in(address, address=address).status_code for address in addresses]
+    assert codes == [200] * signin.A_MINUTE + [429]
+    assert sign_in("anna", address="2001:db8:0:1::1").status_code == 200
+
+
+def test_who_comes_through_a_proxy_leaves_places_to_its_own_machine() -> None:
+    form = {"username": "anna", "password": "x"}
+    codes = {Client(headers={"X-Forwarded-For": "192.0.2.1"}).post(LOGIN, form).status_code for _ in range(50)}
+    assert 429 in codes
+    assert sign_in("berta", address="127.0.0.2").status_code == 200

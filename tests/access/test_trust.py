@@ -9,7 +9,7 @@ import pytest
 from django.test import Client
 
 from batches.models import BatchJob
-from navembed_site import environment
+from navembed_site import environment, sockets
 
 pytestmark = pytest.mark.django_db
 
@@ -102,10 +102,36 @@ def test_a_container_calls_by_a_name_that_is_allowed(settings: Any) -> None:
     assert start(HTTP_HOST="navembed:9002", REMOTE_ADDR="172.18.0.2").status_code == 200
 
 
+@pytest.mark.parametrize(
+    "host", ["8.8.8.8", "localhost.", "localhost.:9002", "192.168.1.5:9002", "0.0.0.0", "[::]:9002", "127.0.0.1."]
+)
+def test_a_proxy_that_hands_on_the_name_is_not_trusted(host: str) -> None:
+    refused(start(HTTP_HOST=host))
+    assert Client().get("/admin/login/", HTTP_HOST=host).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("172.18.0.9:9002", 200),
+        ("172.18.0.8:9002", 403),
+        ("8.8.8.8", 403),
+        ("navembed.:9002", 403),
+        ("navembed", 200),
+        ("0.0.0.0", 403),
+    ],
+)
+def test_a_container_calls_by_the_address_that_it_connects_to(settings: Any, host: str, status: int) -> None:
+    settings.TRUSTED_NETWORKS = environment.networks("172.18.0.0/16")
+    settings.OUR_HOSTS = [*settings.OUR_HOSTS, "navembed", "0.0.0.0"]
+    reply = start(HTTP_HOST=host, REMOTE_ADDR="172.18.0.2", **{sockets.CALLED: "::ffff:172.18.0.9"})
+    assert reply.status_code == status
+
+
 # Web pages
 
 
-@pytest.mark.parametrize("host", ["localhost:9002", "127.0.0.1", "[::1]:9002", "192.168.1.5:9002", "LOCALHOST"])
+@pytest.mark.parametrize("host", ["localhost:9002", "127.0.0.1", "[::1]:9002", "127.0.0.2:9002", "LOCALHOST"])
 def test_our_names(host: str) -> None:
     assert start(HTTP_HOST=host).status_code == 200
 
