@@ -16,11 +16,11 @@ def main() -> None:
     with installation.explained():
         from django.core.management import execute_from_command_line
 
-        from navembed_site import database_trouble
+        from navembed_site.database import trouble
 
         try:
             try:
-                with database_trouble.explained():
+                with trouble.explained():
                     execute_from_command_line(sys.argv)
             finally:
                 sys.stdout.flush()

@@ -14,13 +14,13 @@ from django.utils.html import format_html
 from django.utils.text import Truncator
 
 from batches import services
-from batches.job_text import state_text
 from batches.models import BatchJob, ModelProgress, TrackResult
-from batches.progress import snapshot
+from batches.selectors.progress import snapshot
+from batches.terminal.jobs import state_text
 from embeddings.admin import OTHER_BUTTONS, ReadOnlyAdmin
-from embeddings.bad_files import bad_files, ignore
 from embeddings.encoders.registry import ENCODERS
 from embeddings.errors import NoSuchTracks
+from embeddings.library.bad_files import bad_files, ignore
 from embeddings.models import BadFile
 
 NOTE_CHARS = 90  # the job's own page has all of it

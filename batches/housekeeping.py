@@ -12,11 +12,11 @@ from django.utils import timezone
 
 from batches.models import BatchJob, TrackResult
 from embeddings.errors import IndexUnavailable
-from embeddings.indexing import vector_store
+from embeddings.index.ownership import settle
+from embeddings.index.sync import vector_store
 from embeddings.models import Embedding, EmbeddingSpace, Track
-from embeddings.ownership import settle
-from embeddings.spaces import drop_expired
-from embeddings.switch import vector_bytes
+from embeddings.spaces.lifecycle import drop_expired
+from embeddings.spaces.promotion import vector_bytes
 
 logger = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ TASKS = frozenset(
         "batches.tasks.run_schedule",
         "batches.tasks.send_webhook",
         "batches.tasks.watch_lanes",
-        "navembed_site.heartbeat.beat",
+        "navembed_site.process.heartbeat.beat",
     }
 )
 

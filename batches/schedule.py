@@ -15,10 +15,10 @@ from django.utils import timezone
 
 from batches import services
 from batches.models import BatchJob
+from embeddings.embedder.available_weights import problems_with
 from embeddings.encoders.registry import MODEL_KEYS
 from embeddings.errors import LibraryUnavailable
 from embeddings.library import open_library
-from embeddings.weights_here import problems_with
 
 logger = logging.getLogger(__name__)
 

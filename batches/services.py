@@ -15,13 +15,14 @@ from django.db.models import Case, Count, Exists, F, OuterRef, Q, Sum, When
 from django.db.models.functions import Least
 from django.utils import timezone
 
-from batches import lanes, planner, webhook
+from batches import webhook
+from batches.engine import leases, plan
 from batches.models import BatchJob, ModelProgress, TrackResult
-from batches.preview import DiskFull, require_space
+from batches.selectors.dry_run import DiskFull, require_space
+from embeddings.embedder.available_weights import problems_with
 from embeddings.encoders.registry import MODEL_KEYS
 from embeddings.library import require_tracks
-from embeddings.spaces import WRITABLE
-from embeddings.weights_here import problems_with
+from embeddings.spaces.lifecycle import WRITABLE
 
 logger = logging.getLogger(__name__)
 Status = BatchJob.Status
@@ -173,7 +174,7 @@ def _insert(job: BatchJob) -> None:
     job.pk = None
     job.save(force_insert=True)
     ModelProgress.objects.bulk_create(ModelProgress(job=job, model=key) for key in job.model_keys)
-    lanes.wake_all()
+    leases.wake_all()
 
 
 def _one_at_a_time(other: BatchJob | None) -> JobConflict:
@@ -189,7 +190,7 @@ def promote_next() -> None:
     try:
         with transaction.atomic():
             if _transition(first, (Status.QUEUED,), Status.INITIALIZED):
-                lanes.wake_all()
+                leases.wake_all()
     except IntegrityError:
         logger.info("job %d waits on: another one was faster", first.pk)
 
@@ -197,7 +198,7 @@ def promote_next() -> None:
 def watch() -> int:
     """Revive what lost its wake-up: the next job in line, lanes whose holder died. Returns lanes woken."""
     promote_next()
-    return lanes.watch()
+    return leases.watch()
 
 
 def pause_job(job: BatchJob, reason: str = "") -> None:
@@ -242,7 +243,7 @@ def _cancel_quietly(job: BatchJob) -> None:
 def _ask(job: BatchJob, expected: Sequence[str], status: str, message: str = "") -> None:
     with transaction.atomic():
         if _transition(job, expected, status, message=message):
-            lanes.wake_all()  # an idle lane must notice too
+            leases.wake_all()  # an idle lane must notice too
 
 
 def resume_job(job: BatchJob) -> None:
@@ -294,7 +295,7 @@ def _reopen(job: BatchJob, expected: Sequence[str]) -> bool:
                 if changed:
                     if not job.planned:  # what could not be loaded then is looked at again
                         job.progress.update(left_out="")
-                    lanes.wake_all()
+                    leases.wake_all()
             break
         except IntegrityError:  # another job has the turn
             continue
@@ -348,7 +349,7 @@ def leave_out(job: BatchJob, model: str, reason: str) -> None:
         ModelProgress.objects.filter(job=job, model=model).update(left_out=reason)
         TrackResult.objects.filter(job=job, model=model, status=TrackResult.Status.PENDING).delete()
     logger.warning("job %d goes on without %s: %s", job.pk, model, reason)
-    planner.recount(job)
+    plan.recount(job)
     if not job.progress.filter(left_out="").exists():
         set_failed(job, left_out_text(job))
 

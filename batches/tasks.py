@@ -26,7 +26,7 @@ _fitting: subprocess.Popen[bytes] | None = None
 
 def run_lane(device: int, seq: int) -> str:
     """Work on the open job for a while, with the device of this number."""
-    from batches.runner import run_lane
+    from batches.engine.runner import run_lane
 
     return run_lane(device, seq)
 
@@ -55,7 +55,7 @@ def send_webhook(body: str, tries: int) -> str:
 def keep_house() -> int:
     """Delete what is kept for a time only."""
     from batches.housekeeping import delete_gone_tracks, delete_old_results
-    from navembed_site.rest.uploads import forget_left_behind
+    from navembed_site.http.uploads import forget_left_behind
 
     return delete_old_results() + delete_gone_tracks() + forget_left_behind()
 

@@ -11,8 +11,8 @@ from django.http import HttpRequest
 
 from embeddings.errors import NavembedError, NoSuchSpace
 from embeddings.models import Embedding, EmbeddingSpace, Track
-from embeddings.spaces import drop, roll_back
-from embeddings.switch import approve, point_aliases
+from embeddings.spaces.lifecycle import drop, roll_back
+from embeddings.spaces.promotion import approve, point_aliases
 
 ModelT = TypeVar("ModelT", bound=Model)
 OTHER_BUTTONS = ("show_save_and_add_another", "show_save_and_continue")

@@ -20,7 +20,7 @@ from embeddings.library import open_library
 from embeddings.library.reader import look_at
 from embeddings.library.storage import LOOK_SECONDS, what_is_away
 from navembed_site import installation
-from navembed_site.database_look import look
+from navembed_site.database.look import look
 
 SOCKET_PATH_BYTES = 100  # Linux takes 107, other systems 103; the longest name is ours to choose
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
@@ -112,8 +112,8 @@ def check_old_text_projections(**_: Any) -> list[CheckMessage]:
 def check_milvus(**_: Any) -> list[CheckMessage]:
     """Ask Milvus whether it has something of others' under our names. Only `check` does; a Lite that is off is fine."""
     from embeddings.errors import IndexUnavailable
-    from embeddings.indexing import vector_store
-    from embeddings.ownership import problem_with
+    from embeddings.index.ownership import problem_with
+    from embeddings.index.sync import vector_store
 
     try:
         problem = problem_with(vector_store(connect_pauses=()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from embeddings.names import clean_text
+from navembed_site.names import clean_text
 
 
 class NavembedError(Exception):

@@ -10,7 +10,7 @@ from django.conf import settings
 from django.db import models
 from django.db.models import Q
 
-from embeddings.names import original
+from navembed_site.names import original
 
 
 class Track(models.Model):
@@ -75,7 +75,8 @@ class BadFile(models.Model):
 class Instance(models.Model):
     """This database, as others know it that use the same Milvus: one row, made when it is first asked for.
 
-    A backup carries it: a copy is the same instance, and ``embeddings.ownership`` lets only one of them at the index.
+    A backup carries it: a copy is the same instance, and ``embeddings.index.ownership`` lets only one of
+    them at the index.
     """
 
     mark = models.CharField(max_length=16, help_text="Is part of the names of its collections in Milvus.")
@@ -101,7 +102,7 @@ class EmbeddingSpace(models.Model):
 
     building → live ⇄ kept; building, kept and an empty live one → dropping, and then they are gone. A model has
     at most one live, one building and one kept space; search uses the live one's physical collection. Only
-    ``embeddings.spaces`` changes the status.
+    ``embeddings.spaces.lifecycle`` changes the status.
     """
 
     class Status(models.TextChoices):

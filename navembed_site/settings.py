@@ -101,7 +101,7 @@ CSRF_TRUSTED_ORIGINS = [
 CONTRACT_BODY_BYTES = DATA_UPLOAD_MAX_MEMORY_SIZE = 16 * 2**20  # a text vector of MERT's is 1.7 MB of JSON
 BODY_BYTES = 2**20
 AUDIO_BODY_BYTES = env.integer("NAVEMBED_MAX_UPLOAD_MB", 200, low=1, high=10**4) * 2**20
-FILE_UPLOAD_HANDLERS = ["navembed_site.rest.uploads.UploadHandler"]  # to files of mode 0600, never in memory
+FILE_UPLOAD_HANDLERS = ["navembed_site.http.uploads.UploadHandler"]  # to files of mode 0600, never in memory
 DATA_UPLOAD_MAX_NUMBER_FILES = 1
 FILE_UPLOAD_TEMP_DIR = NAVEMBED_HOME  # the embedder must be able to read it
 
@@ -128,6 +128,9 @@ INSTALLED_APPS = [
     "csp",
     "embeddings",
     "batches",
+    "navembed_site.instance",
+    "navembed_site.benchmarks",
+    "navembed_site.demo",
 ]
 MIDDLEWARE = [
     "navembed_site.access.middleware.OurHosts",
@@ -154,7 +157,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
-                "navembed_site.database_look.for_console",
+                "navembed_site.database.look.for_console",
             ]
         },
     }
@@ -222,7 +225,7 @@ DATABASES: dict[str, Any] = {
     )
 }
 
-# Background jobs. Messages only wake lanes up (batches/lanes.py); the database holds the truth.
+# Background jobs. Messages only wake lanes up (batches/engine/leases.py); the database holds the truth.
 _CLUSTER = {
     "orm": "default",
     "bulk": 1,
@@ -247,7 +250,7 @@ Q_CLUSTER = {
 
 REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["navembed_site.rest.parsers.StrictJSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["navembed_site.http.parsers.StrictJSONParser"],
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "navembed_site.access.authentication.BearerToken",
         "navembed_site.access.authentication.TrustedProgram",
@@ -260,8 +263,8 @@ REST_FRAMEWORK = {
     ],
     "DEFAULT_METADATA_CLASS": None,  # OPTIONS is 405: the OpenAPI document says more
     "UNAUTHENTICATED_USER": None,
-    "EXCEPTION_HANDLER": "navembed_site.rest.problems.handle",
-    "DEFAULT_SCHEMA_CLASS": "navembed_site.rest.schema.Schema",
+    "EXCEPTION_HANDLER": "navembed_site.http.problems.handle",
+    "DEFAULT_SCHEMA_CLASS": "navembed_site.http.openapi.Schema",
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "navembed",

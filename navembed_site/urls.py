@@ -7,8 +7,8 @@ from django.urls import include, path
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 
-from navembed_site import setup
-from navembed_site.rest.problems import is_browser
+from navembed_site.http.problems import is_browser
+from navembed_site.instance import first_user
 
 
 @csrf_exempt  # it changes nothing
@@ -24,12 +24,12 @@ urlpatterns = [
     path("", front_door),
     path("admin", front_door),
     path("admin/", admin.site.urls),
-    path("setup/<str:token>", setup.first_user, name="setup"),
+    path("setup/<str:token>", first_user.first_user, name="setup"),
     path("", include("batches.api.urls")),
     path("", include("embeddings.api.urls")),
-    path("", include("navembed_site.rest.urls")),
+    path("", include("navembed_site.api_urls")),
 ]
-handler400 = "navembed_site.rest.problems.bad_request"
-handler403 = "navembed_site.rest.problems.permission_denied"
-handler404 = "navembed_site.rest.problems.not_found"
-handler500 = "navembed_site.rest.problems.server_error"
+handler400 = "navembed_site.http.problems.bad_request"
+handler403 = "navembed_site.http.problems.permission_denied"
+handler404 = "navembed_site.http.problems.not_found"
+handler500 = "navembed_site.http.problems.server_error"

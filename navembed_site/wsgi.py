@@ -5,7 +5,7 @@ import threading
 
 from django.core.wsgi import get_wsgi_application
 
-from navembed_site import database_look
+from navembed_site.database import look
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "navembed_site.settings")
 application = get_wsgi_application()
@@ -23,5 +23,5 @@ def _warm_up() -> None:
         connection.close()  # the thread's own
 
 
-database_look.watch.start()
+look.watch.start()
 threading.Thread(target=_warm_up, name="warm-up", daemon=True).start()

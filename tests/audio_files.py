@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from embeddings.demo.encode import write_audio, write_blocks
+from navembed_site.demo.encode import write_audio, write_blocks
 
 DSD_RATE = 2_822_400
 

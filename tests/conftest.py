@@ -27,7 +27,7 @@ def django_db_modify_db_settings() -> None:
 @pytest.fixture(autouse=True)
 def fresh_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no test be told what another one has asked for a moment ago."""
-    monkeypatch.setattr("batches.last_known.FRESH_SECONDS", 0.0)
+    monkeypatch.setattr("batches.selectors.last_known.FRESH_SECONDS", 0.0)
 
 
 @pytest.fixture(autouse=True)

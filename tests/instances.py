@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
-from embeddings.demo.checkpoints import make_tiny_checkpoints
 from embeddings.embedder.client import socket_path
-from navembed_site.processes import accepts
+from navembed_site.demo.checkpoints import make_tiny_checkpoints
+from navembed_site.process.unix_socket import accepts
 
 PAUSING = (signal.SIGSTOP, signal.SIGCONT)
 

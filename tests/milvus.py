@@ -90,7 +90,7 @@ def lite_server() -> Iterator[LiteServer]:
 @pytest.fixture
 def milvus(settings: Any, lite_server: LiteServer) -> LiteServer:
     """The settings name a running, empty Milvus, which the test may kill or freeze."""
-    from embeddings.vector_store import VectorStore
+    from embeddings.index.store import VectorStore
 
     settings.MILVUS_URI = ""
     settings.MILVUS_LITE_SOCKET = lite_server.socket

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from batches.api.views import BatchViewSet, healthz
+from batches.api.contract.views import BatchViewSet, healthz
 
 urlpatterns = [
     path("batch/start", BatchViewSet.as_view({"post": "start"})),

@@ -2,8 +2,8 @@
 
 from django.urls import path
 
-from embeddings.api.contract import EmbedTextView, HealthView, ModelsView
-from embeddings.api.playlist import PlaylistView
+from embeddings.api.contract.models import EmbedTextView, HealthView, ModelsView
+from embeddings.api.contract.playlist import PlaylistView
 
 urlpatterns = [
     path("embed_text", EmbedTextView.as_view()),

@@ -23,7 +23,7 @@ from embeddings import errors
 from embeddings.audio.summary import BLOCK_SECONDS, DEFAULTS, AudioSummary, Limits
 from embeddings.encoders.base import AudioFormat
 from embeddings.errors import AudioError, DecoderDied
-from navembed_site.patience import is_readable
+from navembed_site.process.patience import is_readable
 
 __all__ = ["AudioBlock", "AudioSummary", "DecodePool"]
 

@@ -9,12 +9,12 @@ from django.conf import settings
 
 from embeddings.audio.pool import DecodePool
 from embeddings.audio.summary import Limits
-from embeddings.device import choose_device, free_memory
+from embeddings.embedder.device import choose_device, free_memory
+from embeddings.embedder.model_manager import ModelManager
 from embeddings.embedder.server import Embedder
 from embeddings.encoders.base import Model
 from embeddings.encoders.registry import ENCODERS, TEXT_MODEL
-from embeddings.encoders.weights import use_folders
-from embeddings.model_manager import ModelManager
+from embeddings.weights.locate import use_folders
 
 logger = logging.getLogger(__name__)
 

@@ -19,10 +19,10 @@ from django.conf import settings
 from numpy.typing import NDArray
 
 from embeddings.embedder.protocol import error_from_json, read_frame, read_outcome, request_to_json
+from embeddings.embedder.work import Failure, FileHash, Step, TrackOutcome, TrackRequest
 from embeddings.encoders.base import Description
 from embeddings.errors import EmbedderDied, EmbedderUnavailable, concerning
-from embeddings.work import Failure, FileHash, Step, TrackOutcome, TrackRequest
-from navembed_site.patience import is_readable
+from navembed_site.process.patience import is_readable
 
 BROKEN = (OSError, ValueError, KeyError, TypeError, http.client.HTTPException)
 """What reading an answer raises when it is cut off, late, or no answer of an embedder."""

@@ -7,8 +7,8 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from embeddings.audio.pool import DecodePool
+from embeddings.embedder.work import FileHash, failure_of
 from embeddings.errors import AudioError
-from embeddings.work import FileHash, failure_of
 
 
 def hash_files(pool: DecodePool, paths: Sequence[str], unwanted: Callable[[], bool]) -> Generator[FileHash]:

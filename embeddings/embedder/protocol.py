@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from embeddings import errors
 from embeddings.audio.summary import AudioSummary
+from embeddings.embedder.work import Failure, TrackOutcome, TrackRequest, TrackVector
 from embeddings.errors import NavembedError
-from embeddings.work import Failure, TrackOutcome, TrackRequest, TrackVector
 
 MAX_LINE = 2**20
 HEARTBEAT_SECONDS = 1.0

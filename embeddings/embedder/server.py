@@ -19,7 +19,11 @@ from typing import Any
 
 from embeddings.audio.pool import DecodePool
 from embeddings.audio.summary import Limits
+from embeddings.embedder.available_weights import problem_with
 from embeddings.embedder.hashing import hash_files
+from embeddings.embedder.model_manager import ModelManager
+from embeddings.embedder.pipeline import Pipeline
+from embeddings.embedder.priority_lock import Turns
 from embeddings.embedder.protocol import (
     HEARTBEAT_SECONDS,
     error_to_json,
@@ -27,18 +31,14 @@ from embeddings.embedder.protocol import (
     write_frame,
     write_outcome,
 )
+from embeddings.embedder.row_spool import forget_old_checkpoints
+from embeddings.embedder.stages import StageSeconds
 from embeddings.embedder.texts import Texts
-from embeddings.embedder.turns import Turns
+from embeddings.embedder.work import Step, TrackOutcome, TrackRequest
 from embeddings.encoders.base import Description
 from embeddings.errors import EmbedderDied, EmbedderUnavailable, FingerprintChanged, NavembedError, concerning
-from embeddings.model_manager import ModelManager
-from embeddings.pipeline import Pipeline
-from embeddings.rows import forget_old_checkpoints
-from embeddings.spaces import fingerprint_of
-from embeddings.stages import StageSeconds
-from embeddings.weights_here import problem_with
-from embeddings.work import Step, TrackOutcome, TrackRequest
-from navembed_site.patience import Presence
+from embeddings.spaces.lifecycle import fingerprint_of
+from navembed_site.process.patience import Presence
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,8 @@ from contextlib import AbstractContextManager, nullcontext
 import numpy as np
 from numpy.typing import NDArray
 
-from embeddings.device import is_lost
+from embeddings.embedder.device import is_lost
+from embeddings.embedder.model_manager import ModelManager
 from embeddings.encoders.base import Description, TextModel
 from embeddings.encoders.registry import TEXT_MODEL
 from embeddings.errors import (
@@ -21,7 +22,6 @@ from embeddings.errors import (
     TextNotReady,
     WeightsUnusable,
 )
-from embeddings.model_manager import ModelManager
 
 
 class Texts:

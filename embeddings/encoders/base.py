@@ -18,9 +18,9 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from embeddings.encoders.tensors import Selection, load_strictly, open_tensors, read_tensors, without_weights
-from embeddings.encoders.weights import Files, find_checkpoint, find_part, remembered, stamp
 from embeddings.errors import WeightsMissing, WeightsUnusable
+from embeddings.weights.locate import Files, find_checkpoint, find_part, remembered, stamp
+from embeddings.weights.tensors import Selection, load_strictly, open_tensors, read_tensors, without_weights
 
 Waveform = NDArray[np.float32]
 """float32 [channels, samples], full scale ±1."""
@@ -197,7 +197,7 @@ class Encoder(Model):
     """Dimension with the published architecture (a checkpoint may say otherwise: ``describe``)."""
     stored_dtype: ClassVar[str] = "float32"
     search_dimension: ClassVar[int | None] = None
-    """Numbers of the search vector where it is a projection of the embedding (``embeddings.projection``)."""
+    """Numbers of the search vector where it is a projection of the embedding (``embeddings.index.projection``)."""
     teraflop_per_second: ClassVar[float]
     """Cost of one second of audio, to weigh chunks until a rate has been measured."""
     batch_size: ClassVar[int]

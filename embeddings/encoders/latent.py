@@ -16,12 +16,12 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from embeddings.audio.windows import Backlog
 from embeddings.encoders.base import AudioFormat, Description, Encoder, Item, Pooled, Segmenter, Waveform
-from embeddings.encoders.tensors import Selection
-from embeddings.encoders.weights import Checkpoint, Files, find_checkpoint, sha256
+from embeddings.encoders.pooling import Matrix, enrich_slabs
 from embeddings.errors import WeightsUnusable
-from embeddings.pooling import Matrix, enrich_slabs
-from embeddings.windows import Backlog
+from embeddings.weights.locate import Checkpoint, Files, find_checkpoint, sha256
+from embeddings.weights.tensors import Selection
 
 RATE = 44_100
 FRAME = 2_048

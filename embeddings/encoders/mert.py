@@ -12,13 +12,13 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from embeddings.audio.windows import Samples, WindowStream
 from embeddings.encoders.base import AudioFormat, Description, Encoder, Item, Pooled, Segmenter, Waveform
-from embeddings.encoders.tensors import Selection
-from embeddings.encoders.weights import Checkpoint, Files, find_checkpoint, sha256
+from embeddings.encoders.pooling import enrich
 from embeddings.errors import WeightsUnusable
-from embeddings.pooling import enrich
-from embeddings.projection import SEARCH_DIMENSION, SEED
-from embeddings.windows import Samples, WindowStream
+from embeddings.index.projection import SEARCH_DIMENSION, SEED
+from embeddings.weights.locate import Checkpoint, Files, find_checkpoint, sha256
+from embeddings.weights.tensors import Selection
 
 RATE = 24_000
 WINDOW = 30 * RATE

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from embeddings.encoders.base import Description, TextModel
 from embeddings.encoders.muq import TEXT_FILES, WEIGHT_FILES, MuqEncoder, read_config
 from embeddings.encoders.muq_network import text_tower
-from embeddings.encoders.tensors import Selection
-from embeddings.encoders.weights import Checkpoint, find_checkpoint, find_part, sha256
 from embeddings.errors import WeightsUnusable
+from embeddings.weights.locate import Checkpoint, find_checkpoint, find_part, sha256
+from embeddings.weights.tensors import Selection
 
 SPECIAL_TOKENS = {"bos": "<s>", "eos": "</s>", "unk": "<unk>", "pad": "<pad>", "mask": "<mask>"}
 UNUSED = ("text.model.pooler.",)

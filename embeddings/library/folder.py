@@ -13,7 +13,7 @@ from pathlib import Path
 from embeddings.errors import LibraryUnavailable
 from embeddings.library.base import LibraryTrack, PresentTrack, Tell, tell_nobody
 from embeddings.library.reader import Found, Reader, Wanted
-from embeddings.names import clean_text, short_text, storable
+from navembed_site.names import clean_text, short_text, storable
 
 PAGE_SIZE = 500
 PAGE_SECONDS = 2.0  # what has been read from slow storage is soon written

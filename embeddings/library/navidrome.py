@@ -13,12 +13,12 @@ from pathlib import Path
 
 from embeddings.errors import LibraryUnavailable
 from embeddings.library.base import PAGE_SIZE, LibraryTrack, PresentTrack, Tell, finite, tell_nobody
-from embeddings.library.listeners import existing_tracks, in_playlists, present_tracks, visible_to
 from embeddings.library.reader import ANSWER_SECONDS, look_at
 from embeddings.library.snapshot import extract
 from embeddings.library.sqlite import BUSY_SECONDS, ForeignDatabase, Row
-from embeddings.names import LONGEST_TEXT, clean_text, short_text, storable, storable_id
-from embeddings.patience import within
+from embeddings.library.visibility import existing_tracks, in_playlists, present_tracks, visible_to
+from navembed_site.names import LONGEST_TEXT, clean_text, short_text, storable, storable_id
+from navembed_site.process.slow_calls import within
 
 logger = logging.getLogger(__name__)
 

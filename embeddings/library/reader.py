@@ -20,7 +20,7 @@ from typing import IO, Any, NamedTuple, cast
 
 from embeddings.errors import LibraryUnavailable
 from embeddings.library.base import Tell, tell_nobody
-from embeddings.patience import LOOK_SECONDS
+from navembed_site.process.slow_calls import LOOK_SECONDS
 
 logger = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from embeddings.audio.decoder_process import die_with
 from embeddings.library.base import finite
 from embeddings.library.folders import is_there
 from embeddings.library.walk import audio_files
-from embeddings.names import LONGEST_TEXT
+from navembed_site.names import LONGEST_TEXT
 
 Answer = Callable[[dict[str, Any]], None]
 

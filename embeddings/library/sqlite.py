@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from embeddings.patience import patiently, within
+from navembed_site.process.slow_calls import patiently, within
 
 Row = tuple[Any, ...]
 Found = TypeVar("Found")

@@ -12,7 +12,7 @@ from embeddings.errors import LibraryUnavailable
 from embeddings.library import open_library
 from embeddings.library.reader import look_at
 from embeddings.models import Track
-from embeddings.names import original, storable
+from navembed_site.names import original, storable
 
 LOOK_SECONDS = 10.0  # for each file; a disk that spins up takes less
 OTHERS = 8  # files that are looked at beside those that failed

@@ -16,8 +16,8 @@ from embeddings.library import Library, LibraryTrack, PresentTrack, open_library
 from embeddings.library.base import PAGE_SIZE, Tell, tell_nobody
 from embeddings.library.folders import is_place_there
 from embeddings.models import Track
-from embeddings.names import LONGEST_TEXT
-from embeddings.patience import patiently
+from navembed_site.names import LONGEST_TEXT
+from navembed_site.process.slow_calls import patiently
 
 FIELDS = ("library_id", "path", "title", "artist", "album", "duration", "size", "mtime")
 TEXTS = ("title", "artist", "album")

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from embeddings.encoders.base import Encoder
 from embeddings.encoders.registry import TEXT_MODEL, encoder_class
 from embeddings.errors import TextUnavailable
+from embeddings.index.projection import search_dimension, search_vectors
 from embeddings.models import Embedding, EmbeddingSpace
-from embeddings.projection import search_dimension, search_vectors
 from embeddings.search import ridge
 from embeddings.search.bridge import Bridge, Origin
-from embeddings.spaces import live_space
-from embeddings.vectors import from_bytes
+from embeddings.spaces.lifecycle import live_space
+from embeddings.spaces.vectors import from_bytes
 
 FEWEST_TRACKS = 30  # six a fold; worth little, but whoever asks with words gets an answer instead of an error
 MOST_TRACKS = 20_000  # beyond that nothing is gained for 512 numbers; ids are random, so the first are a sample

@@ -15,7 +15,7 @@ from embeddings.search.bridge_fitting import (
     fit_bridge,
     tracks_to_learn_from,
 )
-from embeddings.spaces import live_space
+from embeddings.spaces.lifecycle import live_space
 
 logger = logging.getLogger(__name__)
 

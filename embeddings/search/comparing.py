@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from embeddings.encoders.registry import encoder_class
 from embeddings.models import Embedding, EmbeddingSpace
 from embeddings.search.deadline import Deadline
-from embeddings.vectors import DTYPES
+from embeddings.spaces.vectors import DTYPES
 
 BLOCK_BYTES = 16 * 2**20  # of float64 at a time
-PARTS = 3  # of an embedding: mean, spread, mean difference (embeddings.pooling)
+PARTS = 3  # of an embedding: mean, spread, mean difference (embeddings.encoders.pooling)
 
 Floats = NDArray[np.float64]
 

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from embeddings.encoders.registry import encoder_class
 from embeddings.errors import FingerprintChanged, IndexRefused
-from embeddings.indexing import vector_store
+from embeddings.index.projection import is_projected, search_vectors
+from embeddings.index.sync import vector_store
 from embeddings.models import Embedding, EmbeddingSpace
-from embeddings.projection import is_projected, search_vectors
-from embeddings.spaces import live_space
-from embeddings.vectors import from_bytes
+from embeddings.spaces.lifecycle import live_space
+from embeddings.spaces.vectors import from_bytes
 
 CANDIDATES = 100  # found by projected vectors before they are ranked exactly; recall in docs/performance.md
 MOST_CANDIDATES = 200

@@ -11,7 +11,7 @@ from embeddings.encoders.registry import ENCODERS, TEXT_MODEL
 from embeddings.errors import EmbedderUnavailable
 from embeddings.models import EmbeddingSpace
 from embeddings.search.text import TextSupport, answering_embedder, text_support_in
-from navembed_site.time_limit import time_limit
+from navembed_site.database.time_limit import time_limit
 
 DATABASE_SECONDS = 3.0
 DATABASE_AWAY = "the database does not answer"

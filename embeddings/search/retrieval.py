@@ -11,16 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embeddings.encoders.registry import encoder_class
-from embeddings.indexing import vector_store
+from embeddings.index.projection import search_vectors
+from embeddings.index.sync import vector_store
 from embeddings.models import EmbeddingSpace
-from embeddings.projection import search_vectors
 from embeddings.search.calibration import Calibration, calibration_of
 from embeddings.search.comparing import Probe, cosines
 from embeddings.search.deadline import Deadline
 from embeddings.search.seeds import DIGITS, Group
 
 if TYPE_CHECKING:
-    from embeddings.vector_store import Hit
+    from embeddings.index.store import Hit
 
 MOST_CANDIDATES, FEWEST_CANDIDATES = 200, 100  # of a model
 FEWEST_OF_A_GROUP = 50
@@ -93,7 +93,7 @@ def _nearest(
     Many excluded ids are taken out here, of more hits than are wanted. Only where too little is left does Milvus get
     to read all of them.
     """
-    from embeddings.names import can_be_id
+    from navembed_site.names import can_be_id
 
     store = vector_store(timeout=seconds, write_timeout=seconds, connect_pauses=())
     if len(exclude) > MOST_NAMED:

@@ -25,7 +25,7 @@ from embeddings.errors import (
 )
 from embeddings.models import EmbeddingSpace
 from embeddings.search.bridge import bridge_between
-from embeddings.spaces import live_space
+from embeddings.spaces.lifecycle import live_space
 
 MAX_CHARACTERS = 500
 MOST_REMEMBERED = 256

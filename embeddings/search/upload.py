@@ -11,10 +11,10 @@ from pathlib import Path
 from django.conf import settings
 
 from embeddings.embedder.client import EmbedderClient
+from embeddings.embedder.work import TrackOutcome, TrackRequest
 from embeddings.errors import AudioError, EmbedderDied, EmbedderUnavailable, FingerprintChanged, OutOfTime
 from embeddings.models import EmbeddingSpace
 from embeddings.search.query import UPLOAD_ID, Seed
-from embeddings.work import TrackOutcome, TrackRequest
 
 HEARING_SECONDS = 120.0  # a caller waits; on a CPU long files take longer with the large models
 

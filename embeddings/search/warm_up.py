@@ -7,7 +7,7 @@ import logging
 from django.db import DatabaseError
 
 from embeddings.errors import NavembedError
-from embeddings.indexing import vector_store
+from embeddings.index.sync import vector_store
 from embeddings.models import EmbeddingSpace
 
 logger = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import Resolver404, resolve
 
 from navembed_site.access import hosts
-from navembed_site.rest.problems import problem_response
+from navembed_site.http.problems import problem_response
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
 HEALTH = "/healthz"

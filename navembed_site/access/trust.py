@@ -12,9 +12,9 @@ from collections.abc import Callable
 from django.conf import settings
 from django.http import HttpRequest
 
-from navembed_site import sockets
 from navembed_site.access import hosts
 from navembed_site.access.hosts import Address
+from navembed_site.instance import sockets
 
 # Headers by which proxies, tunnels and CDNs tell for whom they speak. An empty one counts, too.
 FORWARDING = frozenset(

@@ -10,9 +10,9 @@ import pytest
 from django.conf import settings as site
 from django.test import Client
 
-from navembed_site import setup
+from navembed_site.instance import first_user
 from navembed_site.settings import HTTPS_SETTINGS
-from tests.processes.conftest import Instance, instance, migrated_database
+from tests.instance.conftest import Instance, instance, migrated_database
 
 __all__ = ["instance", "migrated_database"]
 
@@ -45,7 +45,7 @@ def test_pages_keep_to_their_own_policy(admin_client: Client, path: str) -> None
 
 
 def test_setup_page_keeps_to_its_policy(client: Client) -> None:
-    page = client.get(setup.new_link() or "").content.decode()
+    page = client.get(first_user.new_link() or "").content.decode()
     assert "<style" not in page
     assert 'href="/static/access/page.css"' in page
 

@@ -24,7 +24,7 @@ import pytest
 
 from embeddings.embedder.client import socket_path
 from tests.access.test_server import send, status
-from tests.processes.conftest import Instance, migrated_database
+from tests.instance.conftest import Instance, migrated_database
 
 __all__ = ["migrated_database"]
 

@@ -6,7 +6,7 @@ import json
 import socket
 from collections.abc import Callable
 
-from tests.processes.conftest import Instance, eventually, instance, migrated_database
+from tests.instance.conftest import Instance, eventually, instance, migrated_database
 
 __all__ = ["eventually", "instance", "migrated_database"]
 

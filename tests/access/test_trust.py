@@ -9,7 +9,8 @@ import pytest
 from django.test import Client
 
 from batches.models import BatchJob
-from navembed_site import environment, sockets
+from navembed_site import environment
+from navembed_site.instance import sockets
 
 pytestmark = pytest.mark.django_db
 

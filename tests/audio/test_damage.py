@@ -11,8 +11,8 @@ import pytest
 
 from embeddings.audio.decode import audio_hash, decode
 from embeddings.audio.summary import AudioSummary, Limits
-from embeddings.demo.encode import write_audio
 from embeddings.errors import AudioError, AudioFileMissing
+from navembed_site.demo.encode import write_audio
 from tests.audio.conftest import MONO, STEREO, decode_whole
 from tests.audio_files import DAMAGED, tone
 

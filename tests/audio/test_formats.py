@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soxr
 
-from embeddings.demo.encode import FORMATS, Format, write_audio
+from navembed_site.demo.encode import FORMATS, Format, write_audio
 from tests.audio.conftest import MONO, STEREO, decode_whole, likeness
 from tests.audio_files import tone, write_dsf
 

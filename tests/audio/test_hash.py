@@ -14,7 +14,7 @@ from mutagen.apev2 import APEv2
 from mutagen.id3 import APIC, ID3, TIT2
 
 from embeddings.audio.decode import audio_hash, decode
-from embeddings.demo.encode import FORMATS, write_audio
+from navembed_site.demo.encode import FORMATS, write_audio
 from tests.audio.conftest import MONO, decode_whole
 from tests.audio_files import tone, write_dsf
 

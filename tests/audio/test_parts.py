@@ -10,7 +10,7 @@ import soundfile
 import soxr
 
 from embeddings.audio.decode import audio_hash
-from embeddings.demo.encode import write_audio
+from navembed_site.demo.encode import write_audio
 from tests.audio.conftest import MONO, STEREO, decode_whole, likeness
 from tests.audio_files import tone
 

@@ -18,8 +18,8 @@ import pytest
 
 from embeddings.audio.pool import AudioBlock, AudioSummary, DecodePool
 from embeddings.audio.summary import Limits
-from embeddings.demo.encode import write_audio
 from embeddings.errors import AudioError, AudioFileMissing, DecoderDied
+from navembed_site.demo.encode import write_audio
 from tests.audio.conftest import MONO, STEREO, decode_whole
 from tests.audio_files import DAMAGED, tone, write_greedy, write_long
 from tests.chaos.share import Share, hold_files

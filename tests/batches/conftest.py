@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from batches import chunks, runner
-from batches.lanes import Lease
+from batches.engine import chunks, runner
+from batches.engine.leases import Lease
+from batches.engine.runner import run_lane
 from batches.models import BatchJob, Lane
-from batches.runner import run_lane
-from embeddings.demo.encode import write_audio
+from navembed_site.demo.encode import write_audio
 from tests.audio_files import DAMAGED, tone
 from tests.batches.rows import take_lane
 from tests.instances import checkpoints, embedder, embedder_process

@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 from django.utils import timezone
 
-from batches import lanes, services
-from batches.lanes import Lease
+from batches import services
+from batches.engine import leases
+from batches.engine.leases import Lease
 from batches.models import ENDED, BatchJob, Lane, ModelProgress, TrackResult
 from embeddings.audio.summary import AudioSummary
+from embeddings.embedder.work import Failure, TrackOutcome, TrackVector
 from embeddings.encoders.registry import encoder_class
 from embeddings.models import Embedding, EmbeddingSpace, Track
-from embeddings.vectors import to_bytes
-from embeddings.work import Failure, TrackOutcome, TrackVector
+from embeddings.spaces.vectors import to_bytes
 
 DIMENSION = 8
 SECONDS = 2.0  # of audio, of each track
@@ -80,7 +81,7 @@ def take_lane(device: int = 0) -> Lease:
     """The lane, whoever had it."""
     Lane.objects.get_or_create(device=device)
     Lane.objects.filter(device=device).update(lease_until=None)
-    lease = lanes.take(device, Lane.objects.get(device=device).seq)
+    lease = leases.take(device, Lane.objects.get(device=device).seq)
     assert lease
     return lease
 

@@ -14,7 +14,8 @@ import pytest
 from django.core.management import call_command
 from django.utils import timezone
 
-from batches import runner, services
+from batches import services
+from batches.engine import runner
 from batches.models import BatchJob
 from embeddings.errors import LibraryUnavailable
 from embeddings.library import reader, storage
@@ -22,7 +23,7 @@ from embeddings.library.away import away, away_text
 from embeddings.library.storage import why_away
 from embeddings.library.sync import sync_tracks
 from embeddings.models import Embedding, EmbeddingSpace, Track
-from embeddings.pruning import prune
+from embeddings.spaces.pruning import prune
 from tests.batches.conftest import Music, RunToEnd
 from tests.batches.rows import make_embedding, make_job, make_space
 from tests.batches.test_whole_job import run_until_waiting

@@ -7,13 +7,13 @@ from collections.abc import Iterable
 import pytest
 
 from batches import services
-from batches.chunks import claim, commit
-from batches.lanes import Lease
+from batches.engine.chunks import claim, commit
+from batches.engine.leases import Lease
 from batches.models import BatchJob
-from batches.preview import preview
-from embeddings.bad_files import bad_files
+from batches.selectors.dry_run import preview
+from embeddings.embedder.work import Failure, TrackOutcome
+from embeddings.library.bad_files import bad_files
 from embeddings.models import BadFile, Track
-from embeddings.work import Failure, TrackOutcome
 from tests.audio_files import DAMAGED
 from tests.batches.conftest import Music, RunToEnd
 from tests.batches.rows import failure, make_job, make_tracks, success

@@ -11,8 +11,8 @@ import pytest
 from django.conf import settings
 from django.core.management import CommandError, call_command
 
-from embeddings.benchmarks import search
 from embeddings.encoders.registry import ENCODERS
+from navembed_site.benchmarks import search
 from tests.milvus import LiteServer, lite_server, milvus
 
 __all__ = ["lite_server", "milvus"]

@@ -11,7 +11,7 @@ from io import StringIO
 import pytest
 from django.core.management import CommandError, call_command
 
-from batches.benchmarks import load
+from navembed_site.benchmarks import load
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 

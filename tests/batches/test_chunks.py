@@ -13,13 +13,13 @@ import pytest
 from django.db import OperationalError, connection
 from django.utils import timezone
 
-from batches import chunks
-from batches.chunks import Chunk
-from batches.lanes import Lease
+from batches.engine import chunks
+from batches.engine.chunks import Chunk
+from batches.engine.leases import Lease
 from batches.models import BatchJob, TrackResult
+from embeddings.embedder.work import TrackOutcome
 from embeddings.models import Embedding, Track
-from embeddings.vectors import from_bytes
-from embeddings.work import TrackOutcome
+from embeddings.spaces.vectors import from_bytes
 from tests.batches.rows import (
     DIMENSION,
     SECONDS,

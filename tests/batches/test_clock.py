@@ -12,10 +12,11 @@ from django_q.brokers.orm import ORM
 from django_q.models import Schedule
 from django_q.tasks import async_task
 
-from batches import chunks, lanes, tasks, webhook
-from batches.lanes import Lease
-from navembed_site import clock
-from navembed_site.heartbeat import Watch
+from batches import tasks, webhook
+from batches.engine import chunks, leases
+from batches.engine.leases import Lease
+from navembed_site.process import clock
+from navembed_site.process.heartbeat import Watch
 from tests.batches.rows import make_job, make_tracks
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
@@ -38,14 +39,14 @@ def set_back(monkeypatch: pytest.MonkeyPatch) -> SetBack:
 def test_a_lane_whose_holder_died_before_is_woken(lease: Lease, set_back: SetBack) -> None:
     make_job(make_tracks(1))
     set_back(DAY)
-    assert (lanes.watch(), lanes.take(0, lease.seq)) == (1, Lease(lease.lane_id, 0, lease.seq + 1))
+    assert (leases.watch(), leases.take(0, lease.seq)) == (1, Lease(lease.lane_id, 0, lease.seq + 1))
 
 
 def test_a_holder_that_lives_keeps_its_lane(lease: Lease, set_back: SetBack) -> None:
     make_job(make_tracks(1))
     set_back(DAY)
     lease.renew()
-    assert lanes.watch() == 0
+    assert leases.watch() == 0
 
 
 def test_a_track_is_tried_again_after_its_pause(lease: Lease, set_back: SetBack) -> None:

@@ -11,13 +11,13 @@ from django.core.management import call_command
 from django.utils import timezone
 from django_q.models import OrmQ, Schedule
 
-from batches import follow as follow_module
 from batches import housekeeping, services, tasks
-from batches.follow import follow
-from batches.lanes import Lease
+from batches.engine.leases import Lease
 from batches.models import BatchJob, TrackResult
-from batches.progress import contract_progress, snapshot
-from batches.status import library_status
+from batches.selectors.library import library_status
+from batches.selectors.progress import contract_progress, snapshot
+from batches.terminal import follow as follow_module
+from batches.terminal.follow import follow
 from embeddings.encoders.registry import MODEL_KEYS
 from embeddings.models import Track
 from tests.batches.rows import make_embedding, make_job, make_space, make_track, make_tracks, set_status

@@ -8,8 +8,9 @@ from typing import Any
 
 from django.db import connection
 
-from batches import chunks, planner
-from batches.lanes import Lease
+from batches.engine import chunks
+from batches.engine import plan as planner
+from batches.engine.leases import Lease
 from batches.models import BatchJob, TrackResult
 from tests.batches.rows import make_job, make_tracks, success
 

@@ -8,9 +8,9 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from batches import services
-from batches.job_text import state_text
 from batches.models import BatchJob
-from navembed_site.locks import hold
+from batches.terminal.jobs import state_text
+from navembed_site.process.locks import hold
 from tests.batches.rows import make_job, make_track, make_tracks, set_status
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]

@@ -9,10 +9,11 @@ import pytest
 from django.utils import timezone
 from django_q.models import OrmQ
 
-from batches import chunks, lanes, runner, services
-from batches.lanes import LaneLost, Lease
+from batches import services
+from batches.engine import chunks, leases, runner
+from batches.engine.leases import LaneLost, Lease
+from batches.engine.runner import run_lane
 from batches.models import Lane
-from batches.runner import run_lane
 from embeddings.models import Embedding
 from tests.batches.rows import make_job, make_tracks, success, take_lane
 
@@ -29,22 +30,22 @@ def messages() -> list[Any]:
 
 def test_stale_message_does_nothing(lease: Lease) -> None:
     lease.release()
-    assert lanes.take(0, lease.seq - 1) is None
+    assert leases.take(0, lease.seq - 1) is None
     assert run_lane(0, lease.seq - 1) == "stale"
 
 
 def test_message_for_a_lane_that_is_awake_does_nothing(lease: Lease) -> None:
-    assert lanes.take(0, lease.seq) is None
+    assert leases.take(0, lease.seq) is None
 
 
 def test_message_for_an_unknown_lane_does_nothing() -> None:
-    assert lanes.take(7, 0) is None
+    assert leases.take(7, 0) is None
 
 
 def test_message_that_comes_twice_works_once(lease: Lease) -> None:
     lease.release()
-    assert lanes.take(0, lease.seq)
-    assert lanes.take(0, lease.seq) is None
+    assert leases.take(0, lease.seq)
+    assert leases.take(0, lease.seq) is None
 
 
 def test_turn_without_a_job_lets_the_lane_sleep(lease: Lease) -> None:
@@ -55,14 +56,14 @@ def test_turn_without_a_job_lets_the_lane_sleep(lease: Lease) -> None:
 
 def test_expired_lease_is_taken_over(lease: Lease) -> None:
     expire(lease)
-    new = lanes.take(0, lease.seq)
+    new = leases.take(0, lease.seq)
     assert new
     assert new.seq == lease.seq + 1
 
 
 def test_former_holder_cannot_renew_and_its_release_changes_nothing(lease: Lease) -> None:
     expire(lease)
-    lanes.take(0, lease.seq)
+    leases.take(0, lease.seq)
     with pytest.raises(LaneLost):
         lease.renew()
     lease.release()
@@ -74,7 +75,7 @@ def test_former_holder_cannot_commit(lease: Lease) -> None:
     chunk = chunks.claim(job, lease)
     assert chunk
     expire(lease)
-    lanes.take(0, lease.seq)
+    leases.take(0, lease.seq)
     with pytest.raises(LaneLost):
         chunks.commit(job, lease, chunk, [success(chunk.tracks[0].track)], 1.0)
     assert not Embedding.objects.exists()
@@ -124,23 +125,23 @@ def test_release_goes_on_while_a_job_is_open(lease: Lease) -> None:
 def test_watch_wakes_an_expired_lane_but_none_that_is_awake(lease: Lease) -> None:
     services.start_job()
     OrmQ.objects.all().delete()
-    assert lanes.watch() == 0
+    assert leases.watch() == 0
     expire(lease)
-    assert lanes.watch() == 1
+    assert leases.watch() == 1
     assert messages() == [(0, lease.seq)]
 
 
 def test_watch_without_a_job_wakes_nobody(lease: Lease) -> None:
     expire(lease)
-    assert lanes.watch() == 0
+    assert leases.watch() == 0
 
 
 def test_recovery_frees_lanes_and_wakes_them(lease: Lease) -> None:
     services.start_job()
     OrmQ.objects.all().delete()
-    lanes.recover()
+    leases.recover()
     assert messages() == [(0, lease.seq + 1)]
-    assert lanes.take(0, lease.seq + 1)
+    assert leases.take(0, lease.seq + 1)
 
 
 def test_every_device_has_a_lane(settings: Any) -> None:

@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from batches import last_known, services
-from batches.last_known import LastKnown
+from batches import services
 from batches.models import BatchJob
-from navembed_site.database_look import look
+from batches.selectors import last_known
+from batches.selectors.last_known import LastKnown
+from navembed_site.database.look import look
 from tests.batches.rows import set_status
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from batches import planner, services
-from batches.lanes import Lease
+from batches import services
+from batches.engine import plan
+from batches.engine.leases import Lease
 from batches.models import BatchJob
-from batches.progress import contract_progress
+from batches.selectors.progress import contract_progress
 from embeddings.embedder.client import EmbedderClient
 from embeddings.errors import WeightsMissing
 from embeddings.models import Embedding, EmbeddingSpace
@@ -64,7 +65,7 @@ def test_the_others_go_on(four: Music, latent: Path, run_to_end: RunToEnd, spoil
 
 def test_what_was_planned_already_is_not_tried(four: Music, latent: Path, run_to_end: RunToEnd, lease: Lease) -> None:
     job = services.start_job(["muq", "latent"])
-    planner.plan(job, lease, lease.renew)
+    plan.plan(job, lease, lease.renew)
     services.leave_out(job, "latent", "latent does not fit in the memory of cuda")
     assert set(job.results.values_list("model", flat=True)) == {"muq"}
     lease.release()

@@ -19,7 +19,7 @@ from django_q.tasks import async_task
 
 from batches import tasks, webhook
 from batches.messages import TASKS
-from navembed_site import heartbeat
+from navembed_site.process import heartbeat
 
 pytestmark = pytest.mark.database
 

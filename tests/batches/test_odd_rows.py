@@ -10,9 +10,9 @@ import pytest
 
 from batches import services
 from batches.models import BatchJob
-from batches.preview import preview
+from batches.selectors.dry_run import preview
 from embeddings.models import Embedding, Track
-from embeddings.vectors import from_bytes
+from embeddings.spaces.vectors import from_bytes
 from tests.batches.conftest import Music, RunToEnd
 from tests.batches.rows import make_embedding
 

@@ -7,15 +7,16 @@ from typing import Any
 
 import pytest
 
-from batches import planner, services
-from batches.lanes import LaneLost, Lease
+from batches import services
+from batches.engine import plan as planner
+from batches.engine.leases import LaneLost, Lease
+from batches.engine.runner import Interrupted
 from batches.models import BatchJob, Lane
-from batches.runner import Interrupted
 from embeddings.embedder.client import EmbedderClient
 from embeddings.errors import FingerprintChanged, LibraryUnavailable, WeightsMissing
 from embeddings.library.sync import sync_tracks
 from embeddings.models import Embedding, EmbeddingSpace, Track
-from embeddings.spaces import make_live, space_for
+from embeddings.spaces.lifecycle import make_live, space_for
 from tests.batches.conftest import Music
 from tests.batches.rows import make_embedding, make_space, make_track, progress_of, set_status, take_lane
 from tests.instances import EmbedderProcess

@@ -10,16 +10,16 @@ from typing import Any, NamedTuple
 import pytest
 from django.core.management import CommandError, call_command
 
-from batches import preview as module
 from batches import services
 from batches.models import BatchJob, ModelProgress, TrackResult
-from batches.preview import DiskFull, Preview, preview, require_space
-from batches.preview_text import preview_text
+from batches.selectors import dry_run as module
+from batches.selectors.dry_run import DiskFull, Preview, preview, require_space
+from batches.terminal.dry_run import preview_text
 from embeddings.embedder.client import EmbedderClient
 from embeddings.encoders.registry import MODEL_KEYS
 from embeddings.library.sync import sync_tracks
 from embeddings.models import Embedding, EmbeddingSpace, Track
-from embeddings.spaces import space_for
+from embeddings.spaces.lifecycle import space_for
 from tests.batches.conftest import Music, RunToEnd
 from tests.batches.rows import make_embedding, make_job, make_space
 from tests.instances import EmbedderProcess

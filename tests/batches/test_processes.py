@@ -22,12 +22,12 @@ from django.core.management import CommandError, call_command
 from batches import services
 from batches.models import BatchJob
 from embeddings.models import Embedding
-from navembed_site import locks
-from navembed_site.processes import wait_for
+from navembed_site.process import locks
+from navembed_site.process.slow_calls import wait_for
 from tests.batches.conftest import Music
+from tests.instance.conftest import Instance, instance, migrated_database
 from tests.instances import EmbedderProcess
 from tests.milvus import LiteServer
-from tests.processes.conftest import Instance, instance, migrated_database
 
 __all__ = ["instance", "migrated_database"]
 

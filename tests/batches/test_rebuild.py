@@ -10,10 +10,10 @@ from django.core.management import call_command
 
 from batches import services
 from batches.models import BatchJob
-from embeddings.indexing import vector_store
+from embeddings.index.sync import vector_store
 from embeddings.models import Embedding, EmbeddingSpace
 from embeddings.search.neighbours import nearest_to_track
-from embeddings.spaces import live_space
+from embeddings.spaces.lifecycle import live_space
 from tests.batches.conftest import Music, RunToEnd
 from tests.batches.whole_jobs import at_event, computed
 

@@ -12,13 +12,14 @@ import psutil
 import pytest
 from django.db import OperationalError, connection
 
-from batches import deaths, runner, services
+from batches import services
+from batches.engine import deaths, runner
 from batches.models import BatchJob, Lane
 from embeddings.embedder import client
 from embeddings.embedder.client import EmbedderClient
 from embeddings.errors import EmbedderUnavailable
 from embeddings.models import Embedding
-from navembed_site.patience import is_readable
+from navembed_site.process.patience import is_readable
 from tests.batches.conftest import Music, RunToEnd
 from tests.batches.whole_jobs import at_event, computed, run_until_waiting, statuses
 from tests.instances import EmbedderProcess

@@ -10,8 +10,9 @@ import pytest
 from django.db import connection
 from django_q.models import OrmQ
 
-from batches import chunks, services
-from batches.lanes import Lease
+from batches import services
+from batches.engine import chunks
+from batches.engine.leases import Lease
 from batches.models import BatchJob, Lane
 from batches.services import JobConflict, UnknownModel
 from embeddings.encoders.registry import MODEL_KEYS

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from batches import planner, services
-from batches.lanes import Lease
+from batches import services
+from batches.engine import plan
+from batches.engine.leases import Lease
+from batches.engine.runner import Interrupted, run_lane
 from batches.models import BatchJob, Lane
-from batches.progress import contract_progress
-from batches.runner import Interrupted, run_lane
+from batches.selectors.progress import contract_progress
 from embeddings.models import Track
 from tests.batches.rows import make_space
 from tests.reading import Wrap, wrap
@@ -73,9 +74,9 @@ def test_a_scan_that_was_broken_off_opens_no_file_twice(folder: Path, wrap: Wrap
             raise Interrupted
 
     with pytest.raises(Interrupted):
-        planner.plan(job, lease, look)
+        plan.plan(job, lease, look)
     some = Track.objects.count()
-    planner.plan(job, lease, lease.renew)
+    plan.plan(job, lease, lease.renew)
     assert 0 < some < FILES == job.total_tracks
     assert len(opened.read_text().split()) <= FILES + 1  # one may have been read, and not written
 

@@ -10,12 +10,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from batches import chunks, services
-from batches.chunks import Chunk
-from batches.lanes import Lease
+from batches import services
+from batches.engine import chunks
+from batches.engine.chunks import Chunk
+from batches.engine.leases import Lease
 from batches.models import ENDED, BatchJob, Lane, TrackResult
+from embeddings.embedder.work import TrackOutcome
 from embeddings.models import Embedding, EmbeddingSpace, Track
-from embeddings.work import TrackOutcome
 from tests.batches.rows import failure, make_space, make_tracks, success, take_lane
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]

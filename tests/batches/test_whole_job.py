@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from batches import runner, services
+from batches import services
+from batches.engine import runner
 from batches.models import BatchJob
-from batches.progress import snapshot
-from batches.status import library_status
-from embeddings.demo.encode import write_audio
+from batches.selectors.library import library_status
+from batches.selectors.progress import snapshot
 from embeddings.encoders.registry import MODEL_KEYS, encoder_class
-from embeddings.indexing import vector_store
+from embeddings.index.sync import vector_store
 from embeddings.models import Embedding, EmbeddingSpace
-from embeddings.vectors import from_bytes
+from embeddings.spaces.vectors import from_bytes
+from navembed_site.demo.encode import write_audio
 from tests.audio_files import tone
 from tests.batches.conftest import SUFFIXES, Music, RunToEnd
 from tests.batches.whole_jobs import at_event, computed, run_until_waiting, statuses

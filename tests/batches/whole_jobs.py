@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from batches import runner
+from batches.engine import runner
+from batches.engine.runner import run_lane
 from batches.models import BatchJob, Lane, TrackResult
-from batches.runner import run_lane
 from embeddings.embedder.client import EmbedderClient, Heartbeat
+from embeddings.embedder.work import TrackRequest
 from embeddings.models import Embedding
-from embeddings.work import TrackRequest
 
 
 def at_event(number: int, act: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
 
-from embeddings.demo.checkpoints import make_tiny_checkpoints
+from navembed_site.demo.checkpoints import make_tiny_checkpoints
 from tests.chaos.database import Template
 from tests.chaos.faults import KINDS
 from tests.chaos.library import Corpus

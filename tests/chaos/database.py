@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 import psutil
 import psycopg
 
-from tests.processes.conftest import MANAGE
+from tests.instance.conftest import MANAGE
 
 Rows = list[tuple[Any, ...]]
 Release = Callable[[], object]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos.database import Database, Rows
-from tests.processes.conftest import MANAGE, Instance
+from tests.instance.conftest import MANAGE, Instance
 
 SERVE_SECONDS = 180.0
 CONTROL_SECONDS = 120.0

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from embeddings.demo.encode import write_audio
+from navembed_site.demo.encode import write_audio
 from tests.audio_files import DAMAGED, tone
 from tests.navidrome_db import add_tracks, make_navidrome
 

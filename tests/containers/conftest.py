@@ -1,3 +1,3 @@
-from tests.processes.conftest import eventually, instance, migrated_database
+from tests.instance.conftest import eventually, instance, migrated_database
 
 __all__ = ["eventually", "instance", "migrated_database"]

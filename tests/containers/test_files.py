@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from django.conf import settings
 
-from navembed_site.processes import programs
+from navembed_site.instance.programs import programs
 from tests.containers import files
-from tests.processes.conftest import Instance
+from tests.instance.conftest import Instance
 
 BOTH = ("navembed", "navembed-gpu")
 FOREIGN = {"NVIDIA_DRIVER_CAPABILITIES"}

@@ -16,14 +16,14 @@ from typing import Any
 
 import pytest
 
-from batches.last_known import FRESH_SECONDS
-from embeddings.demo.encode import write_audio
+from batches.selectors.last_known import FRESH_SECONDS
+from navembed_site.demo.encode import write_audio
 from tests.audio_files import tone
 from tests.batches.conftest import Music
 from tests.contract.client import GoClient
+from tests.instance.conftest import Instance, eventually, migrated_database
 from tests.instances import checkpoints
 from tests.navidrome_db import make_navidrome
-from tests.processes.conftest import Instance, eventually, migrated_database
 
 __all__ = ["checkpoints", "eventually", "migrated_database"]
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embeddings.demo.checkpoints import make_tiny_checkpoints
 from embeddings.encoders.base import Encoder, Waveform
 from embeddings.encoders.registry import ENCODERS
+from navembed_site.demo.checkpoints import make_tiny_checkpoints
 from tests.encoders.audio import piece
 
 KINDS = [
@@ -75,7 +75,7 @@ def test_the_text_tower_of_the_checkpoint_answers(folders: dict[str, Path]):
 
     from embeddings.encoders.muq_network import text_tower
     from embeddings.encoders.muq_text import MuqText
-    from embeddings.encoders.tensors import load_strictly, read_tensors
+    from embeddings.weights.tensors import load_strictly, read_tensors
 
     folder = folders["muq"]
     configs = [json.loads((path / "config.json").read_text()) for path in (folder, folder / "tiny-xlm-roberta")]

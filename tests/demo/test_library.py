@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from embeddings.demo import library
-from embeddings.demo.library import DemoLibrary, make_demo_library
 from embeddings.library import LibraryTrack
 from embeddings.library.folder import FolderLibrary
 from embeddings.library.navidrome import NavidromeLibrary
+from navembed_site.demo import library
+from navembed_site.demo.library import DemoLibrary, make_demo_library
 from tests.navidrome_db import make_navidrome
 
 

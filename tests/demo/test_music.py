@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from embeddings.demo.music import GENRES, render
 from embeddings.encoders.base import Waveform
+from navembed_site.demo.music import GENRES, render
 
 
 @pytest.mark.parametrize("genre", GENRES)

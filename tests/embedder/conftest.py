@@ -8,11 +8,11 @@ import pytest
 from numpy.typing import NDArray
 
 from embeddings.audio.pool import DecodePool
-from embeddings.demo.encode import write_audio
+from embeddings.embedder.model_manager import ModelManager
+from embeddings.embedder.pipeline import Pipeline
+from embeddings.embedder.work import TrackRequest
 from embeddings.encoders.registry import ENCODERS, MODEL_KEYS
-from embeddings.model_manager import ModelManager
-from embeddings.pipeline import Pipeline
-from embeddings.work import TrackRequest
+from navembed_site.demo.encode import write_audio
 from tests.audio_files import tone
 from tests.instances import checkpoints, embedder, embedder_process
 

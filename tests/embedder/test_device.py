@@ -5,7 +5,7 @@ import logging
 import pytest
 import torch
 
-from embeddings.device import choose_device, free_memory, is_lost, is_out_of_memory
+from embeddings.embedder.device import choose_device, free_memory, is_lost, is_out_of_memory
 
 
 @pytest.mark.parametrize("name", ["cuda:97", "mps"])

@@ -16,11 +16,11 @@ import psutil
 import pytest
 
 from embeddings.embedder.client import EmbedderClient, End, Heartbeat
+from embeddings.embedder.work import Step, TrackOutcome, TrackRequest
 from embeddings.encoders.registry import MODEL_KEYS, TEXT_MODEL
 from embeddings.errors import EmbedderDied, EmbedderUnavailable, NavembedError, WeightsMissing
-from embeddings.work import Step, TrackOutcome, TrackRequest
-from navembed_site.locks import is_held
-from navembed_site.processes import accepts
+from navembed_site.process.locks import is_held
+from navembed_site.process.unix_socket import accepts
 from tests.embedder.conftest import asked
 from tests.instances import EmbedderProcess
 

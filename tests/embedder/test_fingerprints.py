@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from embeddings.audio.pool import DecodePool
-from embeddings.demo.checkpoints import make_tiny_checkpoint
 from embeddings.embedder.client import EmbedderClient, Heartbeat
+from embeddings.embedder.model_manager import ModelManager
 from embeddings.embedder.server import Embedder
+from embeddings.embedder.work import TrackOutcome
 from embeddings.encoders.latent import LatentEncoder
 from embeddings.errors import FingerprintChanged, NavembedError
-from embeddings.model_manager import ModelManager
-from embeddings.spaces import fingerprint_of
-from embeddings.work import TrackOutcome
+from embeddings.spaces.lifecycle import fingerprint_of
+from navembed_site.demo.checkpoints import make_tiny_checkpoint
 from tests.embedder.conftest import asked
 from tests.instances import EmbedderProcess
 

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from embeddings.embedder.client import EmbedderClient
-from embeddings.work import TrackOutcome, TrackRequest
+from embeddings.embedder.work import TrackOutcome, TrackRequest
 from tests.audio_files import write_long
 from tests.embedder.conftest import asked
 from tests.instances import EmbedderProcess

@@ -13,10 +13,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from embeddings.embedder.model_manager import WORKING_MEMORY, ModelManager
 from embeddings.encoders.base import Description, Encoder
 from embeddings.encoders.registry import encoder_class
 from embeddings.errors import DeviceOutOfMemory
-from embeddings.model_manager import WORKING_MEMORY, ModelManager
 
 IDLE = 100.0
 MEGABYTE = 2**20

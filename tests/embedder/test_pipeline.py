@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 
 from embeddings.audio.decode import decode
 from embeddings.audio.pool import DecodePool
-from embeddings.demo.encode import write_audio
+from embeddings.embedder.model_manager import ModelManager
+from embeddings.embedder.pipeline import Pipeline
+from embeddings.embedder.row_spool import RowStore
+from embeddings.embedder.work import Step, TrackOutcome, TrackRequest
 from embeddings.encoders.base import Pooled
 from embeddings.encoders.mert import MertSegmenter
 from embeddings.encoders.registry import MODEL_KEYS, encoder_class
 from embeddings.errors import EmbedderDied, WeightsMissing
-from embeddings.model_manager import ModelManager
-from embeddings.pipeline import Pipeline
-from embeddings.rows import RowStore
-from embeddings.work import Step, TrackOutcome, TrackRequest
+from navembed_site.demo.encode import write_audio
 from tests.audio_files import DAMAGED, tone
 from tests.embedder.conftest import CountingManager, asked
 from tests.encoders.reference import reference_embedding

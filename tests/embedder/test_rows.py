@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from embeddings.rows import RowStore, forget_checkpoint, forget_old_checkpoints
+from embeddings.embedder.row_spool import RowStore, forget_checkpoint, forget_old_checkpoints
 
 ROWS = np.arange(60, dtype=np.float32).reshape(5, 3, 4)
 

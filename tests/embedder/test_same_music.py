@@ -11,10 +11,10 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from embeddings.demo.encode import write_audio
+from embeddings.embedder.pipeline import Pipeline
+from embeddings.embedder.work import TrackOutcome
 from embeddings.encoders.registry import MODEL_KEYS, encoder_class
-from embeddings.pipeline import Pipeline
-from embeddings.work import TrackOutcome
+from navembed_site.demo.encode import write_audio
 from tests.audio.conftest import MONO, STEREO, decode_whole
 from tests.audio.test_parts import joined
 from tests.audio_files import tone

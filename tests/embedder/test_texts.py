@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from embeddings.embedder.client import EmbedderClient
+from embeddings.embedder.model_manager import ModelManager
+from embeddings.embedder.priority_lock import Turns
 from embeddings.embedder.texts import Texts
-from embeddings.embedder.turns import Turns
+from embeddings.embedder.work import Step, TrackRequest
 from embeddings.encoders.muq_text import MuqText
 from embeddings.encoders.registry import MODEL_KEYS, TEXT_MODEL
 from embeddings.errors import EmbedderUnavailable, FingerprintChanged, NavembedError, TextNotReady, WeightsUnusable
-from embeddings.model_manager import ModelManager
-from embeddings.work import Step, TrackRequest
 from tests.embedder.test_embedder import busy, much, outcomes
 from tests.instances import EmbedderProcess
 
@@ -139,7 +139,7 @@ def test_on_a_gpu_a_text_takes_the_turn_before_the_next_batch(
 
 
 def test_replaced_files_are_loaded_anew(checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    from embeddings.demo.checkpoints import make_tiny_checkpoint
+    from navembed_site.demo.checkpoints import make_tiny_checkpoint
 
     make_tiny_checkpoint("muq", tmp_path)
     model = MuqText(str(tmp_path), "cpu")

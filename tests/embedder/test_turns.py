@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from embeddings.embedder.turns import Turns
+from embeddings.embedder.priority_lock import Turns
 
 
 def wait_until_waiting(turns: Turns, thread: threading.Thread) -> None:

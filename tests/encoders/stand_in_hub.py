@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from embeddings.encoders import published
+from embeddings.weights import published
 
 LARGE = (".bin", ".pt", ".safetensors", "tokenizer.json")
 MOVED = {"xlm-roberta-base": "FacebookAI/xlm-roberta-base"}

@@ -14,10 +14,10 @@ import torch
 from django.conf import settings
 from safetensors.torch import save_file
 
+from embeddings.embedder.model_manager import ModelManager
 from embeddings.encoders import registry
 from embeddings.encoders.base import Encoder
-from embeddings.encoders.fetch import fetch_model
-from embeddings.model_manager import ModelManager
+from embeddings.weights.fetch import fetch_model
 from tests.encoders.audio import noise, piece
 
 

@@ -14,10 +14,10 @@ import torch
 from django.conf import settings
 from safetensors.torch import save_file
 
-from embeddings.encoders import weights
 from embeddings.encoders.muq import MuqEncoder
 from embeddings.encoders.muq_text import MuqText
 from embeddings.errors import WeightsUnusable
+from embeddings.weights import locate
 from tests.encoders import twins
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 2654\n"
@@ -26,7 +26,7 @@ POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 2654
 @pytest.fixture(autouse=True)
 def places(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What is remembered lies in a folder of the test's own."""
-    monkeypatch.setattr(weights, "places", weights.Places(hash_file=tmp_path / "cache" / "weights.json"))
+    monkeypatch.setattr(locate, "places", locate.Places(hash_file=tmp_path / "cache" / "weights.json"))
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def used(folder: Path, kind: type[MuqEncoder | MuqText] = MuqEncoder) -> str:
     model = kind(str(folder), "cpu")
     model.load()
     path = model.weights_file()
-    assert model.describe().fingerprint["weights"] == [weights.sha256(path)]
+    assert model.describe().fingerprint["weights"] == [locate.sha256(path)]
     return path.name
 
 
@@ -88,7 +88,7 @@ def test_files_are_told_apart_once(muq: Path, monkeypatch: pytest.MonkeyPatch):
 import json, sys
 from pathlib import Path
 from embeddings.encoders import muq, weights
-weights.use_folders(checkpoints=Path("none"), cache=Path({str(weights.places.hash_file)!r}).parent)
+weights.use_folders(checkpoints=Path("none"), cache=Path({str(locate.places.hash_file)!r}).parent)
 assert muq.MuqEncoder({str(muq)!r}, "cpu").describe().fingerprint == json.loads({json.dumps(expected)!r})
 sys.exit("torch" in sys.modules)
 """

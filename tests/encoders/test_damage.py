@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from embeddings.encoders.damage import damage
 from embeddings.encoders.latent import LatentEncoder
 from embeddings.encoders.mert import MertEncoder
 from embeddings.encoders.muq import MuqEncoder
 from embeddings.encoders.muq_text import MuqText
 from embeddings.errors import WeightsUnusable
+from embeddings.weights.damage import damage
 from tests.encoders import twins
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 2654\n"

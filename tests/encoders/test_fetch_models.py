@@ -13,13 +13,13 @@ import pytest
 from django.conf import LazySettings
 from django.core.management import CommandError, call_command
 
-from embeddings.encoders import weights
+from embeddings.weights import locate
 
 
 @pytest.fixture(autouse=True)
 def places(monkeypatch: pytest.MonkeyPatch) -> None:
     """The command sets where to look; other tests look where they did before."""
-    monkeypatch.setattr(weights, "places", weights.Places())
+    monkeypatch.setattr(locate, "places", locate.Places())
 
 
 @pytest.fixture

@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
-from embeddings.demo.checkpoints import MULAN
-from embeddings.encoders import hub_cache, published, weights
 from embeddings.encoders.base import Encoder
-from embeddings.encoders.fetch import download_bytes
 from embeddings.encoders.latent import LatentEncoder
 from embeddings.encoders.mert import MertEncoder
 from embeddings.encoders.muq import CONFIG_FILES, MuqEncoder
 from embeddings.encoders.muq_text import MuqText
 from embeddings.encoders.registry import MODEL_KEYS, encoder_class
 from embeddings.errors import WeightsMissing
+from embeddings.weights import hub_cache, locate, published
+from embeddings.weights.fetch import download_bytes
+from navembed_site.demo.checkpoints import MULAN
 
 PINNED = published.REPOSITORIES["m-a-p/MERT-v1-330M"].revision
 
@@ -29,10 +29,10 @@ PINNED = published.REPOSITORIES["m-a-p/MERT-v1-330M"].revision
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[Path]:
     """A cache of the test's own in which downloads are looked for."""
-    before = weights.places.hub_caches, weights.places.hash_file
-    weights.use_folders(checkpoints=tmp_path / "hub", cache=tmp_path / "cache")
+    before = locate.places.hub_caches, locate.places.hash_file
+    locate.use_folders(checkpoints=tmp_path / "hub", cache=tmp_path / "cache")
     yield tmp_path / "hub"
-    weights.places.hub_caches, weights.places.hash_file = before
+    locate.places.hub_caches, locate.places.hash_file = before
 
 
 def put(hub: Path, name: str, commit: str, *files: str, ref: str = "") -> Path:
@@ -49,7 +49,7 @@ def put(hub: Path, name: str, commit: str, *files: str, ref: str = "") -> Path:
 
 
 def found(source: str) -> str:
-    checkpoint = weights.find_checkpoint(source, MertEncoder.files)
+    checkpoint = locate.find_checkpoint(source, MertEncoder.files)
     checkpoint.require(MertEncoder.files)
     return checkpoint.revision
 
@@ -111,7 +111,7 @@ def test_the_missing_file_of_an_incomplete_download_is_named(hub: Path):
 @pytest.mark.parametrize("asked", ["xlm-roberta-base", "FacebookAI/xlm-roberta-base"])
 def test_a_renamed_checkpoint_is_found_under_either_name(known: str, asked: str, hub: Path):
     put(hub, known, "a" * 40, "config.json", ref="main")
-    assert weights.find_checkpoint(asked, CONFIG_FILES).revision == "a" * 40
+    assert locate.find_checkpoint(asked, CONFIG_FILES).revision == "a" * 40
 
 
 def test_the_users_own_cache_is_looked_into_too(hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -132,18 +132,18 @@ def blob(folder: Path, name: str, content: bytes = b"weights") -> Path:
 @pytest.mark.parametrize("content", [b"weights", b"Weights"])
 def test_the_hash_is_compared_with_what_the_hub_said(content: bytes, tmp_path: Path):
     path = blob(tmp_path, hashlib.sha256(b"weights").hexdigest(), content)
-    assert hub_cache.is_as_the_hub_said(path, weights.sha256(path)) is (content == b"weights")
+    assert hub_cache.is_as_the_hub_said(path, locate.sha256(path)) is (content == b"weights")
 
 
 @pytest.mark.parametrize("content", [b"hello\n", b"Hello\n"])
 def test_small_files_are_named_as_git_does(content: bytes, tmp_path: Path):
     path = blob(tmp_path, "ce013625030ba8dba906f756967f9e9ca394464a", content)
-    assert hub_cache.is_as_the_hub_said(path, weights.sha256(path)) is (content == b"hello\n")
+    assert hub_cache.is_as_the_hub_said(path, locate.sha256(path)) is (content == b"hello\n")
 
 
 def test_of_a_link_to_anywhere_nothing_is_known(tmp_path: Path):
     path = blob(tmp_path, "weights of mine")
-    assert hub_cache.is_as_the_hub_said(path, weights.sha256(path))
+    assert hub_cache.is_as_the_hub_said(path, locate.sha256(path))
 
 
 def test_folders_of_a_machine_without_a_network_serve_all_models(checkpoints: dict[str, Path], tmp_path: Path):

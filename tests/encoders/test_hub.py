@@ -21,12 +21,12 @@ import torch
 from django.conf import settings as django_settings
 from django.core.management import CommandError, call_command
 
-from embeddings.encoders import published, weights
-from embeddings.encoders.fetch import FetchedFile, fetch_model
-from embeddings.encoders.hub import HubUnreachable
 from embeddings.encoders.mert import MertEncoder
 from embeddings.encoders.registry import MODEL_KEYS, encoder_class
 from embeddings.errors import WeightsMissing, WeightsUnusable
+from embeddings.weights import locate, published
+from embeddings.weights.fetch import FetchedFile, fetch_model
+from embeddings.weights.hub import HubUnreachable
 from tests.encoders.stand_in_hub import XET_SHIM, StandInHub, serving
 from tests.encoders.twins import make_twin
 
@@ -71,8 +71,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Any) -> Pat
     """Where downloads go; the user's own cache is empty."""
     settings.CHECKPOINT_DIR, settings.CACHE_DIR = tmp_path / "checkpoints", tmp_path / "cache"
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "own"))
-    monkeypatch.setattr(weights, "places", weights.Places())
-    weights.use_folders(checkpoints=settings.CHECKPOINT_DIR, cache=settings.CACHE_DIR)
+    monkeypatch.setattr(locate, "places", locate.Places())
+    locate.use_folders(checkpoints=settings.CHECKPOINT_DIR, cache=settings.CACHE_DIR)
     return tmp_path / "checkpoints"
 
 

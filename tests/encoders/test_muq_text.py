@@ -12,10 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from embeddings.encoders import weights
 from embeddings.encoders.muq import MuqEncoder
 from embeddings.encoders.muq_text import MuqText
 from embeddings.errors import WeightsMissing, WeightsUnusable
+from embeddings.weights import locate
 from tests.encoders import reference
 
 PROMPTS = ["calm piano", "zünftige Blasmusik", "静かな夜に聴く音楽", "موسيقى هادئة", "спокойная музыка 🎹", "a"]
@@ -79,7 +79,7 @@ def test_the_published_files_without_token_names_are_enough(
     model: MuqText, checkpoints: dict[str, Path], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """XLM-RoBERTa comes from the hub with a bare tokenizer_config.json, and its weights are not downloaded."""
-    monkeypatch.setattr(weights, "places", weights.Places((tmp_path / "hub",)))
+    monkeypatch.setattr(locate, "places", locate.Places((tmp_path / "hub",)))
     snapshot = tmp_path / "hub" / "models--FacebookAI--xlm" / "snapshots" / "abc"
     shutil.move(folder / TEXT_PART, snapshot)
     (snapshot / "model.safetensors").unlink()

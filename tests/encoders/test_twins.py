@@ -17,8 +17,8 @@ from embeddings.encoders.base import Encoder
 from embeddings.encoders.latent import LatentEncoder
 from embeddings.encoders.muq_text import MuqText
 from embeddings.encoders.registry import ENCODERS, encoder_class
-from embeddings.encoders.tensors import check_readable, load_strictly, without_weights
 from embeddings.errors import WeightsUnusable
+from embeddings.weights.tensors import check_readable, load_strictly, without_weights
 from tests.encoders import published, twins
 from tests.encoders.audio import noise
 

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 from embeddings.encoders.base import Encoder, Model
 from embeddings.encoders.muq_text import MuqText
 from embeddings.encoders.registry import ENCODERS, encoder_class
-from embeddings.encoders.tensors import DERIVED
+from embeddings.weights.tensors import DERIVED
 from tests.encoders import twins
 from tests.encoders.audio import noise
 

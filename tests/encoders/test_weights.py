@@ -16,21 +16,21 @@ import torch
 from django.conf import settings
 from safetensors.torch import load_file, save_file
 
-from embeddings.encoders import weights
 from embeddings.encoders.latent import LatentEncoder
 from embeddings.encoders.mert import MertEncoder
 from embeddings.encoders.muq import MuqEncoder
 from embeddings.encoders.registry import ENCODERS
 from embeddings.errors import WeightsMissing, WeightsUnusable
+from embeddings.weights import locate
 
 
 @pytest.fixture
 def places(tmp_path: Path) -> Iterator[Path]:
     """Downloads and hashes lie in a folder of the test's own."""
-    before = weights.places.hub_caches, weights.places.hash_file
-    weights.use_folders(checkpoints=tmp_path / "hub", cache=tmp_path / "cache")
+    before = locate.places.hub_caches, locate.places.hash_file
+    locate.use_folders(checkpoints=tmp_path / "hub", cache=tmp_path / "cache")
     yield tmp_path
-    weights.places.hub_caches, weights.places.hash_file = before
+    locate.places.hub_caches, locate.places.hash_file = before
 
 
 @pytest.fixture
@@ -206,9 +206,9 @@ def test_building_leaves_the_packages_numbers_as_they_were(checkpoints: dict[str
 def test_a_file_is_hashed_once_until_it_changes(places: Path, monkeypatch: pytest.MonkeyPatch):
     path = places / "weights"
     path.write_bytes(b"one")
-    first = weights.sha256(path)
-    monkeypatch.setattr(weights.hashlib, "file_digest", lambda *_: pytest.fail("hashed again"))
-    assert weights.sha256(path) == first
+    first = locate.sha256(path)
+    monkeypatch.setattr(locate.hashlib, "file_digest", lambda *_: pytest.fail("hashed again"))
+    assert locate.sha256(path) == first
     monkeypatch.undo()
     path.write_bytes(b"other")
-    assert weights.sha256(path) != first
+    assert locate.sha256(path) != first

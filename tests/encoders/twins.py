@@ -69,7 +69,7 @@ def state(key: str, size: str = "small") -> dict[str, Any]:
     """Return what a file of weights holds: tensors without memory, but for those that a config decides."""
     import torch
 
-    from embeddings.encoders.tensors import without_weights
+    from embeddings.weights.tensors import without_weights
 
     network = {"muq": _mulan, "mert": _mert, "latent": _latent}[key]
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings(), without_weights():

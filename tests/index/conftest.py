@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from embeddings.vector_store import IndexRow, VectorStore
+from embeddings.index.store import IndexRow, VectorStore
 from tests.milvus import LiteServer, lite_server, milvus
 
 __all__ = ["lite_server", "milvus"]

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embeddings.demo import checkpoints
 from embeddings.encoders.mert import MertEncoder
-from embeddings.indexing import index_pending
+from embeddings.index.sync import index_pending
 from embeddings.models import Embedding
 from embeddings.search.neighbours import nearest
-from embeddings.spaces import space_for
+from embeddings.spaces.lifecycle import space_for
+from navembed_site.demo import checkpoints
 from tests.encoders.audio import noise
 from tests.index.test_indexing import embed
 from tests.milvus import LiteServer

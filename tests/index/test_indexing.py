@@ -12,11 +12,11 @@ from pymilvus import MilvusClient
 from pytest_django import DjangoAssertNumQueries
 
 from embeddings.errors import IndexRefused, IndexUnavailable
-from embeddings.indexing import index_pending, rebuild_index, verify
+from embeddings.index.store import VectorStore
+from embeddings.index.sync import index_pending, rebuild_index, verify
 from embeddings.models import Embedding, EmbeddingSpace, Track
 from embeddings.search.neighbours import NoLiveSpaceError, NotEmbeddedError, nearest, nearest_to_track
-from embeddings.vector_store import VectorStore
-from embeddings.vectors import from_bytes, to_bytes
+from embeddings.spaces.vectors import from_bytes, to_bytes
 from tests.index.conftest import unit
 from tests.milvus import LiteServer
 

@@ -13,8 +13,8 @@ from milvus_lite.search.filter.parser import parse_expr as parse_as_lite
 from milvus_lite.storage.segment import Segment
 from numpy.typing import NDArray
 
-from embeddings.milvus_lite_faster import install, lengths_of, nearest, parse_expr
-from embeddings.vector_store import _among
+from embeddings.index.lite_patches import install, lengths_of, nearest, parse_expr
+from embeddings.index.store import _among
 from tests.index.conftest import unit
 
 VECTORS = 3 * unit(50, 8)

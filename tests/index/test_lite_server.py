@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from embeddings.errors import IndexUnavailable
-from embeddings.milvus_lite_server import READS, _open, _server, serve
-from embeddings.vector_store import VectorStore
+from embeddings.index.lite_server import READS, _open, _server, serve
+from embeddings.index.store import VectorStore
 from tests.index.conftest import DIMENSION, NAME, rows
 from tests.milvus import LiteServer
 
@@ -92,7 +92,7 @@ def test_a_frozen_server_is_unavailable_within_the_time_out(store: VectorStore, 
 def test_a_new_client_of_a_frozen_server_is_told_within_the_time_out(
     store: VectorStore, milvus: LiteServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("embeddings.vector_store._connections", {})
+    monkeypatch.setattr("embeddings.index.store._connections", {})
     milvus.send(signal.SIGSTOP)
     with pytest.raises(IndexUnavailable):
         VectorStore(timeout=2).count(NAME)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from django.core.management import call_command
 
-from embeddings.indexing import index_pending, verify
+from embeddings.index.store import VectorStore
+from embeddings.index.sync import index_pending, verify
 from embeddings.models import EmbeddingSpace, Track
-from embeddings.recognition import take_over_moved
-from embeddings.vector_store import VectorStore
+from embeddings.spaces.reuse import take_over_moved
 from tests.batches.rows import make_embedding, make_space, make_track
 from tests.milvus import LiteServer
 

@@ -9,10 +9,10 @@ import pytest
 from django.core.management import call_command
 
 from batches.housekeeping import give_back
-from embeddings import ownership
 from embeddings.checks import check_milvus
 from embeddings.errors import IndexUnavailable
-from embeddings.indexing import ensure_live_aliases, index_pending, rebuild_index, reconcile, vector_store
+from embeddings.index import ownership
+from embeddings.index.sync import ensure_live_aliases, index_pending, rebuild_index, reconcile, vector_store
 from embeddings.models import EmbeddingSpace, Instance, instance_mark
 from tests.index.conftest import rows, unit
 from tests.index.test_indexing import embed, in_milvus, new_space

@@ -7,8 +7,8 @@ import pytest
 
 from embeddings.encoders.registry import encoder_class
 from embeddings.errors import IndexRefused
-from embeddings.projection import _pattern, is_projected, project, search_vectors
-from embeddings.vectors import from_bytes, to_bytes
+from embeddings.index.projection import _pattern, is_projected, project, search_vectors
+from embeddings.spaces.vectors import from_bytes, to_bytes
 from tests.index.conftest import unit
 
 MERT, MUQ = encoder_class("mert"), encoder_class("muq")

@@ -13,11 +13,11 @@ import pytest
 from django.utils import timezone
 from numpy.typing import NDArray
 
-from embeddings import indexing
 from embeddings.errors import IndexUnavailable
-from embeddings.indexing import Reconciliation, index_pending, reconcile, verify
+from embeddings.index import sync
+from embeddings.index.store import VectorStore
+from embeddings.index.sync import Reconciliation, index_pending, reconcile, verify
 from embeddings.models import Embedding, EmbeddingSpace
-from embeddings.vector_store import VectorStore
 from tests.index.conftest import rows, unit
 from tests.index.test_indexing import embed, in_milvus, new_space
 from tests.milvus import LiteServer
@@ -86,7 +86,7 @@ def test_another_space_is_not_looked_at(space: EmbeddingSpace) -> None:
 
 
 def test_differences_are_found_on_every_page(space: EmbeddingSpace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(indexing, "IDS_PER_STEP", 3)
+    monkeypatch.setattr(sync, "IDS_PER_STEP", 3)
     VectorStore().delete(space.collection, ["t0", "t5"])
     space.embeddings.filter(track_id__in=["t2", "t9"]).delete()
     progress: list[int] = []
@@ -105,7 +105,7 @@ def test_milvus_that_goes_away_changes_nothing(space: EmbeddingSpace, milvus: Li
 
 def test_only_a_page_of_ids_is_in_memory(space: EmbeddingSpace, monkeypatch: pytest.MonkeyPatch) -> None:
     count = 20_000
-    monkeypatch.setattr(indexing, "IDS_PER_STEP", 100)
+    monkeypatch.setattr(sync, "IDS_PER_STEP", 100)
     monkeypatch.setattr(VectorStore, "ids", lambda *_: (f"unknown {number}" for number in range(count)))
     monkeypatch.setattr(VectorStore, "delete", lambda *_: None)
     tracemalloc.start()
@@ -163,7 +163,7 @@ def test_a_surplus_track_that_is_embedded_and_indexed_just_before_its_deletion_i
 
 def remove_deleting(space: EmbeddingSpace) -> None:
     """The first step of ``index_pending``."""
-    indexing._remove_deleting(VectorStore(), space)
+    sync._remove_deleting(VectorStore(), space)
 
 
 @pytest.mark.parametrize("cleaner", [reconcile, remove_deleting])
@@ -193,7 +193,7 @@ def test_a_rebuild_under_a_job_that_has_just_sent_loses_nothing(
     space: EmbeddingSpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     embed_again(space, "t3")
-    sent_but_not_marked(space, monkeypatch, lambda: indexing.rebuild_index(space))
+    sent_but_not_marked(space, monkeypatch, lambda: sync.rebuild_index(space))
     assert_nothing_is_lost(space)
 
 
@@ -204,7 +204,7 @@ def test_a_collection_that_is_lost_under_a_job_that_has_just_sent_loses_nothing(
 
     def lose() -> None:
         VectorStore().drop(space.collection)
-        indexing.mark_all_pending(space)
+        sync.mark_all_pending(space)
 
     sent_but_not_marked(space, monkeypatch, lose)
     assert_nothing_is_lost(space)
@@ -229,7 +229,7 @@ def test_vectors_written_under_a_space_that_is_dropped_bring_no_collection_back(
 
 
 def test_held_ids_are_those_that_have_a_row(space: EmbeddingSpace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embeddings.vector_store.IDS_PER_CALL", 4)
+    monkeypatch.setattr("embeddings.index.store.IDS_PER_CALL", 4)
     ids: NDArray[Any] = np.array([f"t{number}" for number in range(5, 15)])
     assert VectorStore().held(space.collection, ids.tolist()) == {f"t{number}" for number in range(5, 10)}
     assert VectorStore().held(space.collection, []) == set()

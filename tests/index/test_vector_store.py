@@ -10,7 +10,7 @@ import pytest
 from pymilvus import MilvusClient
 
 from embeddings.errors import IndexRefused, IndexUnavailable
-from embeddings.vector_store import Hit, IndexRow, VectorStore
+from embeddings.index.store import Hit, IndexRow, VectorStore
 from tests.index.conftest import DIMENSION, NAME, rows, unit
 from tests.milvus import LiteServer
 
@@ -64,7 +64,7 @@ def test_deleted_rows_are_gone_and_absent_ids_do_not_matter(store: VectorStore) 
 
 
 def test_ids_are_iterated_over_more_than_a_page(store: VectorStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embeddings.vector_store.IDS_PER_PAGE", 30)
+    monkeypatch.setattr("embeddings.index.store.IDS_PER_PAGE", 30)
     fill(store, rows(100))
     assert sorted(store.ids(NAME)) == sorted(f"t{number}" for number in range(100))
 
@@ -104,7 +104,7 @@ def test_what_must_not_enter_the_index_is_refused_and_nothing_written(store: Vec
 
 
 def test_more_rows_than_fit_in_a_message_all_arrive(store: VectorStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embeddings.vector_store.MESSAGE_BYTES", 4 * DIMENSION * 7)
+    monkeypatch.setattr("embeddings.index.store.MESSAGE_BYTES", 4 * DIMENSION * 7)
     fill(store, rows(50))
     assert store.count(NAME) == 50
 

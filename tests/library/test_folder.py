@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embeddings.demo.encode import write_audio
 from embeddings.errors import LibraryUnavailable
 from embeddings.library import LibraryTrack
 from embeddings.library.folder import FolderLibrary
+from navembed_site.demo.encode import write_audio
 from tests.batches.rows import make_track
 
 TAGGED = (".mp3", ".flac", ".m4a", ".alac.m4a", ".ogg", ".opus", ".aiff", ".wma", ".wv")

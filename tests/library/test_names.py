@@ -13,7 +13,7 @@ from embeddings.library import LibraryTrack
 from embeddings.library.folder import FolderLibrary
 from embeddings.library.navidrome import NavidromeLibrary
 from embeddings.models import Track
-from embeddings.names import can_be_id, original, storable, storable_id
+from navembed_site.names import can_be_id, original, storable, storable_id
 from tests.navidrome_db import make_navidrome
 
 NAMES = [

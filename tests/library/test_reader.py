@@ -13,7 +13,7 @@ import pytest
 from embeddings.errors import LibraryUnavailable
 from embeddings.library import LibraryTrack, reader
 from embeddings.library.folder import FolderLibrary
-from embeddings.names import LONGEST_TEXT
+from navembed_site.names import LONGEST_TEXT
 from tests.library.test_folder import touch, tracks_of
 from tests.reading import Wrap, wrap
 

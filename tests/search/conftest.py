@@ -15,10 +15,10 @@ import pytest
 from numpy.typing import NDArray
 
 from embeddings.encoders.registry import encoder_class
-from embeddings.indexing import index_pending
+from embeddings.index.sync import index_pending
 from embeddings.models import Embedding, EmbeddingSpace, Track
 from embeddings.search.calibration import calibrate
-from embeddings.vectors import DTYPES, to_bytes
+from embeddings.spaces.vectors import DTYPES, to_bytes
 from tests.milvus import LiteServer, lite_server, milvus
 from tests.navidrome_db import make_navidrome
 from tests.search.oracle import Space, World

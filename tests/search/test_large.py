@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from embeddings.benchmarks.index import clustered
-from embeddings.projection import SEARCH_DIMENSION
+from embeddings.index.projection import SEARCH_DIMENSION
 from embeddings.search.recommend import Query, Seed, recommend
+from navembed_site.benchmarks.index import clustered
 from tests.search.conftest import Library, row
 from tests.search.oracle import answer
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from pymilvus.client.types import LoadState
 
-from embeddings.indexing import index_pending
+from embeddings.index.store import VectorStore
+from embeddings.index.sync import index_pending
 from embeddings.models import EmbeddingSpace
 from embeddings.search.calibration import SMALLEST_DEVIATION, calibrate, space_calibration
 from embeddings.search.comparing import probe
@@ -17,7 +18,6 @@ from embeddings.search.deadline import Deadline
 from embeddings.search.diversity import most_of_an_artist
 from embeddings.search.seeds import grouped
 from embeddings.search.warm_up import warm_up
-from embeddings.vector_store import VectorStore
 from tests.index.conftest import unit
 from tests.milvus import LiteServer
 from tests.spaces.conftest import embed, make_space

@@ -18,7 +18,7 @@ from embeddings.models import Embedding, EmbeddingSpace, Track
 from embeddings.search import prompts, retrieval
 from embeddings.search.neighbours import nearest_to_track
 from embeddings.search.recommend import Answer, Query, Seed, recommend
-from embeddings.spaces import make_live
+from embeddings.spaces.lifecycle import make_live
 from tests.milvus import LiteServer
 from tests.search.conftest import Library, clustered, library_of, row
 
@@ -189,7 +189,7 @@ def test_model_without_vectors_leaves_the_others(music: Library) -> None:
 
 
 def test_lost_collection_leaves_the_other_models(music: Library) -> None:
-    from embeddings.vector_store import VectorStore
+    from embeddings.index.store import VectorStore
 
     VectorStore().drop(EmbeddingSpace.objects.get(model="muq").collection)
     answer = of("t01", models=["muq", "mert"])

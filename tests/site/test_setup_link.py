@@ -11,7 +11,7 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.test import Client
 
-from navembed_site import setup
+from navembed_site.instance import first_user
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 FORM = {"username": "anna", "password1": "correct horse", "password2": "correct horse"}
@@ -19,7 +19,7 @@ FORM = {"username": "anna", "password1": "correct horse", "password2": "correct 
 
 @pytest.fixture
 def link() -> str:
-    path = setup.new_link()
+    path = first_user.new_link()
     assert path
     return path
 
@@ -40,7 +40,7 @@ def test_link_works_once(client: Client, link: str) -> None:
 def test_of_two_requests_that_saw_a_valid_link_one_gets_it(
     client: Client, link: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(setup, "_is_valid", lambda token: True)  # both have passed the first look
+    monkeypatch.setattr(first_user, "_is_valid", lambda token: True)  # both have passed the first look
     client.post(link, FORM)
     assert Client().post(link, {**FORM, "username": "eve"}).status_code == 404
     assert User.objects.count() == 1
@@ -56,20 +56,20 @@ def test_wrong_link_is_not_found(client: Client, link: str) -> None:
 
 
 def test_link_expires(client: Client, link: str) -> None:
-    hour_ago = time.time() - setup.LINK_SECONDS - 1
+    hour_ago = time.time() - first_user.LINK_SECONDS - 1
     os.utime(settings.NAVEMBED_HOME / "setup_link", (hour_ago, hour_ago))
     assert client.get(link).status_code == 404
 
 
 def test_new_link_voids_the_one_before(client: Client, link: str) -> None:
-    newer = setup.new_link()
+    newer = first_user.new_link()
     assert client.get(link).status_code == 404
     assert client.get(newer or "").status_code == 200
 
 
 def test_no_link_once_there_is_a_user() -> None:
     User.objects.create_user("anna")
-    assert setup.new_link() is None
+    assert first_user.new_link() is None
 
 
 def test_link_is_kept_as_a_digest_only_its_owner_can_read(link: str) -> None:

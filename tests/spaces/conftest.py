@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from embeddings.encoders.base import Description
 from embeddings.encoders.registry import encoder_class
-from embeddings.indexing import index_pending
+from embeddings.index.sync import index_pending
 from embeddings.models import Embedding, EmbeddingSpace, Track
-from embeddings.spaces import fingerprint_of
-from embeddings.vectors import to_bytes
+from embeddings.spaces.lifecycle import fingerprint_of
+from embeddings.spaces.vectors import to_bytes
 from tests.index.conftest import unit
 from tests.milvus import lite_server, milvus
 

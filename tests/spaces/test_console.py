@@ -11,8 +11,8 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 from django.urls import reverse
 
+from embeddings.index.store import VectorStore
 from embeddings.models import EmbeddingSpace
-from embeddings.vector_store import VectorStore
 from tests.index.conftest import unit
 from tests.milvus import LiteServer
 from tests.spaces.conftest import DIMENSION, embed, indexed, make_space, statuses

@@ -13,8 +13,8 @@ from django.utils import timezone
 
 from batches import housekeeping, services, tasks
 from batches.housekeeping import give_back
+from embeddings.index.store import VectorStore
 from embeddings.models import Embedding, EmbeddingSpace
-from embeddings.vector_store import VectorStore
 from tests.index.conftest import unit
 from tests.milvus import LiteServer
 from tests.spaces.conftest import DIMENSION, embed, indexed, make_space, statuses

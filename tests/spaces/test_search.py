@@ -9,7 +9,7 @@ from embeddings.errors import FingerprintChanged
 from embeddings.models import EmbeddingSpace
 from embeddings.search import neighbours
 from embeddings.search.neighbours import nearest, nearest_in, nearest_to_track
-from embeddings.spaces import fingerprint_of, make_live
+from embeddings.spaces.lifecycle import fingerprint_of, make_live
 from tests.index.conftest import unit
 from tests.milvus import LiteServer
 from tests.spaces.conftest import DIMENSION, described, embed, indexed, make_space

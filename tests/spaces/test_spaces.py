@@ -11,7 +11,15 @@ from django.utils import timezone
 
 from embeddings.errors import FingerprintChanged, NoSuchSpace
 from embeddings.models import EmbeddingSpace
-from embeddings.spaces import drop, drop_expired, live_space, lock_for_writing, make_live, roll_back, space_for
+from embeddings.spaces.lifecycle import (
+    drop,
+    drop_expired,
+    live_space,
+    lock_for_writing,
+    make_live,
+    roll_back,
+    space_for,
+)
 from tests.spaces.conftest import described, make_space, statuses
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]

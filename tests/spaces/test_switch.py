@@ -9,10 +9,10 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from embeddings.errors import IndexUnavailable, NoSuchSpace, SwitchRefused
+from embeddings.index.store import VectorStore
 from embeddings.models import Embedding, EmbeddingSpace, Track
-from embeddings.switch import Examination, TrackIds, approve, examine, keep_old_vectors
-from embeddings.vector_store import VectorStore
-from embeddings.vectors import from_bytes, to_bytes
+from embeddings.spaces.promotion import Examination, TrackIds, approve, examine, keep_old_vectors
+from embeddings.spaces.vectors import from_bytes, to_bytes
 from tests.index.conftest import unit
 from tests.milvus import LiteServer
 from tests.spaces.conftest import DIMENSION, embed, indexed, make_space, make_tracks, statuses
@@ -168,7 +168,7 @@ def test_milvus_that_is_away_is_no_verdict(build: EmbeddingSpace) -> None:
 def test_examination_costs_as_many_queries_for_more_tracks(
     build: EmbeddingSpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("embeddings.switch.SEARCH_SAMPLE", 5)
+    monkeypatch.setattr("embeddings.spaces.promotion.SEARCH_SAMPLE", 5)
     with CaptureQueriesContext(connection) as few:
         examine(build, failed())
     embed(build, unit(300, DIMENSION, seed=1), [f"v{n}" for n in range(300)])
@@ -247,7 +247,7 @@ def test_vector_that_the_build_has_is_not_overwritten(anew: EmbeddingSpace) -> N
 
 
 def test_vectors_are_kept_in_slices(anew: EmbeddingSpace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embeddings.switch.SLICE_BYTES", 2 * 4 * DIMENSION)
+    monkeypatch.setattr("embeddings.spaces.promotion.SLICE_BYTES", 2 * 4 * DIMENSION)
     Embedding.objects.filter(track_id="t4").update(index_state="deleting")
     assert keep_old_vectors(anew, failed(*(f"t{n}" for n in range(5)))) == 4
 

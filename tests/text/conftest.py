@@ -14,8 +14,8 @@ from embeddings.embedder.client import EmbedderClient
 from embeddings.encoders.registry import encoder_class
 from embeddings.models import Embedding, EmbeddingSpace
 from embeddings.search import text
-from embeddings.spaces import space_for
-from embeddings.vectors import to_bytes
+from embeddings.spaces.lifecycle import space_for
+from embeddings.spaces.vectors import to_bytes
 from tests.index.conftest import unit
 from tests.instances import checkpoints, embedder, embedder_process
 

@@ -9,7 +9,8 @@ import pytest
 from django.core.management import call_command
 from django_q.models import OrmQ
 
-from batches import completion, services, tasks
+from batches import services, tasks
+from batches.engine import completion
 from embeddings.management.commands import fit_text_bridge
 from embeddings.models import EmbeddingSpace
 from embeddings.search import bridge_fitting

@@ -12,13 +12,13 @@ import pytest
 from django.conf import LazySettings
 from django.test import Client
 
-from embeddings.api import contract
+from embeddings.api.contract import models as contract
 from embeddings.embedder.client import EmbedderClient
+from embeddings.embedder.work import Step, TrackRequest
 from embeddings.encoders.registry import MODEL_KEYS
 from embeddings.models import EmbeddingSpace
 from embeddings.search.bridge import Bridge, Origin, write_bridge
 from embeddings.search.text import text_vector
-from embeddings.work import Step, TrackRequest
 from tests.audio_files import tone
 from tests.batches.test_last_known import database_away
 from tests.index.conftest import unit
@@ -84,7 +84,7 @@ def test_a_long_vector_keeps_its_direction_in_a_short_body(go: GoServer, ready: 
 
 
 def test_a_text_is_answered_while_a_batch_runs(go: GoServer, ready: EmbeddingSpace, tmp_path: Path) -> None:
-    from embeddings.demo.encode import write_audio
+    from navembed_site.demo.encode import write_audio
 
     write_audio(tmp_path / "long.flac", tone(120), 44_100)
     chunk = [TrackRequest(str(n), str(tmp_path / "long.flac"), MODEL_KEYS, "") for n in range(10)]

@@ -9,13 +9,13 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from embeddings.bad_files import bad_files, ignore
+from embeddings.library.bad_files import bad_files, ignore
 from embeddings.models import BadFile
-from navembed_site import commands
+from navembed_site.instance import command
 from navembed_site.terminal import plain
 
 
-class Command(commands.Command):
+class Command(command.Command):
     help = (
         "Lists the files that could not be embedded and have not changed since. Jobs leave them alone; "
         "`embed_library --retry-bad-files` tries them again."

@@ -10,12 +10,12 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from batches import services
-from batches.follow import LINE_SECONDS, follow
-from batches.job_text import has_worker, state_text
 from batches.models import BatchJob
-from batches.preview import preview
-from batches.preview_text import preview_text
-from batches.progress import contract_progress
+from batches.selectors.dry_run import preview
+from batches.selectors.progress import contract_progress
+from batches.terminal.dry_run import preview_text
+from batches.terminal.follow import LINE_SECONDS, follow
+from batches.terminal.jobs import has_worker, state_text
 from embeddings.checks import require_library
 from embeddings.encoders.registry import MODEL_KEYS
 from embeddings.errors import NavembedError, NoSuchTracks
@@ -23,19 +23,19 @@ from embeddings.library import require_tracks
 from embeddings.library.base import Tell
 from embeddings.library.storage import what_is_away
 from embeddings.search.bridge_upkeep import fit_due_bridges, worth
-from navembed_site import commands, supervision
-from navembed_site.locks import is_held
-from navembed_site.processes import ProcessStartError, needed_processes
+from navembed_site.instance import command, supervisor
+from navembed_site.instance.needed import ProcessStartError, needed_processes
+from navembed_site.process.locks import is_held
 
 
-class Command(commands.Command):
+class Command(command.Command):
     help = "Embed what is missing or has changed. Starts what it needs when `serve` is not running."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--models", nargs="+", choices=MODEL_KEYS, help="Only these; default: all.")
         parser.add_argument("--clear-existing", action="store_true", help="Embed everything anew.")
         parser.add_argument("--retry-bad-files", action="store_true", help="Try known bad files again, too.")
-        parser.add_argument("--limit", type=commands.positive, help="At most so many tracks.")
+        parser.add_argument("--limit", type=command.positive, help="At most so many tracks.")
         parser.add_argument("--library", type=int, help="Only the Navidrome library with this id.")
         parser.add_argument("--path-prefix", default="", help="Only files whose absolute path begins so.")
         parser.add_argument("--no-wait", action="store_true", help="Start the job and return.")
@@ -126,6 +126,6 @@ def _end(job: BatchJob) -> str:
 
 def _left(job: BatchJob) -> str:
     """Say what becomes of a job that nobody follows any more."""
-    if has_worker() or supervision.is_running():
+    if has_worker() or supervisor.is_running():
         return f"job {job.pk} goes on without this command; `manage.py job pause` or `job cancel` stops it"
     return f"job {job.pk} goes on when this command or `serve` is started"

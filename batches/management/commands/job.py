@@ -9,7 +9,9 @@ from django.core.management.base import CommandError, CommandParser
 from django.db.models import QuerySet
 
 from batches import services
-from batches.job_text import (
+from batches.models import BatchJob, TrackResult
+from batches.selectors.progress import contract_progress
+from batches.terminal.jobs import (
     FAILURES_SHOWN,
     failures,
     notes,
@@ -19,9 +21,7 @@ from batches.job_text import (
     print_notes,
     state_text,
 )
-from batches.models import BatchJob, TrackResult
-from batches.progress import contract_progress
-from navembed_site import commands
+from navembed_site.instance import command
 
 ACTIONS = {
     "pause": services.pause_job,
@@ -32,7 +32,7 @@ ACTIONS = {
 NEWEST = 20
 
 
-class Command(commands.Command):
+class Command(command.Command):
     help = "Lists the newest jobs, shows one, or pauses, resumes, cancels it or tries its failed tracks again."
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -44,7 +44,7 @@ class Command(commands.Command):
         )
         parser.add_argument(
             "--limit",
-            type=commands.positive,
+            type=command.positive,
             metavar="N",
             help=f"Show at most so many jobs ({NEWEST}), or of --failed and --notes tracks ({FAILURES_SHOWN}).",
         )

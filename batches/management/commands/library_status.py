@@ -7,12 +7,12 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from batches.status import library_status
+from batches.selectors.library import library_status
 from embeddings.errors import IndexUnavailable
 from embeddings.library.away import away_text
 from embeddings.library.storage import what_is_away
-from navembed_site import commands
-from navembed_site.processes import ProcessStartError, needed_processes
+from navembed_site.instance import command
+from navembed_site.instance.needed import ProcessStartError, needed_processes
 from navembed_site.terminal import console, plain, table
 
 MEANINGS = {
@@ -26,7 +26,7 @@ MEANINGS = {
 }
 
 
-class Command(commands.Command):
+class Command(command.Command):
     help = "Show how much of the library is embedded; works with nothing running."
 
     def add_arguments(self, parser: CommandParser) -> None:

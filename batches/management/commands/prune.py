@@ -8,15 +8,15 @@ from django.core.management.base import CommandError, CommandParser
 
 from batches import services
 from embeddings.errors import IndexUnavailable
-from embeddings.indexing import index_pending
+from embeddings.index.sync import index_pending
 from embeddings.models import EmbeddingSpace
-from embeddings.pruning import prune
-from embeddings.recognition import orphans
-from navembed_site import commands
-from navembed_site.processes import ProcessStartError, needed_processes
+from embeddings.spaces.pruning import prune
+from embeddings.spaces.reuse import orphans
+from navembed_site.instance import command
+from navembed_site.instance.needed import ProcessStartError, needed_processes
 
 
-class Command(commands.Command):
+class Command(command.Command):
     help = "Remove the embeddings of tracks that have been deleted from the library."
 
     def add_arguments(self, parser: CommandParser) -> None:

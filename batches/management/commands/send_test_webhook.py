@@ -9,10 +9,10 @@ from django.conf import settings
 from django.core.management.base import CommandError
 
 from batches.webhook import NotDelivered, send
-from navembed_site import commands
+from navembed_site.instance import command
 
 
-class Command(commands.Command):
+class Command(command.Command):
     help = "Send a message to NAVEMBED_WEBHOOK_URL, once."
     requires_migrations_checks = False
 

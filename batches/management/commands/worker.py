@@ -14,7 +14,10 @@ from django.db import connections
 from django_q import cluster
 from django_q.conf import Conf
 
-from navembed_site import commands, heartbeat, locks, processes
+from navembed_site.instance import command
+from navembed_site.process import heartbeat, locks
+from navembed_site.process.parent import die_with_parent, tie_forks_to_parent
+from navembed_site.process.stopping import announce_stops
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +50,7 @@ class Cluster(cluster.Cluster):  # type: ignore[misc]
     def __init__(self, name: str, beat_seconds: float) -> None:
         super().__init__()
         heartbeat.announce()
-        self.stopping = processes.announce_stops()
+        self.stopping = announce_stops()
         self._queue, self._beat_seconds = name, beat_seconds
         self._watch: heartbeat.Watch | None = None
 
@@ -81,10 +84,10 @@ class Command(BaseCommand):
         cluster_name = "light" if light else "jobs"
         if cluster_name != Conf.CLUSTER_NAME:
             _become_cluster(cluster_name)
-        processes.die_with_parent()
+        die_with_parent()
         locks.hold("light" if light else "worker")
-        processes.tie_forks_to_parent()
-        commands.require_not_moved()
+        tie_forks_to_parent()
+        command.require_not_moved()
         _prepare(light)
         heartbeat.forget(cluster_name)
         sys.exit(_run(cluster_name, beat_seconds))
@@ -97,12 +100,13 @@ def _become_cluster(name: str) -> None:
 
 
 def _prepare(light: bool) -> None:
-    from batches import lanes, tasks
+    from batches import tasks
+    from batches.engine import leases
 
     if light:
         tasks.ensure_schedules()
     else:
-        lanes.recover()
+        leases.recover()
 
 
 def _run(name: str, beat_seconds: float) -> int:

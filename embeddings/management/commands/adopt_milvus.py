@@ -8,15 +8,15 @@ from django.core.management.base import CommandError, CommandParser
 
 from embeddings.encoders.registry import ENCODERS
 from embeddings.errors import NavembedError
-from embeddings.indexing import ensure_live_aliases, rebuild_index, vector_store
+from embeddings.index.ownership import claim, separate
+from embeddings.index.sync import ensure_live_aliases, rebuild_index, vector_store
 from embeddings.models import EmbeddingSpace
-from embeddings.ownership import claim, separate
-from embeddings.spaces import WRITABLE
-from navembed_site import commands
-from navembed_site.processes import needed_processes
+from embeddings.spaces.lifecycle import WRITABLE
+from navembed_site.instance import command
+from navembed_site.instance.needed import needed_processes
 
 
-class Command(commands.Command):
+class Command(command.Command):
     help = (
         "Let Milvus's aliases name this instance's vectors, and take over the collections that a copy of it uses. "
         "Collections of another system with the names of the aliases are renamed to …_replaced."

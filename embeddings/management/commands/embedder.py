@@ -14,8 +14,9 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 
 from embeddings.embedder.client import socket_path
-from navembed_site.locks import hold
-from navembed_site.processes import die_with_parent, end_without
+from navembed_site.process.locks import hold
+from navembed_site.process.parent import die_with_parent
+from navembed_site.process.unix_socket import end_without
 
 logger = logging.getLogger(__name__)
 

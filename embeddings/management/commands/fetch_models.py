@@ -16,17 +16,17 @@ from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
 
 from embeddings.encoders.base import Encoder
-from embeddings.encoders.fetch import FetchedFile, check_model, missing_files
-from embeddings.encoders.hub import HubUnreachable, RemoteFile, download, look_up, size_text
 from embeddings.encoders.registry import MODEL_KEYS, encoder_class
-from embeddings.encoders.weights import use_folders
 from embeddings.errors import NavembedError
-from navembed_site import commands
+from embeddings.weights.fetch import FetchedFile, check_model, missing_files
+from embeddings.weights.hub import HubUnreachable, RemoteFile, download, look_up, size_text
+from embeddings.weights.locate import use_folders
+from navembed_site.instance import command
 
 INTERRUPTED = 130  # as shells say it
 
 
-class Command(commands.Command):
+class Command(command.Command):
     help = "Download the weights of the configured models, check them, and say what is where and how big."
     requires_migrations_checks = False
 

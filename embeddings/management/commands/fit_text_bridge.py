@@ -13,12 +13,12 @@ from embeddings.errors import NavembedError
 from embeddings.search.bridge import Bridge, write_bridge
 from embeddings.search.bridge_fitting import fit_bridge
 from embeddings.search.bridge_upkeep import BRIDGED, fit_due_bridges, worth
-from navembed_site import commands
-from navembed_site.locks import hold
-from navembed_site.processes import die_with_parent
+from navembed_site.instance import command
+from navembed_site.process.locks import hold
+from navembed_site.process.parent import die_with_parent
 
 
-class Command(commands.Command):
+class Command(command.Command):
     help = f"Learn from the embedded library how texts lead to a model that cannot read: {' or '.join(BRIDGED)}."
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -11,13 +11,13 @@ from django.core.management.base import CommandError, CommandParser
 from embeddings.errors import LibraryUnavailable
 from embeddings.library import open_library
 from embeddings.library.snapshot import NotASnapshot, open_snapshot, pieces_of, save
-from navembed_site import commands
+from navembed_site.instance import command
 
 ADDRESS = "/api/v1/library/snapshot"
 TIMEOUT = httpx.Timeout(10, read=300)  # the other side writes all of it before it answers
 
 
-class Command(commands.Command):
+class Command(command.Command):
     help = "Write what navembed reads of Navidrome's database to a file, which another machine names NAVIDROME_DB_PATH."
     requires_migrations_checks = False
 

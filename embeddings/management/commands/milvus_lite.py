@@ -7,9 +7,9 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from embeddings.milvus_lite_server import serve
-from navembed_site.locks import hold
-from navembed_site.processes import die_with_parent
+from embeddings.index.lite_server import serve
+from navembed_site.process.locks import hold
+from navembed_site.process.parent import die_with_parent
 
 
 class Command(BaseCommand):

@@ -11,14 +11,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from embeddings.encoders.registry import MODEL_KEYS
 from embeddings.errors import NavembedError
-from embeddings.indexing import rebuild_index
+from embeddings.index.sync import rebuild_index
 from embeddings.models import EmbeddingSpace
-from embeddings.spaces import WRITABLE
-from navembed_site import commands
-from navembed_site.processes import needed_processes
+from embeddings.spaces.lifecycle import WRITABLE
+from navembed_site.instance import command
+from navembed_site.instance.needed import needed_processes
 
 
-class Command(commands.Command):
+class Command(command.Command):
     help = "Make the collections in Milvus anew from the embeddings in the database; needs no device."
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -16,15 +16,15 @@ from embeddings.errors import NavembedError
 from embeddings.models import Track
 from embeddings.search.recommend import Answer, Query, Seed, recommend
 from embeddings.search.text import clean_prompt
-from navembed_site import commands
-from navembed_site.processes import needed_processes
+from navembed_site.instance import command
+from navembed_site.instance.needed import needed_processes
 from navembed_site.terminal import console, plain, short, table
 
 SECONDS = 120.0  # a person waits longer than a program, and the text model may have to be loaded
 MOST_LISTED = 10
 
 
-class Command(commands.Command):
+class Command(command.Command):
     help = "Show which tracks sound like a track, or like words."
 
     def add_arguments(self, parser: CommandParser) -> None:

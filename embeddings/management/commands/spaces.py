@@ -11,11 +11,11 @@ from django.utils import timezone
 from embeddings.encoders.registry import MODEL_KEYS
 from embeddings.errors import NavembedError, NoSuchSpace
 from embeddings.models import EmbeddingSpace
-from embeddings.spaces import drop, roll_back, space_with
-from embeddings.switch import approve, point_aliases, size_of
-from navembed_site import commands
-from navembed_site.locks import is_held
-from navembed_site.processes import needed_processes
+from embeddings.spaces.lifecycle import drop, roll_back, space_with
+from embeddings.spaces.promotion import approve, point_aliases, size_of
+from navembed_site.instance import command
+from navembed_site.instance.needed import needed_processes
+from navembed_site.process.locks import is_held
 from navembed_site.terminal import console, table
 
 Status = EmbeddingSpace.Status
@@ -26,7 +26,7 @@ OPTIONS = {
 }
 
 
-class Command(commands.Command):
+class Command(command.Command):
     help = "List the vectors of each model: those that search uses, a build beside them, former ones that are kept."
 
     def add_arguments(self, parser: CommandParser) -> None:

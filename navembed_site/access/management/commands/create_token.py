@@ -6,12 +6,12 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from navembed_site import commands
 from navembed_site.access.scopes import Scope
 from navembed_site.access.tokens import LONGEST_DAYS, NameTaken, create_token
+from navembed_site.instance import command
 
 
-class Command(commands.Command):
+class Command(command.Command):
     help = "Makes a token with which a program may call the API, and prints it: this once, and never again."
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from django.contrib.auth.management.commands import createsuperuser
 
-from navembed_site import commands
+from navembed_site.instance import command
 
 
-class Command(commands.Command, createsuperuser.Command):
+class Command(command.Command, createsuperuser.Command):
     """Makes the first user, or another one, on a terminal."""

@@ -7,12 +7,12 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.utils import timezone
 
-from navembed_site import commands
 from navembed_site.access import tokens
 from navembed_site.access.models import Token
+from navembed_site.instance import command
 
 
-class Command(commands.Command):
+class Command(command.Command):
     help = "Lists the tokens, or revokes one."
 
     def add_arguments(self, parser: CommandParser) -> None:

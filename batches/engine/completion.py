@@ -1,0 +1,133 @@
+"""The end of a job: what was built is checked and becomes what search uses, what is gone leaves, Milvus agrees.
+
+Everything here may be interrupted anywhere and begun again. ``look`` is called about once a second; it renews the
+lease and stops the work by raising.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+
+from django.db.models import Q, QuerySet
+
+from batches import services
+from batches.engine.plan import plan_again
+from batches.models import BatchJob, ModelProgress, TrackResult
+from batches.tasks import want_bridges
+from embeddings.errors import SwitchRefused
+from embeddings.index.sync import Reconciliation, counts_agree, ensure_live_aliases, index_pending, reconcile
+from embeddings.library.away import away_text
+from embeddings.library.bad_files import bad_for
+from embeddings.models import EmbeddingSpace, Track
+from embeddings.search.calibration import calibrate
+from embeddings.spaces.lifecycle import make_live
+from embeddings.spaces.promotion import examine, keep_old_vectors
+from embeddings.spaces.pruning import prune
+
+logger = logging.getLogger(__name__)
+
+Look = Callable[[], None]
+
+
+def complete(job: BatchJob, look: Look) -> None:
+    """End a job of which every track has been tried; one that builds may get more to do instead.
+
+    Raises SwitchRefused when a build must not be used, IndexUnavailable.
+    """
+    builds = [space for _, space in _spaces(job) if space.status == EmbeddingSpace.Status.BUILDING]
+    if builds and plan_again(job):
+        return
+    for build in builds:
+        keep_old_vectors(build, _given_up(job, build))
+    notes = [] if job.is_restricted else [*_prune(job, look), away_text()]
+    index(job, look)
+    reconcile_with_milvus(job, "end", look)
+    notes += _switch(job, builds, look)
+    for _, space in _spaces(job):
+        calibrate(space)
+        look()
+    point_aliases()
+    services.set_completed(job, " ".join(filter(None, notes)))
+    want_bridges()
+
+
+def index(job: BatchJob, look: Look) -> None:
+    """Send to Milvus what it does not have yet."""
+    for _, space in _spaces(job):
+        index_pending(space, progress=lambda _: look())
+
+
+def compare_with_milvus(job: BatchJob, look: Look) -> None:
+    """Before the first chunk: where Milvus holds more or less than it should, find out what, and mend it."""
+    for progress, space in _spaces(job):
+        if "start" not in progress.reconciled and counts_agree(space):
+            _write_down(progress, "start", Reconciliation(0, 0))
+    reconcile_with_milvus(job, "start", look)
+
+
+def reconcile_with_milvus(job: BatchJob, moment: str, look: Look) -> None:
+    """Compare every id of the job's spaces with Milvus and mend what differs, once for each ``moment``."""
+    for progress, space in _spaces(job):
+        if moment in progress.reconciled:
+            continue
+        found = reconcile(space, progress=lambda _: look())
+        if any(found):
+            logger.warning("job %d: %s differed from Milvus and was mended: %s", job.pk, space, found)
+            index_pending(space, progress=lambda _: look())
+        _write_down(progress, moment, found)
+
+
+def _write_down(progress: ModelProgress, moment: str, found: Reconciliation) -> None:
+    progress.reconciled[moment] = found._asdict()
+    ModelProgress.objects.filter(pk=progress.pk).update(reconciled=progress.reconciled)
+
+
+def point_aliases() -> None:
+    """Let the aliases in Milvus name what search uses."""
+    if problem := ensure_live_aliases():
+        logger.warning("%s", problem)
+
+
+def _switch(job: BatchJob, builds: Iterable[EmbeddingSpace], look: Look) -> Iterator[str]:
+    """Let search use the builds that pass, all from the same moment on; yields what people should know."""
+    good, problems = [], []
+    for build in builds:
+        found = examine(build, _given_up(job, build), beat=look)
+        if found.passed:
+            good.append(build)
+            if found.overlap is not None:
+                yield f"{build.model}: {found.overlap:.0%} of the neighbours are those of the former vectors."
+        elif found.needs_yes:
+            yield (
+                f"{build.model}: search goes on with the former vectors: {'; '.join(found.problems)}. "
+                f"`manage.py spaces --make-live {build.model}` uses the new ones nevertheless."
+            )
+        else:
+            problems.append(f"the new {build.model} vectors cannot be used: {'; '.join(found.problems)}")
+    make_live(good)
+    if problems:
+        point_aliases()
+        raise SwitchRefused("; ".join(problems))
+
+
+def _prune(job: BatchJob, look: Look) -> Iterator[str]:
+    for progress, space in _spaces(job):
+        found = prune(space, look)
+        if found.held:
+            yield found.held
+        elif found.pruned:
+            progress.skipped["pruned"] = progress.skipped.get("pruned", 0) + found.pruned
+            ModelProgress.objects.filter(pk=progress.pk).update(skipped=progress.skipped)
+
+
+def _given_up(job: BatchJob, space: EmbeddingSpace) -> QuerySet[Track, str]:
+    """Return the ids of the tracks that failed in this job, or that it did not try because they are known to be bad."""
+    failed = TrackResult.objects.filter(job=job, model=space.model, status=TrackResult.Status.FAILED)
+    tracks = Track.objects.filter(Q(pk__in=failed.values("track_id")) | Q(pk__in=bad_for(space)))
+    return tracks.values_list("pk", flat=True)
+
+
+def _spaces(job: BatchJob) -> list[tuple[ModelProgress, EmbeddingSpace]]:
+    rows = job.progress.filter(left_out="").select_related("space")
+    return [(progress, progress.space) for progress in rows if progress.space]

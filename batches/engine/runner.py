@@ -1,0 +1,414 @@
+"""The loop of a lane: claim a chunk, have it embedded, commit it, index it; again, until the job has ended.
+
+Slow work (embedder, Milvus, files) happens outside transactions; every write is fenced by the lease.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+
+from django.db import Error as DatabaseError
+from django.db import close_old_connections
+
+from batches import services
+from batches.engine import chunks, completion, deaths
+from batches.engine.deaths import EmbedderHung
+from batches.engine.leases import LaneLost, Lease, take
+from batches.engine.plan import plan
+from batches.models import BatchJob, TrackResult
+from embeddings.embedder.client import EmbedderClient, End, Heartbeat
+from embeddings.embedder.work import FileHash, Step, TrackOutcome, TrackRequest, failure_of
+from embeddings.errors import (
+    NOT_LOADABLE,
+    AudioFileMissing,
+    DecoderDied,
+    EmbedderDied,
+    EmbedderUnavailable,
+    FileUnreachable,
+    FingerprintChanged,
+    IndexRefused,
+    LibraryUnavailable,
+    NavembedError,
+)
+from embeddings.library.storage import why_away
+from embeddings.models import EmbeddingSpace
+from embeddings.spaces.reuse import has_orphans
+from navembed_site.database import look as database_look
+from navembed_site.names import ID_BYTES, can_be_id
+from navembed_site.process import heartbeat
+from navembed_site.process.stopping import stop_requested
+
+logger = logging.getLogger(__name__)
+
+TURN_SECONDS = 120.0  # then the task ends and a new message goes on: Django-Q recycles its workers
+MAX_PAUSE_SECONDS = 60.0
+EMBEDDER_PAUSE_SECONDS = 4.0
+RENEW_SECONDS = 10.0
+MAX_DATABASE_PAUSE_SECONDS = 10.0
+HANG_SECONDS = 120.0  # without a device batch …
+HANG_FACTOR = 20.0  # … and so many times what the whole chunk should take
+MAY_BE_AWAY = {AudioFileMissing.__name__, FileUnreachable.__name__, DecoderDied.__name__}
+STORAGE_SECONDS = 20.0  # without progress; then storage is looked at
+MOST_SUSPECTS = 8  # files that are looked at when storage may be away
+LOOK_SECONDS = 1.0  # how often a running chunk looks whether it should stop
+
+
+class Interrupted(Exception):
+    """Somebody wants the job to stop; what is finished is committed, the rest goes back in line."""
+
+
+def run_lane(device: int, seq: int) -> str:
+    """Work on the current job until the turn is over or nothing is left to do. Returns how it ended."""
+    lease = take(device, seq)
+    if lease is None:
+        return "stale"
+    try:
+        ended = _Turn(lease).run()
+    except LaneLost as error:
+        logger.warning("%s", error)
+        return "lost"
+    lease.release()
+    return "idle" if ended else "goes on"
+
+
+class _Turn:
+    """One task's worth of work on a lane."""
+
+    def __init__(self, lease: Lease) -> None:
+        self.lease = lease
+        self.client = EmbedderClient(lease.device)
+        self.deadline = time.monotonic() + TURN_SECONDS
+        self.pause = self.database_pause = 1.0
+        self.begun = self.noted = False
+        self.orphans: dict[int, bool] = {}  # whether a space holds vectors of tracks that are gone
+        self.suspects: list[str] = []  # files that were away
+        self.behind = True  # Milvus may lack something that an earlier turn has committed
+
+    def run(self) -> bool:
+        """Work until the deadline, at least one step; True when no job has work for a lane."""
+        while not stop_requested():
+            try:
+                job = services.current_job()
+                if job is None or job.status == BatchJob.Status.PAUSED:
+                    return True
+                self._step(job)
+                self._database_is_back()
+            except DatabaseError as error:
+                self._wait_for_database(error)
+                self.begun = False  # what was claimed goes back in line
+                continue
+            if time.monotonic() >= self.deadline:
+                break
+        return False
+
+    def _step(self, job: BatchJob) -> None:
+        """Take the job one step further; what stands in its way makes it wait, or fail."""
+        try:
+            if not self.begun:
+                chunks.release_abandoned(job, self.lease)
+                self.begun = True
+            self._advance(job)
+            self.pause = 1.0
+        except (LaneLost, DatabaseError):
+            raise
+        except Interrupted:
+            pass  # the next step sees what is wanted
+        except NavembedError as error:
+            self._wait_or_fail(job, error)
+        except Exception as error:
+            logger.exception("job %d cannot go on", job.pk)
+            services.set_failed(job, f"{type(error).__name__}: {error}")
+
+    def _advance(self, job: BatchJob) -> None:
+        if job.status not in BatchJob.EMBEDDING:
+            self._come_to_rest(job)
+        elif not job.planned and self.lease.device:
+            self._sleep(1.0, job)  # the first lane plans: two scans of the library would contradict each other
+        elif not job.planned:
+            plan(job, self.lease, lambda: self._look(job), partial(services.set_planning, job))
+            services.set_planning(job, "")
+        elif self.behind:
+            self._catch_up(job)
+        elif self.suspects:
+            self._require_storage()
+        elif chunk := chunks.claim(job, self.lease):
+            self._run_chunk(job, chunk)
+        elif chunks.is_left(job):
+            self._sleep(1.0, job)  # a track waits for its next attempt, or another lane has the last ones
+        else:
+            completion.complete(job, lambda: self._look(job))
+
+    def _come_to_rest(self, job: BatchJob) -> None:
+        """Pause or cancel, once no lane has a chunk in hand."""
+        if chunks.is_in_hand(job):
+            self.lease.renew()
+            time.sleep(0.2)
+        elif job.status == BatchJob.Status.PAUSING:
+            services.set_paused(job)
+        else:
+            services.set_cancelled(job)
+
+    def _catch_up(self, job: BatchJob) -> None:
+        """Bring Milvus up to what is committed, before more is computed; the first time, compare everything."""
+        completion.index(job, lambda: self._look(job))
+        completion.compare_with_milvus(job, lambda: self._look(job))
+        completion.point_aliases()
+        self.behind = False
+
+    def _run_chunk(self, job: BatchJob, chunk: chunks.Chunk) -> None:
+        """Embed a chunk, commit what became of it, and send it to Milvus."""
+        services.set_running(job)
+        outcomes: list[TrackOutcome] = []
+        problem: NavembedError | Interrupted | None = None
+        seconds, kills = 0.0, deaths.out_of_memory_kills()
+        pid = self.client.pid()
+        try:
+            chunk = self._settle_known(job, chunk)
+            seconds = self._embed(job, chunk, outcomes)
+        except (Interrupted, NavembedError) as error:
+            problem = error
+        if reason := self._away(chunk, outcomes, problem):
+            problem = LibraryUnavailable(reason)
+            outcomes = [outcome for outcome in outcomes if not _may_be_away(outcome)]
+        self.behind = True
+        try:
+            self._surely(lambda: chunks.commit(job, self.lease, chunk, outcomes, seconds))
+        except FingerprintChanged as error:
+            problem = error
+        if isinstance(problem, EmbedderDied):
+            self._judge(job, chunk, pid, problem, deaths.out_of_memory_kills() > kills)
+        self._surely(lambda: chunks.release(chunk, self.lease))
+        if isinstance(problem, NavembedError):
+            raise problem
+        completion.index(job, self.lease.renew)  # also of a job that stops: it is little, and search should have it
+        self.behind = False
+
+    def _away(
+        self, chunk: chunks.Chunk, outcomes: Sequence[TrackOutcome], problem: NavembedError | Interrupted | None
+    ) -> str:
+        """Return why files of the chunk are merely away; empty when what failed is their own fault, or nothing did."""
+        failed = {outcome.id for outcome in outcomes if _may_be_away(outcome)}
+        if isinstance(problem, EmbedderHung | LibraryUnavailable):  # perhaps on a share that does not answer
+            failed |= {claimed.track.id for claimed in chunk.tracks} - {outcome.id for outcome in outcomes}
+        self.suspects = [claimed.track.path for claimed in chunk.tracks if claimed.track.id in failed][:MOST_SUSPECTS]
+        reason = why_away(self.suspects)
+        if not reason:
+            self.suspects = []
+        return reason
+
+    def _require_storage(self) -> None:
+        """While music is away nobody asks the embedder for it: its decoders would hang one after the other."""
+        if reason := why_away(self.suspects):
+            raise LibraryUnavailable(reason)
+        self.suspects = []
+
+    def _settle_known(self, job: BatchJob, chunk: chunks.Chunk) -> chunks.Chunk:
+        """Settle what only has other tags or another id, by the hash of its audio; returns the rest."""
+        asked = {c.track.file: c.track.id for c in chunk.tracks if self._may_be_known(c, chunk.spaces)}
+        if not asked:
+            return chunk
+        hashes: dict[str, str] = {}
+        pulse, storage = _Pulse(job, self.lease), _Storage(chunk)
+        for event in self.client.hash(list(asked)):
+            match event:
+                case FileHash():
+                    hashes[asked[event.path]] = event.audio_hash
+                case Heartbeat():
+                    storage.look(event.idle_seconds)
+            pulse.beat()
+        return chunks.settle_known(job, self.lease, chunk, hashes)
+
+    def _may_be_known(self, claimed: chunks.ClaimedTrack, spaces: Mapping[str, EmbeddingSpace]) -> bool:
+        """Whether reading the file may save decoding it: to hash all new files would read each twice."""
+        for model, row in claimed.results.items():
+            space = spaces[model]
+            if row.reason == TrackResult.Reason.CHANGED:
+                return True
+            if row.reason != TrackResult.Reason.ANEW and space.pk not in self.orphans:
+                self.orphans[space.pk] = has_orphans(space)
+            if self.orphans.get(space.pk):
+                return True
+        return False
+
+    def _embed(self, job: BatchJob, chunk: chunks.Chunk, outcomes: list[TrackOutcome]) -> float:
+        """Collect the outcomes of a chunk; returns the seconds of work, without those of loading models."""
+        began = time.monotonic()
+        names = {claimed.track.id: str(claimed.track) for claimed in chunk.tracks}
+        pulse, storage = _Pulse(job, self.lease), _Storage(chunk)
+        # A device that is slow is not one that hangs: what is allowed grows with the work and the measured rate.
+        most = HANG_SECONDS + HANG_FACTOR * sum(claimed.estimated_seconds for claimed in chunk.tracks)
+        outcomes += [_refused(claimed) for claimed in chunk.tracks if not can_be_id(claimed.track.id)]
+        requests = [_request(claimed, chunk) for claimed in chunk.tracks if can_be_id(claimed.track.id)]
+        fingerprints = {model: space.fingerprint for model, space in chunk.spaces.items()}
+        for event in self.client.embed(requests, fingerprints) if requests else ():
+            match event:
+                case TrackOutcome():
+                    outcomes.append(event)
+                    storage.forget(event.id)
+                case Step():
+                    pulse.current = f"[{event.model}] {names[event.track_id]}"
+                case End():
+                    return max(0.0, time.monotonic() - began - event.load_seconds)
+                case Heartbeat() if event.idle_seconds > most:
+                    raise EmbedderHung(f"hung the embedder for {most:.0f} s")
+                case Heartbeat():
+                    storage.look(event.idle_seconds)
+            pulse.beat()
+        return 0.0
+
+    def _judge(self, job: BatchJob, chunk: chunks.Chunk, pid: int, death: EmbedderDied, out_of_memory: bool) -> None:
+        """Blame the chunk if the embedder has died of it."""
+
+        def wait(message: str, condition: Callable[[], bool], seconds: float) -> bool:
+            services.set_waiting(job, message)
+            until = time.monotonic() + seconds
+            while not (holds := condition()) and time.monotonic() < until:
+                self._sleep(0.5, job)
+                _require_wanted(job)
+            return holds
+
+        with suppress(Interrupted):
+            if deaths.is_chunks_fault(self.client, pid, death, wait):
+                reason = deaths.reason_of(death, out_of_memory=out_of_memory)
+                self._surely(lambda: chunks.blame(job, self.lease, chunk, reason))
+
+    def _wait_or_fail(self, job: BatchJob, error: NavembedError) -> None:
+        if error.model and isinstance(error, NOT_LOADABLE):
+            services.leave_out(job, error.model, str(error))
+            return
+        if error.permanent:
+            services.set_failed(job, str(error))
+            return
+        services.set_waiting(job, str(error))
+        logger.warning("job %d waits %.0f s: %s", job.pk, self.pause, error)
+        self._sleep(self.pause, job)
+        # An embedder is of this machine and soon back; Milvus or a share may be away for hours.
+        longest = EMBEDDER_PAUSE_SECONDS if isinstance(error, EmbedderUnavailable) else MAX_PAUSE_SECONDS
+        self.pause = min(longest, self.pause * 2)
+
+    def _look(self, job: BatchJob) -> None:
+        """Renew the lease; raise Interrupted when the job or the worker is to stop."""
+        self.lease.renew()
+        _require_wanted(job)
+
+    def _sleep(self, seconds: float, job: BatchJob) -> None:
+        """Pause, with a lease that stays ours; whoever wants the job to stop ends it."""
+        until = time.monotonic() + seconds
+        with suppress(Interrupted):
+            while time.monotonic() < until:
+                self._look(job)
+                time.sleep(min(LOOK_SECONDS, max(0.0, until - time.monotonic())))
+
+    def _surely(self, write: Callable[[], None]) -> None:
+        """Write what has cost device time, also when the database is away for a while. Raises LaneLost."""
+        while True:
+            try:
+                write()
+                return self._database_is_back()
+            except DatabaseError as error:
+                self._wait_for_database(error)
+                if stop_requested():
+                    raise
+
+    def _database_is_back(self) -> None:
+        self.database_pause = 1.0
+        if self.noted:
+            database_look.forget()
+            self.noted = False
+
+    def _wait_for_database(self, error: DatabaseError) -> None:
+        """The database is locked, full, damaged or away: no row can say so, the log and a note do."""
+        logger.warning("the database is away, trying again in %.0f s: %s", self.database_pause, error)
+        database_look.note(error)
+        self.noted = True
+        heartbeat.beat()
+        close_old_connections()
+        time.sleep(self.database_pause)
+        self.database_pause = min(MAX_DATABASE_PAUSE_SECONDS, self.database_pause * 2)
+
+
+class _Pulse:
+    """Between two frames of the embedder: look whether to stop, show the current track, renew the lease."""
+
+    def __init__(self, job: BatchJob, lease: Lease, clock: Callable[[], float] = time.monotonic) -> None:
+        self.job = job
+        self.lease = lease
+        self.current = ""
+        self._shown = ""
+        self._clock = clock
+        self._look = clock() + LOOK_SECONDS
+        self._renew = clock() + RENEW_SECONDS
+
+    def beat(self) -> None:
+        """Raises Interrupted when the job or the worker is to stop, LaneLost when the lane is not ours any more."""
+        heartbeat.beat()
+        if self._clock() < self._look:
+            return
+        self._look = self._clock() + LOOK_SECONDS
+        try:
+            self._touch()
+        except DatabaseError as error:  # the work goes on without it; frames must not wait for long
+            logger.warning("the database is away while a chunk runs: %s", error)
+            close_old_connections()
+            self._look = self._clock() + RENEW_SECONDS
+
+    def _touch(self) -> None:
+        if self._clock() >= self._renew:
+            self.lease.renew()
+            self._renew = self._clock() + RENEW_SECONDS
+        if self.current != self._shown:
+            BatchJob.objects.filter(pk=self.job.pk).update(current_track=self.current)
+            self._shown = self.current
+        _require_wanted(self.job)
+
+
+class _Storage:
+    """Looks at the music of a chunk when nothing happens: a share that does not answer is told of soon."""
+
+    def __init__(self, chunk: chunks.Chunk) -> None:
+        self._paths = {claimed.track.id: claimed.track.path for claimed in chunk.tracks}
+        self._next = STORAGE_SECONDS
+
+    def forget(self, track_id: str) -> None:
+        """It has been read."""
+        self._paths.pop(track_id, None)
+        self._next = STORAGE_SECONDS
+
+    def look(self, idle_seconds: float) -> None:
+        """Raises LibraryUnavailable."""
+        if idle_seconds < self._next:
+            return
+        self._next = idle_seconds + STORAGE_SECONDS
+        if reason := why_away([*self._paths.values()][:2]):  # those in work; slow storage takes long over many
+            raise LibraryUnavailable(reason)
+
+
+def _require_wanted(job: BatchJob) -> None:
+    """Raise Interrupted when the job, or this worker, is to stop."""
+    job.refresh_from_db(fields=["status"])
+    if job.status not in BatchJob.EMBEDDING or stop_requested():
+        raise Interrupted
+
+
+def _request(claimed: chunks.ClaimedTrack, chunk: chunks.Chunk) -> TrackRequest:
+    track = claimed.track
+    return TrackRequest(
+        id=track.id,
+        path=track.file,
+        models=tuple(claimed.results),
+        checkpoint=chunks.checkpoint_name(claimed, chunk.spaces),
+    )
+
+
+def _refused(claimed: chunks.ClaimedTrack) -> TrackOutcome:
+    reason = f"{claimed.track.id!r} cannot be a track's id: 1 to {ID_BYTES} bytes without control characters"
+    failure = failure_of(IndexRefused(reason))
+    return TrackOutcome(claimed.track.id, failures=dict.fromkeys(claimed.results, failure))
+
+
+def _may_be_away(outcome: TrackOutcome) -> bool:
+    return any(failure.error_class in MAY_BE_AWAY for failure in outcome.failures.values())

@@ -1,0 +1,280 @@
+"""What a job would do, why, and whether it fits on the disk; nothing is written."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.db import connection
+
+from batches.engine.due import (
+    ANEW,
+    BAD_FILE,
+    FAILED_BEFORE,
+    NEW,
+    REASONS,
+    UP_TO_DATE,
+    Counts,
+    Scope,
+    Wanted,
+    count,
+    end_of_slice,
+    wanted,
+)
+from batches.models import ModelProgress
+from embeddings.embedder.available_weights import described_here, download_size
+from embeddings.embedder.client import EmbedderClient
+from embeddings.encoders.base import Description
+from embeddings.encoders.registry import MODEL_KEYS, encoder_class
+from embeddings.errors import NOT_LOADABLE, EmbedderUnavailable, LibraryUnavailable, NavembedError
+from embeddings.index.projection import search_dimension
+from embeddings.library import open_library
+from embeddings.library.base import Tell, tell_nobody
+from embeddings.library.sync import scanned
+from embeddings.models import EmbeddingSpace
+from embeddings.spaces.lifecycle import fingerprint_of, live_space
+from embeddings.spaces.reuse import NEW_ID, SAME_AUDIO, foreseen
+from embeddings.spaces.vectors import DTYPES
+
+VERDICTS = (*REASONS, NEW_ID, SAME_AUDIO, BAD_FILE, UP_TO_DATE)
+GONE = """
+    SELECT COUNT(*) FROM embeddings_embedding e
+    WHERE e.space_id = %s AND e.index_state <> 'deleting'
+    AND NOT EXISTS (SELECT 1 FROM {scan} t WHERE t.id = e.track_id AND t.playable)
+    AND NOT EXISTS (SELECT 1 FROM {known} k WHERE k.vector_id = e.id AND k.model = %s)"""
+ROW_BYTES = 2_300  # of an embedding beside its vector: SQLite's pages are not filled, and there are five indexes
+INDEX_FACTOR = 2.1  # Milvus Lite keeps a vector twice, measured with 512, 1,536 and 2,048 numbers
+RESERVE = 1.05
+
+
+class DiskFull(NavembedError):
+    """What would be written does not fit on the disk."""
+
+
+@dataclass(frozen=True)
+class DiskNeed:
+    """What a file system would have to take."""
+
+    path: str
+    needed_bytes: int
+    free_bytes: int
+
+    @property
+    def fits(self) -> bool:
+        return self.needed_bytes * RESERVE <= self.free_bytes
+
+
+@dataclass
+class ModelPreview:
+    """What one model would do."""
+
+    model: str
+    dimension: int
+    fingerprint_changed: bool
+    """Whether its weights or recipe are not those of what search uses now: then everything is embedded anew."""
+    problem: str = ""
+    """Why its weights cannot be used now; empty when nothing is known to be wrong with them."""
+    download_bytes: int | None = 0
+    """That `fetch_models` would download; None when it is not known."""
+    tracks: dict[str, int] = field(default_factory=lambda: dict.fromkeys(VERDICTS, 0))
+    """By what is to happen to them."""
+    gone: int = 0
+    """Embeddings of tracks that the library does not show; they are pruned or, where audio is known, taken over."""
+    audio_seconds: float = 0.0
+    """To be embedded, as the library declares them."""
+    work_seconds: float | None = None
+    """None while nothing has been measured."""
+    vectors: int = 0
+    """That come on top of those there are."""
+    database_bytes: int = 0
+    index_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a job would do."""
+
+    tracks: int
+    """In the library, as far as the job may touch it."""
+    models: list[ModelPreview]
+    disks: list[DiskNeed]
+
+    @property
+    def work_seconds(self) -> float | None:
+        times = [model.work_seconds for model in self.models]
+        return None if None in times else sum(time for time in times if time)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what JSON takes."""
+        models = {model.model: asdict(model) for model in self.models}
+        disks = [asdict(disk) | {"fits": disk.fits} for disk in self.disks]
+        return {"tracks": self.tracks, "work_seconds": self.work_seconds, "models": models, "disks": disks}
+
+
+def preview(
+    models: Sequence[str] | None = None,
+    *,
+    clear_existing: bool = False,
+    retry_bad_files: bool = False,
+    limit: int | None = None,
+    library_id: int | None = None,
+    path_prefix: str = "",
+    only_track: str = "",
+    tell: Tell = tell_nobody,
+) -> Preview:
+    """Read the library as a job would, and let the same SQL decide what is due; nothing is written.
+
+    ``tell`` is called about once a second while it is read.
+    A model whose weights are not there is foreseen with the published ones. Raises LibraryUnavailable,
+    EmbedderUnavailable.
+    """
+    restricted = bool(limit or library_id is not None or path_prefix or only_track)
+    asked, found = [], []
+    for model in _keys(models):
+        description, problem = _describe(model)
+        live = live_space(model)
+        fingerprint = fingerprint_of(description) if description else live.fingerprint if live else ""
+        each = wanted(model, fingerprint, clear=clear_existing, restricted=restricted, retry_bad_files=retry_bad_files)
+        asked.append(each)
+        found.append(
+            ModelPreview(
+                model,
+                description.dimension if description else encoder_class(model).published_dimension,
+                fingerprint_changed=bool(live and live.fingerprint != fingerprint),
+                problem=problem,
+                download_bytes=download_size(model) if problem else 0,
+            )
+        )
+    scope: Scope = {"after": "", "library": library_id, "prefix": path_prefix, "only": only_track}
+    spaces = [each.space for each in asked if each.space and not clear_existing]
+    with scanned(tell) as scan, foreseen(spaces, scan, whole=not restricted) as known:
+        most = 2**31 if limit is None else limit
+        until = end_of_slice(asked, scope, most, due_only=limit is not None, tracks=scan)
+        for each, result in zip(asked, found, strict=True):
+            _count(result, each, partial(count, each, scope=scope, until=until, tracks=scan), known)
+            if not restricted and each.space:
+                result.gone = _gone(each.space, scan, known)
+    for result in found:
+        _weigh(result)
+    tracks = sum(found[0].tracks.values())
+    need = sum(model.database_bytes for model in found), sum(model.index_bytes for model in found)
+    return Preview(tracks, found, list(_disks(*need)))
+
+
+def _describe(model: str) -> tuple[Description | None, str]:
+    """Return what the weights make of a model, or why they cannot; of the embedder's, else of this machine's."""
+    try:
+        try:
+            return EmbedderClient().describe(model), ""
+        except EmbedderUnavailable:
+            return described_here(model), ""
+    except NOT_LOADABLE as error:
+        return None, str(error)
+
+
+def _count(result: ModelPreview, asked: Wanted, counted: Callable[[str], Counts], known: str) -> None:
+    """Count what would happen to the tracks; ``counted`` counts them by SQL."""
+    counts = counted(f"""COALESCE(
+        (SELECT k.verdict FROM {known} k WHERE k.track_id = t.id AND k.model = '{asked.model}'), {asked.reason})""")
+    result.tracks |= {reason: number for reason, (number, _) in counts.items()}
+    result.audio_seconds = sum(counts[reason][1] for reason in REASONS if reason in counts)
+    result.vectors = sum(result.tracks[reason] for reason in (NEW, FAILED_BEFORE, ANEW))
+    if asked.in_place and asked.clear:
+        result.vectors -= counted(asked.replaces).get("yes", (0, 0.0))[0]
+
+
+def _gone(space: EmbeddingSpace, scan: str, known: str) -> int:
+    """Return how many vectors of the space belong to tracks that the library does not show, and nobody takes over."""
+    with connection.cursor() as cursor:
+        cursor.execute(GONE.format(scan=scan, known=known), [space.pk, space.model])
+        return int(cursor.fetchone()[0])
+
+
+def _weigh(result: ModelPreview) -> None:
+    """Say how long it takes, and how much room."""
+    rates = ModelProgress.objects.filter(model=result.model, rate__gt=0).order_by("-job_id")
+    rate = rates.values_list("rate", flat=True).first()
+    if rate or not result.audio_seconds:
+        result.work_seconds = result.audio_seconds / (rate or 1) / len(settings.DEVICES)
+    result.database_bytes, result.index_bytes = _bytes(result.model, result.dimension, result.vectors)
+
+
+def require_space(
+    models: Sequence[str] | None = None,
+    *,
+    clear_existing: bool = False,
+    limit: int | None = None,
+    library_id: int | None = None,
+    path_prefix: str = "",
+    only_track: str = "",
+) -> None:
+    """Raise DiskFull, with the figures, when a job would not fit; cheap, by counts alone.
+
+    Says nothing when the library cannot be read now, and of a job over a part that nobody has counted.
+    """
+    if library_id is not None or path_prefix or only_track:
+        return
+    try:
+        tracks = open_library().count()
+    except LibraryUnavailable:
+        return
+    database = index = 0
+    for model in _keys(models):
+        space = _counted_space(model, clear=clear_existing and limit is None)
+        missing = max(0, tracks - (space.embeddings.count() if space else 0))
+        dimension = space.dimension if space else encoder_class(model).published_dimension
+        for_database, for_index = _bytes(model, dimension, missing if limit is None else min(limit, missing))
+        database, index = database + for_database, index + for_index
+    for disk in _disks(database, index):
+        if not disk.fits:
+            raise DiskFull(
+                f"the vectors need about {size_text(disk.needed_bytes)} in {disk.path}, where "
+                f"{size_text(disk.free_bytes)} are free: make room, or start with fewer models"
+            )
+
+
+def _keys(models: Sequence[str] | None) -> list[str]:
+    return [key for key in MODEL_KEYS if not models or key in models]
+
+
+def _counted_space(model: str, *, clear: bool) -> EmbeddingSpace | None:
+    """Return the space whose vectors need not be made again."""
+    if not clear:
+        return live_space(model)
+    return EmbeddingSpace.objects.filter(model=model, status=EmbeddingSpace.Status.BUILDING).first()
+
+
+def _bytes(model: str, dimension: int, vectors: int) -> tuple[int, int]:
+    """Return what so many vectors take in the database and in the index."""
+    encoder = encoder_class(model)
+    stored = dimension * DTYPES[encoder.stored_dtype].itemsize + ROW_BYTES
+    return vectors * stored, int(vectors * INDEX_FACTOR * 4 * search_dimension(encoder, dimension))
+
+
+def _disks(database_bytes: int, index_bytes: int) -> Iterator[DiskNeed]:
+    """Yield the file systems of this machine that would have to take them; a server's own disk is not ours to see."""
+    needs: list[tuple[Path, int]] = []
+    if connection.vendor == "sqlite":
+        needs.append((Path(connection.settings_dict["NAME"]), database_bytes))
+    if not settings.MILVUS_URI:
+        needs.append((settings.MILVUS_LITE_FOLDER, index_bytes))
+    folders = [(_existing(path), needed) for path, needed in needs]
+    for device in dict.fromkeys(folder.stat().st_dev for folder, _ in folders):
+        mine = [(folder, needed) for folder, needed in folders if folder.stat().st_dev == device]
+        folder = mine[0][0]
+        yield DiskNeed(str(folder), sum(needed for _, needed in mine), shutil.disk_usage(folder).free)
+
+
+def _existing(path: Path) -> Path:
+    """Return the nearest folder above ``path`` that exists."""
+    return next(folder for folder in path.absolute().parents if folder.is_dir())
+
+
+def size_text(number: int) -> str:
+    """Return bytes as people read them."""
+    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.1f} MB"

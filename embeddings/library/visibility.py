@@ -1,0 +1,96 @@
+"""What a recommendation asks of Navidrome's database: who may see what, and what is there at this moment."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+
+from embeddings.library.base import PresentTrack
+from embeddings.library.sqlite import ForeignDatabase
+from navembed_site.names import clean_text
+
+IDS_PER_QUERY = 900  # older SQLite takes 999 parameters
+
+# Their columns since 0.54; the others came later.
+TRACKS = "SELECT id, library_id, title, artist, artist_id{more} FROM media_file WHERE id IN ({marks}){present}"
+EXISTING = "SELECT id FROM media_file WHERE id IN ({marks})"
+ARTISTS = "SELECT media_file_id, artist_id FROM media_file_artists WHERE media_file_id IN ({marks})"
+PLAYLISTS = "SELECT DISTINCT media_file_id FROM playlist_tracks WHERE playlist_id IN ({marks})"
+USER = "SELECT is_admin FROM user WHERE id = ?"
+GRANTED = "SELECT library_id FROM user_library WHERE user_id = ?"
+GRANTED_TO_ALL = """
+    SELECT l.id FROM library l WHERE NOT EXISTS (
+        SELECT 1 FROM user u WHERE NOT u.is_admin AND NOT EXISTS (
+            SELECT 1 FROM user_library ul WHERE ul.user_id = u.id AND ul.library_id = l.id))"""
+
+
+def present_tracks(database: ForeignDatabase, ids: Collection[str]) -> dict[str, PresentTrack]:
+    """Return those of these tracks that are there and not missing, by id. Raises as ``ForeignDatabase.query``."""
+    columns = {row[1] for row in database.query("PRAGMA table_info(media_file)")}
+    extra = [name for name in ("album_artist_id", "participants") if name in columns]
+    more = "".join(f", {name}" for name in extra)
+    present = " AND missing IS NOT 1" if "missing" in columns else ""
+    taking_part = _artists(database, ids) if "missing" in columns else {}
+    found = {}
+    for marks, some in _slices(ids):
+        for row in database.query(TRACKS.format(more=more, marks=marks, present=present), some):
+            track_id, library_id, title, artist, artist_id = row[:5]
+            others = dict(zip(extra, row[5:], strict=True))
+            named = {artist_id, others.get("album_artist_id"), *_named(others.get("participants"))}
+            participants = frozenset(name for name in named | taking_part.get(track_id, set()) if name)
+            found[track_id] = PresentTrack(
+                library_id, clean_text(title or ""), clean_text(artist or ""), artist_id or "", participants
+            )
+    return found
+
+
+def existing_tracks(database: ForeignDatabase, ids: Collection[str]) -> set[str]:
+    """Return those of these tracks that have a row, missing or not. Raises as ``ForeignDatabase.query``."""
+    found: set[str] = set()
+    for marks, some in _slices(ids):
+        found.update(row[0] for row in database.query(EXISTING.format(marks=marks), some))
+    return found
+
+
+def visible_to(database: ForeignDatabase, user_id: str) -> frozenset[int] | None:
+    """Return the libraries that a user may see; None when Navidrome restricts nobody. Raises as ``query``."""
+    if not database.query("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'user_library'"):
+        return None
+    user = database.query(USER, (user_id,))
+    if user and user[0][0]:
+        return None
+    rows = database.query(GRANTED, (user_id,)) if user else database.query(GRANTED_TO_ALL)
+    return frozenset(number for (number,) in rows)
+
+
+def in_playlists(database: ForeignDatabase, playlist_ids: Collection[str]) -> set[str]:
+    """Return the ids of the tracks in these playlists. Raises as ``ForeignDatabase.query``."""
+    found: set[str] = set()
+    for marks, some in _slices(playlist_ids):
+        found.update(row[0] for row in database.query(PLAYLISTS.format(marks=marks), some))
+    return found
+
+
+def _artists(database: ForeignDatabase, ids: Collection[str]) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = defaultdict(set)
+    for marks, some in _slices(ids):
+        for track_id, artist_id in database.query(ARTISTS.format(marks=marks), some):
+            found[track_id].add(artist_id)
+    return found
+
+
+def _named(participants: str | None) -> Iterator[str]:
+    """Yield the artists' ids in Navidrome's JSON of roles; of one that is damaged none."""
+    try:
+        roles = json.loads(participants or "{}")
+        yield from [person["id"] for people in roles.values() for person in people]
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return
+
+
+def _slices(ids: Collection[str]) -> Iterator[tuple[str, list[str]]]:
+    ordered = sorted(set(ids))
+    for start in range(0, len(ordered), IDS_PER_QUERY):
+        some = ordered[start : start + IDS_PER_QUERY]
+        yield ", ".join("?" * len(some)), some

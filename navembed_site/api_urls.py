@@ -1,0 +1,38 @@
+"""Every address of the REST API, and where it is described."""
+
+from __future__ import annotations
+
+from django.contrib.admin.views.decorators import staff_member_required
+from django.urls import include, path
+from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
+from rest_framework.routers import SimpleRouter
+
+from batches.api.v1.jobs import JobViewSet
+from batches.api.v1.library import LibraryView
+from batches.api.v1.results import CsvRenderer, ResultViewSet
+from batches.api.v1.tracks import TrackViewSet
+from embeddings.api.v1.models import ModelViewSet
+from embeddings.api.v1.search import SearchView
+from embeddings.api.v1.snapshot import SnapshotView
+from embeddings.api.v1.spaces import SpaceViewSet
+from navembed_site.instance.metrics_view import MetricsView
+
+router = SimpleRouter(trailing_slash=False)
+router.register("batches", JobViewSet, "job")
+router.register("tracks", TrackViewSet, "track")
+router.register("models", ModelViewSet, "model")
+router.register("spaces", SpaceViewSet, "space")
+
+results = ResultViewSet.as_view({"get": "list"})
+table = ResultViewSet.as_view({"get": "export"}, renderer_classes=[CsvRenderer])
+urlpatterns = [
+    path("api/v1/batches/<int:job_id>/results", results, name="results"),
+    path("api/v1/batches/<int:job_id>/results.csv", table, name="results-table"),
+    path("api/v1/library", LibraryView.as_view(), name="library"),
+    path("api/v1/library/snapshot", SnapshotView.as_view(), name="library-snapshot"),
+    path("api/v1/search", SearchView.as_view(), name="search"),
+    path("api/v1/", include(router.urls)),
+    path("metrics", MetricsView.as_view(), name="metrics"),
+    path("api/schema", SpectacularJSONAPIView.as_view(), name="schema"),
+    path("api/docs", staff_member_required(SpectacularSwaggerSplitView.as_view()), name="docs"),
+]

@@ -1,0 +1,247 @@
+"""The web server: waitress, and what keeps its port alive among strangers.
+
+waitress reads heads and bodies, and writes answers, in one loop, so that whoever stalls costs a connection and no
+thread. Added here is what becomes of those who stall: each has a deadline, and when there are too many, who has waited
+longest makes room for who comes. So no number of connections keeps others out. And calls that take long have threads
+of their own, and so have those that ask whether we are alive.
+"""
+
+from __future__ import annotations
+
+import heapq
+import socket
+import struct
+import sys
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from waitress import wasyncore
+from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser, ParsingError, TransferEncodingNotImplemented
+from waitress.server import TcpWSGIServer
+from waitress.task import ThreadedTaskDispatcher, WSGITask
+from waitress.utilities import Error, RequestHeaderFieldsTooLarge
+
+from navembed_site.instance import sockets
+
+Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
+ALIVE = frozenset({"/healthz", "/batch/progress"})
+SLOW = frozenset({"/api/v1/search", "/embed_text"})
+SIGN_IN = "/admin/login/"
+
+MOST_CONNECTIONS = 256
+MOST_PIPELINED = 8
+ACCEPTED_AT_ONCE = 64
+HEAD_BYTES = 64 * 1024
+MOST_HEADERS = 100
+LARGE_BODY = 2**20
+
+HEAD_SECONDS = 10.0
+BODY_SECONDS = 30.0
+BODY_RATE = 10_000
+"""Bytes a second that a body must come with, after the first ``BODY_SECONDS``."""
+UNREAD_SECONDS = 20.0
+IDLE_SECONDS = 120.0
+"""More than Go's 90, so that Go ends a connection which nobody uses: what it sends while we do would be lost."""
+STOP_SECONDS = 2.0
+
+
+class Busy(Error):  # type: ignore[misc]
+    """Answers 503."""
+
+    code = 503
+    reason = "Service Unavailable"
+
+    def to_response(self, ident: str | None = None) -> tuple[str, list[tuple[str, str]], bytes]:
+        status, headers, body = super().to_response(ident)
+        return status, [*headers, ("Retry-After", "5")], body
+
+
+class Threads(ThreadedTaskDispatcher):  # type: ignore[misc]
+    """So many threads, and at most so many calls that wait for them."""
+
+    def __init__(self, number: int, *, waiting: int) -> None:
+        super().__init__()
+        self._waiting = waiting
+        self.set_thread_count(number)
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.queue) >= self._waiting
+
+
+class Request(HTTPRequestParser):  # type: ignore[misc]
+    """A request while it comes. A body that will be refused is not read: the connection is closed after the answer."""
+
+    path = ""  # until it is known
+
+    def __init__(self, server: Server, adj: Any) -> None:
+        super().__init__(adj)
+        self._server = server
+        self.deadline = time.monotonic() + HEAD_SECONDS
+
+    def parse_header(self, header_plus: bytes) -> None:
+        try:
+            super().parse_header(header_plus)
+        except TransferEncodingNotImplemented as error:
+            raise ParsingError(*error.args) from error
+        names = [line.partition(b":")[0] for line in header_plus.split(b"\r\n")[1:] if line]
+        if len(names) > MOST_HEADERS:
+            self._refuse(RequestHeaderFieldsTooLarge(f"There are more than {MOST_HEADERS} headers."))
+        if any(b"_" in name for name in names):  # waitress leaves these out; they may be a proxy's
+            self.headers["X_FORWARDED_UNDERSCORED"] = ""
+        if self.chunked:
+            self.headers["TRANSFER_ENCODING"] = "chunked"  # for the application, which refuses it
+        if "TRANSFER_ENCODING" in self.headers or not self._server.takes(self.path, self.content_length):
+            self._refuse()
+        elif self.content_length > LARGE_BODY and self._server.large_bytes() + self.content_length > self._server.room:
+            self._refuse(Busy("Too many large bodies are on their way."))
+        self.deadline = time.monotonic() + BODY_SECONDS + self.content_length / BODY_RATE
+
+    def _refuse(self, error: Error | None = None) -> None:
+        """Wait for no body. Without an ``error`` the application says why."""
+        if error:
+            self.error = error
+        self.body_rcv, self.content_length, self.expect_continue = None, 0, False
+        self.headers["CONNECTION"] = "close"
+
+
+class Task(WSGITask):  # type: ignore[misc]
+    """A request while it is answered."""
+
+    def get_environment(self) -> dict[str, Any]:
+        environ: dict[str, Any] = super().get_environment()
+        environ[sockets.CALLED] = self.channel.called
+        return environ
+
+
+class Channel(HTTPChannel):  # type: ignore[misc]
+    """A connection."""
+
+    task_class = Task
+
+    def __init__(self, server: Server, line: socket.socket, *arguments: Any, **options: Any) -> None:
+        self.parser_class = partial(Request, server)
+        self.called = str(line.getsockname()[0])
+        super().__init__(server, line, *arguments, **options)
+
+    @property
+    def last_activity(self) -> float:
+        return self._active_at
+
+    @last_activity.setter
+    def last_activity(self, wall_clock: float) -> None:
+        """waitress notes a time of day, which may be set back."""
+        self._active_at = time.monotonic()
+
+    def received(self, data: bytes) -> bool:
+        is_wanted = bool(super().received(data))
+        if len(self.requests) > MOST_PIPELINED:
+            self.drop()
+        return is_wanted
+
+    def is_overdue(self, now: float) -> bool:
+        """Whether nothing was heard or taken of it for longer than one has."""
+        if self.total_outbufs_len:
+            return now > self.last_activity + UNREAD_SECONDS
+        if self.requests:
+            return False
+        return now > (self.request.deadline if self.request else self.last_activity + IDLE_SECONDS)
+
+    def drop(self) -> None:
+        """Close the connection, and let the kernel forget what is unsent."""
+        with suppress(OSError):  # an error here would end the server
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.handle_close()
+
+
+class Server(TcpWSGIServer):  # type: ignore[misc]
+    """Serves ``application`` on a socket that listens already: connections wait in it while no server runs.
+
+    ``body_limit`` tells how long a body may be, by path; ``room`` how many bytes all large bodies together may have.
+    """
+
+    channel_class = Channel
+
+    def __init__(
+        self, application: Application, listener: socket.socket, *, body_limit: Callable[[str], int], room: int
+    ) -> None:
+        self._body_limit, self.room = body_limit, room
+        self._next_look = 0.0
+        self._alive = Threads(4, waiting=2 * MOST_CONNECTIONS)
+        self._uploads = Threads(2, waiting=4)
+        self._slow = Threads(4, waiting=16)
+        self._sign_ins = Threads(2, waiting=4)
+        self._others = Threads(8, waiting=128)
+        super().__init__(
+            application,
+            _sock=listener,
+            dispatcher=self._others,
+            sockinfo=(listener.family, listener.type, listener.proto, listener.getsockname()),
+            bind_socket=False,
+            max_request_header_size=HEAD_BYTES,
+            max_request_body_size=sys.maxsize,  # see `takes`
+            clear_untrusted_proxy_headers=False,  # they tell that a call is nobody's whom we trust
+            log_socket_errors=False,
+            ident="",
+        )
+
+    def run(self) -> None:
+        """Serve until SystemExit or Ctrl-C."""
+        try:
+            wasyncore.loop(timeout=1, map=self._map, use_poll=True)
+        except (SystemExit, KeyboardInterrupt):
+            end = time.monotonic() + STOP_SECONDS
+            for threads in (self._others, self._slow, self._uploads, self._sign_ins, self._alive):
+                threads.shutdown(timeout=max(0.0, end - time.monotonic()))
+
+    def readable(self) -> bool:
+        """Whether connections are accepted; asked before each wait for events. Closes what is overdue."""
+        now = time.monotonic()
+        if now >= self._next_look:
+            self._next_look = now + 1
+            for channel in list(self.active_channels.values()):
+                if channel.is_overdue(now):
+                    channel.drop()
+        return len(self.active_channels) < 2 * MOST_CONNECTIONS
+
+    def handle_accept(self) -> None:
+        """Accept who is there. Who has waited longest, and is not being answered, makes room."""
+        for count in range(len(self.active_channels), len(self.active_channels) + ACCEPTED_AT_ONCE):
+            with suppress(OSError):  # it has gone already; an error would close the port
+                super().handle_accept()
+            if len(self.active_channels) == count:
+                break
+        waiting = [channel for channel in list(self.active_channels.values()) if not channel.requests]
+        too_many = max(0, len(self.active_channels) - MOST_CONNECTIONS)
+        for channel in heapq.nsmallest(too_many, waiting, key=lambda channel: channel.last_activity):
+            channel.drop()
+
+    def add_task(self, channel: Channel) -> None:
+        """Have the channel's first request answered."""
+        request = channel.requests[0]
+        threads = self._threads_for(request)
+        if threads.is_full:
+            request.error = Busy("Too many such calls wait for an answer. Try again in a few seconds.")
+        (self._alive if request.error else threads).add_task(channel)
+
+    def _threads_for(self, request: Request) -> Threads:
+        path = f"/{request.path.lstrip('/')}"  # as the application is told it
+        if path in ALIVE:
+            return self._alive
+        if path in SLOW:
+            is_upload = request.headers.get("CONTENT_TYPE", "").lower().startswith("multipart/")
+            return self._uploads if is_upload else self._slow
+        return self._sign_ins if path == SIGN_IN and request.command == "POST" else self._others
+
+    def takes(self, path: str, length: int) -> bool:
+        return length <= LARGE_BODY or length <= self._body_limit(path)
+
+    def large_bytes(self) -> int:
+        """How many bytes the large bodies have that are on their way, or being answered."""
+        channels = list(self.active_channels.values())
+        lengths = [each.content_length for channel in channels for each in (channel.request, *channel.requests) if each]
+        return sum(length for length in lengths if length > LARGE_BODY)

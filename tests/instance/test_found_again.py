@@ -1,0 +1,64 @@
+"""An instance is found, and ended, whatever has become of its files and of its process manager."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from navembed_site.process.unix_socket import accepts
+from tests.instance.conftest import Instance
+
+Eventually = Callable[..., None]
+
+
+@pytest.fixture
+def served(instance: Instance, eventually: Eventually) -> Instance:
+    instance.start("serve", "--only", "web,light")
+    eventually(instance.answers)
+    eventually((instance.home / "locks" / "light.lock").exists)
+    eventually(lambda: instance.run("status").returncode == 0)
+    return instance
+
+
+def manager(instance: Instance) -> int:
+    return instance.started[0].pid
+
+
+def test_instance_is_found_and_ended_whatever_a_cleaner_has_deleted(served: Instance) -> None:
+    shutil.rmtree(served.home / "run")
+    assert served.run("status").returncode == 0
+    shutil.rmtree(served.home / "locks")
+    for socket in served.home.glob("*.sock"):
+        socket.unlink()
+    status = served.run("status")
+    assert status.returncode == 1
+    assert "does not answer" in status.stdout
+    assert {"web", "light"} <= {line.split()[0] for line in status.stdout.splitlines()}
+    refused = served.run("serve", "--only", "web")
+    assert f"serve runs already for {served.home}" in refused.stderr
+    assert (served.run("stop").stdout, served.pids()) == ("Stopped.\n", set())
+
+
+def test_frozen_process_manager_is_named_and_stopped(served: Instance) -> None:
+    os.kill(manager(served), signal.SIGSTOP)
+    status = served.run("status", "--json")
+    told = json.loads(status.stdout)
+    assert (status.returncode, told["running"]) == (1, False)
+    assert f"(process {manager(served)}) does not answer" in told["problems"][0]
+    assert {"web", "light"} == {state["name"] for state in told["processes"]}
+    assert (served.run("stop").stdout, served.pids()) == ("Stopped.\n", set())
+
+
+def test_server_whose_socket_was_deleted_makes_another(instance: Instance, eventually: Eventually) -> None:
+    instance.start("serve", "--only", "milvus_lite,embedder")
+    sockets = [instance.home / "milvus.sock", instance.home / "embedder.sock"]
+    for socket in sockets:
+        eventually(lambda socket=socket: accepts(socket))
+        socket.unlink()
+    for socket in sockets:
+        eventually(lambda socket=socket: accepts(socket))
