@@ -17,11 +17,11 @@ from batches import services
 from batches.models import BatchJob, ModelProgress, TrackResult
 from batches.selectors.progress import snapshot
 from batches.terminal.jobs import state_text
-from embeddings.admin import OTHER_BUTTONS, ReadOnlyAdmin
 from embeddings.encoders.registry import ENCODERS
 from embeddings.errors import NoSuchTracks
 from embeddings.library.bad_files import bad_files, ignore
 from embeddings.models import BadFile
+from navembed_site.console.read_only import OTHER_BUTTONS, ReadOnlyAdmin
 
 NOTE_CHARS = 90  # the job's own page has all of it
 

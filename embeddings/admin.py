@@ -3,32 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from django.contrib import admin, messages
-from django.db.models import Model, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from embeddings.errors import NavembedError, NoSuchSpace
+from embeddings.errors import NoSuchSpace
 from embeddings.models import Embedding, EmbeddingSpace, Track
 from embeddings.spaces.lifecycle import drop, roll_back
 from embeddings.spaces.promotion import approve, point_aliases
-
-ModelT = TypeVar("ModelT", bound=Model)
-OTHER_BUTTONS = ("show_save_and_add_another", "show_save_and_continue")
-
-
-class ReadOnlyAdmin(admin.ModelAdmin[ModelT]):
-    """Lists and shows; rows are written by jobs alone."""
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: ModelT | None = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: ModelT | None = None) -> bool:
-        return False
+from navembed_site.console.read_only import ReadOnlyAdmin
+from navembed_site.errors import NavembedError
 
 
 @admin.register(Track)

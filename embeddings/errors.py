@@ -1,36 +1,18 @@
-"""Every error navembed raises on purpose, and whether trying again can help."""
+"""What may go wrong on a track's way, and whether trying again can help."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from navembed_site.names import clean_text
-
-
-class NavembedError(Exception):
-    """Base of all. ``permanent``: the same input will fail again, so it is not tried again.
-
-    ``stage`` names where in a track's way it happened: library, decode, encode, store, index, search.
-    ``model`` names the model that it concerns as a whole, if there is one.
-    """
-
-    permanent = False
-    stage = ""
-    model = ""
-
-    def __init__(self, message: str, *, stage: str = "", permanent: bool | None = None) -> None:
-        super().__init__(clean_text(message))  # it may name a file, and is stored
-        if stage:
-            self.stage = stage
-        if permanent is not None:
-            self.permanent = permanent
+from navembed_site.errors import NavembedError
 
 
 class NoSuchTracks(NavembedError):
     """No track is where somebody wants some; the message says where there are any."""
 
     permanent = True
+    unprocessable = True
     stage = "library"
 
 

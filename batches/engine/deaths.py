@@ -11,7 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from embeddings.embedder.client import AnswerCutOff, EmbedderClient, EmbedderSilent
-from embeddings.errors import EmbedderDied, NavembedError
+from embeddings.errors import EmbedderDied
+from navembed_site.errors import NavembedError
 
 SUCCESSOR_SECONDS = 120.0  # what a supervisor may take to start an embedder on a machine under load
 STOPPED_SECONDS = 300.0  # one that is stopped for longer is ended: it holds the device

@@ -32,12 +32,12 @@ from embeddings.errors import (
     FingerprintChanged,
     IndexRefused,
     LibraryUnavailable,
-    NavembedError,
 )
 from embeddings.library.storage import why_away
 from embeddings.models import EmbeddingSpace
 from embeddings.spaces.reuse import has_orphans
 from navembed_site.database import look as database_look
+from navembed_site.errors import NavembedError
 from navembed_site.names import ID_BYTES, can_be_id
 from navembed_site.process import heartbeat
 from navembed_site.process.stopping import stop_requested

@@ -31,7 +31,7 @@ from embeddings.embedder.available_weights import described_here, download_size
 from embeddings.embedder.client import EmbedderClient
 from embeddings.encoders.base import Description
 from embeddings.encoders.registry import MODEL_KEYS, encoder_class
-from embeddings.errors import NOT_LOADABLE, EmbedderUnavailable, LibraryUnavailable, NavembedError
+from embeddings.errors import NOT_LOADABLE, EmbedderUnavailable, LibraryUnavailable
 from embeddings.index.projection import search_dimension
 from embeddings.library import open_library
 from embeddings.library.base import Tell, tell_nobody
@@ -40,6 +40,7 @@ from embeddings.models import EmbeddingSpace
 from embeddings.spaces.lifecycle import fingerprint_of, live_space
 from embeddings.spaces.reuse import NEW_ID, SAME_AUDIO, foreseen
 from embeddings.spaces.vectors import DTYPES
+from navembed_site.errors import NavembedError
 
 VERDICTS = (*REASONS, NEW_ID, SAME_AUDIO, BAD_FILE, UP_TO_DATE)
 GONE = """

@@ -9,9 +9,10 @@ from django.conf import settings
 from embeddings.embedder.client import EmbedderClient
 from embeddings.encoders.base import Description, Encoder
 from embeddings.encoders.registry import encoder_class
-from embeddings.errors import EmbedderUnavailable, NavembedError
+from embeddings.errors import EmbedderUnavailable
 from embeddings.weights.fetch import download_bytes
 from embeddings.weights.locate import find_checkpoint, find_part, use_folders
+from navembed_site.errors import NavembedError
 
 ANSWER_SECONDS = 2.0
 

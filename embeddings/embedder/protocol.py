@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from embeddings import errors
 from embeddings.audio.summary import AudioSummary
 from embeddings.embedder.work import Failure, TrackOutcome, TrackRequest, TrackVector
-from embeddings.errors import NavembedError
+from navembed_site.errors import NavembedError
 
 MAX_LINE = 2**20
 HEARTBEAT_SECONDS = 1.0

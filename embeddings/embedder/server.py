@@ -36,8 +36,9 @@ from embeddings.embedder.stages import StageSeconds
 from embeddings.embedder.texts import Texts
 from embeddings.embedder.work import Step, TrackOutcome, TrackRequest
 from embeddings.encoders.base import Description
-from embeddings.errors import EmbedderDied, EmbedderUnavailable, FingerprintChanged, NavembedError, concerning
+from embeddings.errors import EmbedderDied, EmbedderUnavailable, FingerprintChanged, concerning
 from embeddings.spaces.lifecycle import fingerprint_of
+from navembed_site.errors import NavembedError
 from navembed_site.process.patience import Presence
 
 logger = logging.getLogger(__name__)

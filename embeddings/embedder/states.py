@@ -8,7 +8,7 @@ from typing import Any
 from django.conf import settings
 
 from embeddings.embedder.client import EmbedderClient
-from embeddings.errors import NavembedError
+from navembed_site.errors import NavembedError
 
 ANSWER_SECONDS = 3.0  # it answers at once, or it is frozen
 

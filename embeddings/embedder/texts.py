@@ -14,14 +14,8 @@ from embeddings.embedder.device import is_lost
 from embeddings.embedder.model_manager import ModelManager
 from embeddings.encoders.base import Description, TextModel
 from embeddings.encoders.registry import TEXT_MODEL
-from embeddings.errors import (
-    EmbedderDied,
-    EmbedderUnavailable,
-    FingerprintChanged,
-    NavembedError,
-    TextNotReady,
-    WeightsUnusable,
-)
+from embeddings.errors import EmbedderDied, EmbedderUnavailable, FingerprintChanged, TextNotReady, WeightsUnusable
+from navembed_site.errors import NavembedError
 
 
 class Texts:

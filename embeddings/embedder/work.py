@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embeddings.audio.summary import AudioSummary
-from embeddings.errors import NavembedError
+from navembed_site.errors import NavembedError
 from navembed_site.names import clean_text
 
 

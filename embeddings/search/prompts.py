@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
-from embeddings.errors import EmbedderUnavailable, NavembedError, TextNotReady
+from embeddings.errors import EmbedderUnavailable, TextNotReady
 from embeddings.models import EmbeddingSpace
 from embeddings.search.comparing import Probe, as_text, probe
 from embeddings.search.deadline import Deadline
 from embeddings.search.reasons import short_label
 from embeddings.search.text import clean_prompt, text_vector
+from navembed_site.errors import NavembedError
 
 logger = logging.getLogger(__name__)
 

@@ -6,9 +6,9 @@ import logging
 
 from django.db import DatabaseError
 
-from embeddings.errors import NavembedError
 from embeddings.index.sync import vector_store
 from embeddings.models import EmbeddingSpace
+from navembed_site.errors import NavembedError
 
 logger = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.cache import add_never_cache_headers
 
-from embeddings.admin import OTHER_BUTTONS, ReadOnlyAdmin
 from navembed_site.access import tokens
 from navembed_site.access.models import Token
 from navembed_site.access.scopes import Scope, scope_of
+from navembed_site.console.read_only import OTHER_BUTTONS, ReadOnlyAdmin
 
 
 class TokenForm(forms.ModelForm[Token]):

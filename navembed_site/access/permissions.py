@@ -32,16 +32,15 @@ class HasScope(BasePermission):
             if getattr(view, "contract", False) and (reason := trust.refusal(request._request)):
                 raise PermissionDenied(reason)
             return False  # DRF answers 401
-        needed = needed_scope(request, view)
+        needed = self.needed(request, view)
         if caller.scope is None or not caller.scope.covers(needed):
             raise PermissionDenied(f"This needs the scope {needed}; {caller.name} has {caller.scope or 'none'}.")
         return True
 
-
-def needed_scope(request: Request, view: APIView) -> Scope:
-    """The scope that ``view`` needs for this request."""
-    method = str(request.method)
-    name = getattr(view, "action", None) or method.lower()
-    default = Scope.READ if method in SAFE_METHODS else Scope.OPERATE
-    needed: Scope = getattr(view, "scopes", {}).get(name, default)
-    return needed
+    def needed(self, request: Request, view: APIView) -> Scope:
+        """Return the scope that ``view`` needs for this request."""
+        method = str(request.method)
+        name = getattr(view, "action", None) or method.lower()
+        default = Scope.READ if method in SAFE_METHODS else Scope.OPERATE
+        needed: Scope = getattr(view, "scopes", {}).get(name, default)
+        return needed

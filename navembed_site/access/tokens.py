@@ -14,9 +14,9 @@ from datetime import timedelta
 from django.db import DatabaseError, connection, transaction
 from django.utils import timezone
 
-from embeddings.errors import NavembedError
 from navembed_site.access.models import Token
 from navembed_site.access.scopes import Scope
+from navembed_site.errors import NavembedError
 
 logger = logging.getLogger(__name__)
 

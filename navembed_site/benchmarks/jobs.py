@@ -17,7 +17,7 @@ from pathlib import Path
 
 from django.conf import settings
 
-from embeddings.errors import NavembedError
+from navembed_site.errors import NavembedError
 
 SQLITE = "navembed.sqlite3"
 STEPS = ("start", "resume", "repeat")

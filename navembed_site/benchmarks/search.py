@@ -28,7 +28,6 @@ from django.core.management import call_command
 from embeddings.embedder.client import EmbedderClient
 from embeddings.encoders.base import Description, Encoder
 from embeddings.encoders.registry import ENCODERS, MODEL_KEYS, TEXT_MODEL
-from embeddings.errors import NavembedError
 from embeddings.index.sync import index_pending
 from embeddings.library.sync import sync_tracks
 from embeddings.models import Embedding, EmbeddingSpace, Track
@@ -39,6 +38,7 @@ from embeddings.spaces.lifecycle import space_for
 from embeddings.spaces.vectors import to_bytes
 from navembed_site.benchmarks.index import BLOCK, clustered
 from navembed_site.demo.navidrome import Row, write_database
+from navembed_site.errors import NavembedError
 
 SEEDS = 25
 LIMIT = 100

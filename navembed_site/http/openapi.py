@@ -9,7 +9,6 @@ from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema_serializer
 from rest_framework import serializers
 
-from navembed_site.access.permissions import needed_scope
 from navembed_site.http.problems import MEDIA_TYPE, problem
 
 IDEMPOTENCY = OpenApiParameter(
@@ -97,7 +96,8 @@ class Schema(AutoSchema):
         """End with the scope that the operation needs."""
         if not self.view.get_authenticators():
             return str(super().get_description())
-        scope = needed_scope(self.view.request, self.view)
+        permission: Any = self.view.get_permissions()[0]
+        scope = permission.needed(self.view.request, self.view)
         return f"{super().get_description()}\n\nScope: `{scope}`"
 
     def _get_response_bodies(self, direction: Any = "response") -> dict[str, Any]:

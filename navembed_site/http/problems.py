@@ -18,9 +18,9 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
-from embeddings.errors import NavembedError, NoSuchTracks
 from navembed_site.database.look import watch
 from navembed_site.database.trouble import trouble_of
+from navembed_site.errors import NavembedError
 
 logger = logging.getLogger(__name__)
 
@@ -122,7 +122,7 @@ def _known(error: Exception) -> exceptions.APIException:
     """Return the answer that an error stands for; of one that nobody expects nothing is told."""
     if isinstance(error, exceptions.APIException):
         return error
-    if isinstance(error, NoSuchTracks):
+    if isinstance(error, NavembedError) and error.unprocessable:
         return Unprocessable(str(error))
     if isinstance(error, NavembedError):
         return Conflict(str(error)) if error.permanent else Unavailable(str(error))

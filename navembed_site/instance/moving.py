@@ -31,8 +31,8 @@ from django.core.management.color import no_style
 from django.db import DEFAULT_DB_ALIAS, connections, models, transaction
 from django.db.models.functions import Length
 
-from embeddings.errors import NavembedError
 from navembed_site import environment
+from navembed_site.errors import NavembedError
 from navembed_site.instance.backup.backup import alone, holds_rows
 
 MARK = "navembed_move"

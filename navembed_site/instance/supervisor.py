@@ -18,7 +18,7 @@ from typing import Any
 from django.conf import settings
 from django.utils.crypto import salted_hmac
 
-from embeddings.errors import NavembedError
+from navembed_site.errors import NavembedError
 from navembed_site.instance import sockets
 from navembed_site.instance.programs import LOG_BYTES, Program, programs
 from navembed_site.process.locks import PROC, holder, holders, is_held, kill_holders

@@ -18,7 +18,8 @@ import pytest
 from embeddings.embedder.client import EmbedderClient, End, Heartbeat
 from embeddings.embedder.work import Step, TrackOutcome, TrackRequest
 from embeddings.encoders.registry import MODEL_KEYS, TEXT_MODEL
-from embeddings.errors import EmbedderDied, EmbedderUnavailable, NavembedError, WeightsMissing
+from embeddings.errors import EmbedderDied, EmbedderUnavailable, WeightsMissing
+from navembed_site.errors import NavembedError
 from navembed_site.process.locks import is_held
 from navembed_site.process.unix_socket import accepts
 from tests.embedder.conftest import asked

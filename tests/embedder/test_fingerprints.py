@@ -15,9 +15,10 @@ from embeddings.embedder.model_manager import ModelManager
 from embeddings.embedder.server import Embedder
 from embeddings.embedder.work import TrackOutcome
 from embeddings.encoders.latent import LatentEncoder
-from embeddings.errors import FingerprintChanged, NavembedError
+from embeddings.errors import FingerprintChanged
 from embeddings.spaces.lifecycle import fingerprint_of
 from navembed_site.demo.checkpoints import make_tiny_checkpoint
+from navembed_site.errors import NavembedError
 from tests.embedder.conftest import asked
 from tests.instances import EmbedderProcess
 

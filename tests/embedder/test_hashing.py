@@ -12,7 +12,8 @@ from embeddings.audio.pool import DecodePool
 from embeddings.embedder.client import EmbedderClient, Heartbeat
 from embeddings.embedder.hashing import hash_files
 from embeddings.embedder.work import FileHash, Step
-from embeddings.errors import AudioError, EmbedderDied, EmbedderUnavailable, NavembedError
+from embeddings.errors import AudioError, EmbedderDied, EmbedderUnavailable
+from navembed_site.errors import NavembedError
 from tests.embedder.conftest import asked
 from tests.instances import EmbedderProcess
 

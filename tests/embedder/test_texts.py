@@ -17,7 +17,8 @@ from embeddings.embedder.texts import Texts
 from embeddings.embedder.work import Step, TrackRequest
 from embeddings.encoders.muq_text import MuqText
 from embeddings.encoders.registry import MODEL_KEYS, TEXT_MODEL
-from embeddings.errors import EmbedderUnavailable, FingerprintChanged, NavembedError, TextNotReady, WeightsUnusable
+from embeddings.errors import EmbedderUnavailable, FingerprintChanged, TextNotReady, WeightsUnusable
+from navembed_site.errors import NavembedError
 from tests.embedder.test_embedder import busy, much, outcomes
 from tests.instances import EmbedderProcess
 

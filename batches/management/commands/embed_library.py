@@ -18,11 +18,12 @@ from batches.terminal.follow import LINE_SECONDS, follow
 from batches.terminal.jobs import has_worker, state_text
 from embeddings.checks import require_library
 from embeddings.encoders.registry import MODEL_KEYS
-from embeddings.errors import NavembedError, NoSuchTracks
+from embeddings.errors import NoSuchTracks
 from embeddings.library import require_tracks
 from embeddings.library.base import Tell
 from embeddings.library.storage import what_is_away
 from embeddings.search.bridge_upkeep import fit_due_bridges, worth
+from navembed_site.errors import NavembedError
 from navembed_site.instance import command, supervisor
 from navembed_site.instance.needed import ProcessStartError, needed_processes
 from navembed_site.process.locks import is_held

@@ -7,11 +7,11 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from embeddings.encoders.registry import ENCODERS
-from embeddings.errors import NavembedError
 from embeddings.index.ownership import claim, separate
 from embeddings.index.sync import ensure_live_aliases, rebuild_index, vector_store
 from embeddings.models import EmbeddingSpace
 from embeddings.spaces.lifecycle import WRITABLE
+from navembed_site.errors import NavembedError
 from navembed_site.instance import command
 from navembed_site.instance.needed import needed_processes
 

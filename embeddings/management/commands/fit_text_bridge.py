@@ -9,10 +9,10 @@ from django.core.management.base import CommandError, CommandParser
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from embeddings.errors import NavembedError
 from embeddings.search.bridge import Bridge, write_bridge
 from embeddings.search.bridge_fitting import fit_bridge
 from embeddings.search.bridge_upkeep import BRIDGED, fit_due_bridges, worth
+from navembed_site.errors import NavembedError
 from navembed_site.instance import command
 from navembed_site.process.locks import hold
 from navembed_site.process.parent import die_with_parent

@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from embeddings.encoders.registry import MODEL_KEYS
-from embeddings.errors import NavembedError
 from embeddings.index.sync import rebuild_index
 from embeddings.models import EmbeddingSpace
 from embeddings.spaces.lifecycle import WRITABLE
+from navembed_site.errors import NavembedError
 from navembed_site.instance import command
 from navembed_site.instance.needed import needed_processes
 

@@ -12,10 +12,10 @@ from django.db.models import Q, TextField, Value
 from django.db.models.functions import Concat
 
 from embeddings.encoders.registry import MODEL_KEYS
-from embeddings.errors import NavembedError
 from embeddings.models import Track
 from embeddings.search.recommend import Answer, Query, Seed, recommend
 from embeddings.search.text import clean_prompt
+from navembed_site.errors import NavembedError
 from navembed_site.instance import command
 from navembed_site.instance.needed import needed_processes
 from navembed_site.terminal import console, plain, short, table

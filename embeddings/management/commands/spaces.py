@@ -9,10 +9,11 @@ from django.core.management.base import CommandError, CommandParser
 from django.utils import timezone
 
 from embeddings.encoders.registry import MODEL_KEYS
-from embeddings.errors import NavembedError, NoSuchSpace
+from embeddings.errors import NoSuchSpace
 from embeddings.models import EmbeddingSpace
 from embeddings.spaces.lifecycle import drop, roll_back, space_with
 from embeddings.spaces.promotion import approve, point_aliases, size_of
+from navembed_site.errors import NavembedError
 from navembed_site.instance import command
 from navembed_site.instance.needed import needed_processes
 from navembed_site.process.locks import is_held

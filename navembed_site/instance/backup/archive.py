@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, cast
 
-from embeddings.errors import NavembedError
+from navembed_site.errors import NavembedError
 
 FORMAT = 1
 DATABASE, SETTINGS, MANIFEST = "database", "navembed.env", "manifest.json"

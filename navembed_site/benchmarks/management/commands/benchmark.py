@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.table import Table
 
 from embeddings.encoders.registry import ENCODERS
-from embeddings.errors import NavembedError
 from navembed_site.benchmarks import http, index, jobs, search
+from navembed_site.errors import NavembedError
 from navembed_site.instance import command
 from navembed_site.instance.needed import needed_processes
 

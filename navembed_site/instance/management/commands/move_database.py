@@ -12,7 +12,7 @@ from django.core.management.base import CommandError, CommandParser
 from django.db import DatabaseError
 from rich.live import Live
 
-from embeddings.errors import NavembedError
+from navembed_site.errors import NavembedError
 from navembed_site.instance import command, moving
 from navembed_site.terminal import console, progress
 
