@@ -14,7 +14,7 @@ from django.http import HttpRequest
 
 from navembed_site.access import hosts
 from navembed_site.access.hosts import Address
-from navembed_site.instance import sockets
+from navembed_site.http import sockets
 
 # Headers by which proxies, tunnels and CDNs tell for whom they speak. An empty one counts, too.
 FORWARDING = frozenset(

@@ -25,7 +25,7 @@ from waitress.server import TcpWSGIServer
 from waitress.task import ThreadedTaskDispatcher, WSGITask
 from waitress.utilities import Error, RequestHeaderFieldsTooLarge
 
-from navembed_site.instance import sockets
+from navembed_site.http import sockets
 
 Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
 ALIVE = frozenset({"/healthz", "/batch/progress"})

@@ -19,7 +19,7 @@ from django.conf import settings
 from django.utils.crypto import salted_hmac
 
 from navembed_site.errors import NavembedError
-from navembed_site.instance import sockets
+from navembed_site.http import sockets
 from navembed_site.instance.programs import LOG_BYTES, Program, programs
 from navembed_site.process.locks import PROC, holder, holders, is_held, kill_holders
 from navembed_site.process.slow_calls import wait_for

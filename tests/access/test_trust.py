@@ -10,7 +10,7 @@ from django.test import Client
 
 from batches.models import BatchJob
 from navembed_site import environment
-from navembed_site.instance import sockets
+from navembed_site.http import sockets
 
 pytestmark = pytest.mark.django_db
 

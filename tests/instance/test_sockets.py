@@ -13,7 +13,7 @@ from contextlib import closing
 
 import pytest
 
-from navembed_site.instance import sockets
+from navembed_site.http import sockets
 from tests.instance.conftest import Instance
 
 Eventually = Callable[..., None]

@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 from waitress import wasyncore
 
-from navembed_site.http import server
+from navembed_site.http import server, sockets
 from navembed_site.http.server import Server
-from navembed_site.instance import sockets
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 LARGE = b"x" * 2**26

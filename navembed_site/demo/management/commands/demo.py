@@ -18,7 +18,8 @@ from rich.console import Console
 from embeddings.checks import require_installation
 from navembed_site.demo import show
 from navembed_site.demo.library import make_demo_library
-from navembed_site.instance import command, sockets, supervisor
+from navembed_site.http import sockets
+from navembed_site.instance import command, supervisor
 
 USER = "demo"
 

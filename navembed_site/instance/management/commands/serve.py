@@ -17,7 +17,8 @@ from django.db import connections
 
 from embeddings.checks import require_library
 from navembed_site.database.look import look
-from navembed_site.instance import command, first_user, sockets, supervisor
+from navembed_site.http import sockets
+from navembed_site.instance import command, first_user, supervisor
 from navembed_site.instance.programs import Program, programs
 from navembed_site.process.locks import Lock, hold, is_held
 from navembed_site.process.slow_calls import wait_for

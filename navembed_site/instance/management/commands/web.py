@@ -14,9 +14,9 @@ from django.core.management.base import BaseCommand, CommandParser
 from django.db import DatabaseError, connections
 
 from navembed_site.access.middleware import body_limit
-from navembed_site.http import uploads
+from navembed_site.http import sockets, uploads
 from navembed_site.http.server import Server
-from navembed_site.instance import command, sockets
+from navembed_site.instance import command
 from navembed_site.process import locks
 from navembed_site.process.parent import die_with_parent, tie_forks_to_parent
 
