@@ -44,6 +44,9 @@ PAUSE_TIMES = 20  # what the look has computed: it takes 5 % of a core at most
 NOTE_SECONDS = 90.0  # three times SQLite's busy time-out
 CHECK_SECONDS = 0.5
 """How long one look checks tables; the next one goes on with the others."""
+TABLE_SECONDS = 5.0
+"""What one table may take; a larger one is left out."""
+STEPS = 10_000  # of SQLite's, between two looks at the time
 LARGE = "embeddings_embedding"
 LARGE_BYTES = 256 * 2**20
 """Of a file; in a larger one the vectors are not checked: that would read all of it again and again."""
@@ -113,12 +116,23 @@ def _damage(database: sqlite3.Connection, tables: list[str], size: int) -> str |
     began = time.monotonic()
     for _ in wanted:
         table = next(_turns)
-        [result] = database.execute(f'PRAGMA quick_check("{table}")').fetchmany(1)[0]
-        if result != "ok":
-            return f"{table}: {' '.join(str(result).split())[:200]}"
+        if (result := _check(database, table)) != "ok":
+            return f"{table}: {' '.join(result.split())[:200]}"
         if time.monotonic() - began > CHECK_SECONDS:
             break
     return None
+
+
+def _check(database: sqlite3.Connection, table: str) -> str:
+    """Return what SQLite says of a table, ``ok`` also of one that takes too long. Raises sqlite3.Error."""
+    until = time.monotonic() + TABLE_SECONDS
+    database.set_progress_handler(lambda: time.monotonic() > until, STEPS)
+    try:
+        return str(database.execute(f'PRAGMA quick_check("{table}")').fetchmany(1)[0][0])
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+            return "ok"
+        raise
 
 
 def _probe(path: Path) -> None:

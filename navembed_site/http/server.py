@@ -37,6 +37,7 @@ MOST_PIPELINED = 8
 ACCEPTED_AT_ONCE = 64
 HEAD_BYTES = 64 * 1024
 MOST_HEADERS = 100
+VERSIONS = ("1.0", "1.1")
 LARGE_BODY = 2**20
 
 HEAD_SECONDS = 10.0
@@ -88,7 +89,12 @@ class Request(HTTPRequestParser):  # type: ignore[misc]
             super().parse_header(header_plus)
         except TransferEncodingNotImplemented as error:
             raise ParsingError(*error.args) from error
-        names = [line.partition(b":")[0] for line in header_plus.split(b"\r\n")[1:] if line]
+        if self.version not in VERSIONS:  # also a first line without a target
+            raise ParsingError("The first line is not one of HTTP/1.1.")
+        lines = header_plus.split(b"\r\n")[1:]
+        if any(line.startswith((b" ", b"\t")) for line in lines):  # others may read it as a header of its own
+            raise ParsingError("A header goes on in a second line.")
+        names = [line.partition(b":")[0] for line in lines if line]
         if len(names) > MOST_HEADERS:
             self._refuse(RequestHeaderFieldsTooLarge(f"There are more than {MOST_HEADERS} headers."))
         if any(b"_" in name for name in names):  # waitress leaves these out; they may be a proxy's
@@ -115,6 +121,7 @@ class Task(WSGITask):  # type: ignore[misc]
     def get_environment(self) -> dict[str, Any]:
         environ: dict[str, Any] = super().get_environment()
         environ[sockets.CALLED] = self.channel.called
+        environ["PATH_INFO"] = self.request.path  # waitress would take away a second slash at its beginning
         return environ
 
 
@@ -229,7 +236,7 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
         (self._alive if request.error else threads).add_task(channel)
 
     def _threads_for(self, request: Request) -> Threads:
-        path = f"/{request.path.lstrip('/')}"  # as the application is told it
+        path = request.path
         if path in ALIVE:
             return self._alive
         if path in SLOW:

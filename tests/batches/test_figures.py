@@ -131,7 +131,7 @@ def test_status_fits_a_terminal_and_tells_the_gone_apart(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts = {"embedded": 99_999, "orphaned": 1, "indexed": 100_000, "in_milvus": 100_000, "consistent": True}
-    status = {"tracks": 65, "playable": 33, "bad_files": {"files": 0, "ignored": 0}, "last_job": None}
+    status = {"tracks": 65, "playable": 33, "bad_files": {"files": 0, "ignored": 0}, "notice": "", "last_job": None}
     status["models"] = dict.fromkeys(MODEL_KEYS, counts)
     monkeypatch.setattr("batches.management.commands.library_status.library_status", lambda **_: status)
     call_command("library_status")

@@ -8,6 +8,7 @@ import json
 import random
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -106,3 +107,11 @@ def test_disk_on_which_nothing_more_fits_is_told(monkeypatch: pytest.MonkeyPatch
     found = look.look()
     assert found
     assert found.what == "is on a full disk"
+
+
+def test_table_that_is_too_large_to_be_checked_is_left_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(database_look, "TABLE_SECONDS", 0.0)
+    monkeypatch.setattr(database_look, "STEPS", 1)
+    with closing(sqlite3.connect(tmp_path / "large.sqlite3")) as database:
+        database.executescript("CREATE TABLE large (text); INSERT INTO large VALUES ('a'), ('b'), ('c');")
+        assert database_look._check(database, "large") == "ok"
