@@ -39,6 +39,7 @@ test: env ## Style, types and all tests, those of the database also on PostgreSQ
 	@$(BIN)/python -m navembed_site.installation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo --no-cache
 	@home=$$(mktemp -d); trap 'rm -rf "$$home"' EXIT; set -x; NAVEMBED_HOME="$$home" $(BIN)/mypy
 	$(PYTEST) $(ARGS)
 	$(BIN)/python -m tests.postgres $(PYTEST) -m "database and not soak" $(ARGS)
