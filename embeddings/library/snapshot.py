@@ -33,7 +33,7 @@ COLUMNS = {
     "user": ("id", "is_admin"),
     "user_library": ("user_id", "library_id"),
 }  # fmt: skip
-"""What ``navidrome.py`` and ``listeners.py`` ask for; older versions have fewer."""
+"""What ``navidrome.py`` and ``visibility.py`` ask for; older versions have fewer."""
 INDEXED = {"media_file": ("id", "path"), "media_file_artists": ("media_file_id",), "playlist_tracks": ("playlist_id",)}
 PIECE = 2**20
 
