@@ -7,7 +7,7 @@ from django.db.models import Case, F, Q, Value, When
 
 from embeddings.models import EmbeddingSpace, Track
 
-ENDED = ["completed", "completed_with_errors", "cancelled", "failed"]
+TERMINAL = ["completed", "completed_with_errors", "cancelled", "failed"]
 
 
 class BatchJob(models.Model):
@@ -32,10 +32,10 @@ class BatchJob(models.Model):
         CANCELLED = "cancelled"  # stopped by somebody; keeps what it did
         FAILED = "failed"  # could not go on; `message` says why
 
-    EMBEDDING = (Status.INITIALIZED, Status.RUNNING, Status.WAITING)  # a lane takes it further
-    AT_WORK = (*EMBEDDING, Status.PAUSING, Status.CANCELLING)  # a lane is wanted
-    CURRENT = (*AT_WORK, Status.PAUSED)  # has the one turn there is
-    OPEN = (*CURRENT, Status.QUEUED)
+    ADVANCING = (Status.INITIALIZED, Status.RUNNING, Status.WAITING)  # a lane takes it further
+    ACTIVE = (*ADVANCING, Status.PAUSING, Status.CANCELLING)  # a lane is wanted
+    HOLDS_SLOT = (*ACTIVE, Status.PAUSED)  # has the one turn there is
+    OPEN = (*HOLDS_SLOT, Status.QUEUED)
     RESUMABLE = (Status.PAUSING, Status.PAUSED, Status.CANCELLED, Status.FAILED)
 
     model_keys = models.JSONField(help_text="Keys of the models, in order.")
@@ -74,7 +74,8 @@ class BatchJob(models.Model):
                 name="one_current_job",
             ),
             models.CheckConstraint(
-                condition=Q(status__in=ENDED, finished_at__isnull=False) | Q(~Q(status__in=ENDED), finished_at=None),
+                condition=Q(status__in=TERMINAL, finished_at__isnull=False)
+                | Q(~Q(status__in=TERMINAL), finished_at=None),
                 name="ended_jobs_have_an_end",
             ),
             models.CheckConstraint(

@@ -51,7 +51,7 @@ def _steer(may_work: bool) -> str:
         if may_work and job.status == Status.PAUSED and job.message == OUTSIDE:
             services.resume_job(job)
             return f"resumed job {job.pk}"
-        if not may_work and job.status in BatchJob.EMBEDDING:
+        if not may_work and job.status in BatchJob.ADVANCING:
             services.pause_job(job, reason=OUTSIDE)
             return f"paused job {job.pk}"
     return "a job is unfinished"

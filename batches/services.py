@@ -52,7 +52,7 @@ def open_job() -> BatchJob | None:
 
 def current_job() -> BatchJob | None:
     """Return the job whose turn it is."""
-    return BatchJob.objects.filter(status__in=BatchJob.CURRENT).first()
+    return BatchJob.objects.filter(status__in=BatchJob.HOLDS_SLOT).first()
 
 
 def start_job(
@@ -206,7 +206,7 @@ def pause_job(job: BatchJob, reason: str = "") -> None:
 
     ``reason`` is shown as long as the pause lasts. A pause without one is a human's: it takes the place of another's.
     """
-    _ask(job, BatchJob.EMBEDDING, Status.PAUSING, reason)
+    _ask(job, BatchJob.ADVANCING, Status.PAUSING, reason)
     if not reason and BatchJob.objects.filter(pk=job.pk, status__in=(Status.PAUSING, Status.PAUSED)).update(message=""):
         job.message = ""
     if job.status not in (Status.PAUSING, Status.PAUSED):
@@ -215,7 +215,7 @@ def pause_job(job: BatchJob, reason: str = "") -> None:
 
 def cancel_job(job: BatchJob) -> None:
     """Ask an unfinished job to stop; repeated, nothing happens. Raises JobConflict when it has ended otherwise."""
-    _ask(job, (*BatchJob.EMBEDDING, Status.PAUSING), Status.CANCELLING)
+    _ask(job, (*BatchJob.ADVANCING, Status.PAUSING), Status.CANCELLING)
     if job.status in (Status.QUEUED, Status.PAUSED):  # nobody works on it
         _finish(job, (Status.QUEUED, Status.PAUSED), Status.CANCELLED)
     if job.status not in (Status.CANCELLING, Status.CANCELLED):
@@ -299,7 +299,7 @@ def _reopen(job: BatchJob, expected: Sequence[str]) -> bool:
             break
         except IntegrityError:  # another job has the turn
             continue
-    if not changed and job.status not in (*BatchJob.EMBEDDING, Status.QUEUED):
+    if not changed and job.status not in (*BatchJob.ADVANCING, Status.QUEUED):
         raise JobConflict(f"job {job.pk} is {job.status}", job)
     return changed
 
@@ -310,7 +310,7 @@ def _reopen(job: BatchJob, expected: Sequence[str]) -> bool:
 def set_planning(job: BatchJob, doing: str) -> None:
     """The lane finds out what there is to do, or what it waited for is back; ``doing`` is shown meanwhile."""
     status = Status.RUNNING if job.started_at else Status.INITIALIZED
-    _transition(job, BatchJob.EMBEDDING, status, message=doing)
+    _transition(job, BatchJob.ADVANCING, status, message=doing)
 
 
 def set_running(job: BatchJob) -> bool:
@@ -321,7 +321,7 @@ def set_running(job: BatchJob) -> bool:
 
 def set_waiting(job: BatchJob, reason: str) -> bool:
     """Something outside is away. The job goes on by itself when it is back."""
-    return _transition(job, BatchJob.EMBEDDING, Status.WAITING, message=reason)
+    return _transition(job, BatchJob.ADVANCING, Status.WAITING, message=reason)
 
 
 def set_paused(job: BatchJob) -> bool:
@@ -358,12 +358,12 @@ def set_completed(job: BatchJob, message: str = "") -> bool:
     """Every result is finished; the counters tell how it ended. ``message`` says what is left to a human."""
     is_short = job.progress.filter(Q(failed__gt=0) | ~Q(left_out="")).exists()
     end = Status.COMPLETED_WITH_ERRORS if is_short else Status.COMPLETED
-    return _finish(job, BatchJob.AT_WORK, end, " ".join(filter(None, [left_out_text(job), message])))
+    return _finish(job, BatchJob.ACTIVE, end, " ".join(filter(None, [left_out_text(job), message])))
 
 
 def set_failed(job: BatchJob, reason: str) -> bool:
     """The job cannot go on, and waiting would not help."""
-    return _finish(job, BatchJob.AT_WORK, Status.FAILED, reason)
+    return _finish(job, BatchJob.ACTIVE, Status.FAILED, reason)
 
 
 def _finish(job: BatchJob, expected: Sequence[str], status: str, message: str = "") -> bool:

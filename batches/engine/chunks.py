@@ -239,7 +239,7 @@ def release_abandoned(job: BatchJob, lease: Lease) -> None:
         mine.update(status=Status.PENDING, lane=None, attempts=F("attempts") - 1)  # nobody's fault
 
 
-def checkpoint_name(claimed: ClaimedTrack, spaces: dict[str, EmbeddingSpace]) -> str:
+def spool_name(claimed: ClaimedTrack, spaces: dict[str, EmbeddingSpace]) -> str:
     """Return where a very long track's rows are spooled; empty for an ordinary one.
 
     The name holds all that decides the rows, so that rows of another file or recipe are never taken up.

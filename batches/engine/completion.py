@@ -1,13 +1,13 @@
 """The end of a job: what was built is checked and becomes what search uses, what is gone leaves, Milvus agrees.
 
-Everything here may be interrupted anywhere and begun again. ``look`` is called about once a second; it renews the
-lease and stops the work by raising.
+Everything here may be interrupted anywhere and begun again. ``raise_if_stopped`` is called about once a second;
+it renews the lease, and stops the work by raising.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from django.db.models import Q, QuerySet
 
@@ -24,13 +24,12 @@ from embeddings.search.calibration import calibrate
 from embeddings.spaces.lifecycle import make_live
 from embeddings.spaces.promotion import examine, keep_old_vectors
 from embeddings.spaces.pruning import prune
+from navembed_site.process.slow_calls import RaiseIfStopped
 
 logger = logging.getLogger(__name__)
 
-Look = Callable[[], None]
 
-
-def complete(job: BatchJob, look: Look) -> None:
+def complete(job: BatchJob, raise_if_stopped: RaiseIfStopped) -> None:
     """End a job of which every track has been tried; one that builds may get more to do instead.
 
     Raises SwitchRefused when a build must not be used, IndexUnavailable.
@@ -40,41 +39,41 @@ def complete(job: BatchJob, look: Look) -> None:
         return
     for build in builds:
         keep_old_vectors(build, _given_up(job, build))
-    notes = [] if job.is_restricted else [*_prune(job, look), away_text()]
-    index(job, look)
-    reconcile_with_milvus(job, "end", look)
-    notes += _switch(job, builds, look)
+    notes = [] if job.is_restricted else [*_prune(job, raise_if_stopped), away_text()]
+    index(job, raise_if_stopped)
+    reconcile_with_milvus(job, "end", raise_if_stopped)
+    notes += _switch(job, builds, raise_if_stopped)
     for _, space in _spaces(job):
         calibrate(space)
-        look()
+        raise_if_stopped()
     point_aliases()
     services.set_completed(job, " ".join(filter(None, notes)))
     want_bridges()
 
 
-def index(job: BatchJob, look: Look) -> None:
+def index(job: BatchJob, raise_if_stopped: RaiseIfStopped) -> None:
     """Send to Milvus what it does not have yet."""
     for _, space in _spaces(job):
-        index_pending(space, progress=lambda _: look())
+        index_pending(space, progress=lambda _: raise_if_stopped())
 
 
-def compare_with_milvus(job: BatchJob, look: Look) -> None:
+def reconcile_once(job: BatchJob, raise_if_stopped: RaiseIfStopped) -> None:
     """Before the first chunk: where Milvus holds more or less than it should, find out what, and mend it."""
     for progress, space in _spaces(job):
         if "start" not in progress.reconciled and counts_agree(space):
             _write_down(progress, "start", Reconciliation(0, 0))
-    reconcile_with_milvus(job, "start", look)
+    reconcile_with_milvus(job, "start", raise_if_stopped)
 
 
-def reconcile_with_milvus(job: BatchJob, moment: str, look: Look) -> None:
+def reconcile_with_milvus(job: BatchJob, moment: str, raise_if_stopped: RaiseIfStopped) -> None:
     """Compare every id of the job's spaces with Milvus and mend what differs, once for each ``moment``."""
     for progress, space in _spaces(job):
         if moment in progress.reconciled:
             continue
-        found = reconcile(space, progress=lambda _: look())
+        found = reconcile(space, progress=lambda _: raise_if_stopped())
         if any(found):
             logger.warning("job %d: %s differed from Milvus and was mended: %s", job.pk, space, found)
-            index_pending(space, progress=lambda _: look())
+            index_pending(space, progress=lambda _: raise_if_stopped())
         _write_down(progress, moment, found)
 
 
@@ -89,11 +88,11 @@ def point_aliases() -> None:
         logger.warning("%s", problem)
 
 
-def _switch(job: BatchJob, builds: Iterable[EmbeddingSpace], look: Look) -> Iterator[str]:
+def _switch(job: BatchJob, builds: Iterable[EmbeddingSpace], raise_if_stopped: RaiseIfStopped) -> Iterator[str]:
     """Let search use the builds that pass, all from the same moment on; yields what people should know."""
     good, problems = [], []
     for build in builds:
-        found = examine(build, _given_up(job, build), beat=look)
+        found = examine(build, _given_up(job, build), raise_if_stopped=raise_if_stopped)
         if found.passed:
             good.append(build)
             if found.overlap is not None:
@@ -111,9 +110,9 @@ def _switch(job: BatchJob, builds: Iterable[EmbeddingSpace], look: Look) -> Iter
         raise SwitchRefused("; ".join(problems))
 
 
-def _prune(job: BatchJob, look: Look) -> Iterator[str]:
+def _prune(job: BatchJob, raise_if_stopped: RaiseIfStopped) -> Iterator[str]:
     for progress, space in _spaces(job):
-        found = prune(space, look)
+        found = prune(space, raise_if_stopped)
         if found.held:
             yield found.held
         elif found.pruned:

@@ -83,7 +83,7 @@ def recover() -> None:
 
 
 def _work_exists() -> bool:
-    return BatchJob.objects.filter(status__in=BatchJob.AT_WORK).exists()
+    return BatchJob.objects.filter(status__in=BatchJob.ACTIVE).exists()
 
 
 def _asleep() -> QuerySet[Lane]:

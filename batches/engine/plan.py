@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -22,7 +21,7 @@ from embeddings.library.sync import sync_tracks
 from embeddings.models import EmbeddingSpace
 from embeddings.spaces.lifecycle import fingerprint_of, space_for
 from embeddings.spaces.reuse import take_over_moved
-from navembed_site.process.slow_calls import patiently
+from navembed_site.process.slow_calls import RaiseIfStopped, patiently
 
 TRACKS_A_SLICE = 20_000  # with three models 60,000 rows
 LAST_PLAN = 4
@@ -46,35 +45,35 @@ COUNT_TRACKS = (
 )
 
 
-def plan(job: BatchJob, lease: Lease, look: Callable[[], None], tell: Tell = tell_nobody) -> None:
+def plan(job: BatchJob, lease: Lease, raise_if_stopped: RaiseIfStopped, tell: Tell = tell_nobody) -> None:
     """Write the rows of ``job``, or what has changed since they were written.
 
-    ``look`` is called about once a second, also within transactions, and stops the planning by raising. ``tell`` is
-    called, outside of them, with what is being done.
+    ``raise_if_stopped`` is called about once a second, also within transactions, and stops the planning by raising.
+    ``tell`` is called, outside of them, with what is being done.
     Raises LibraryUnavailable, WeightsMissing, WeightsUnusable, EmbedderUnavailable, FingerprintChanged, LaneLost.
     """
 
     def look_and_tell(doing: str) -> None:
-        look()
+        raise_if_stopped()
         tell(doing)
 
     spaces = _spaces(job, lease, lambda: look_and_tell("asking the embedder about the models"))
     begins = not job.planned_until
     if begins:
         tell("reading the library")
-        sync_tracks(fence=look, tell=look_and_tell)
+        sync_tracks(raise_if_stopped=raise_if_stopped, tell=look_and_tell)
     tell("looking which tracks need work")
     if begins and not job.is_restricted:
-        _take_over_moved(job, spaces, look)
-        bad_files.follow_new_ids(look)
-    while _plan_slice(job, spaces, look):
+        _take_over_moved(job, spaces, raise_if_stopped)
+        bad_files.follow_new_ids(raise_if_stopped)
+    while _plan_slice(job, spaces, raise_if_stopped):
         pass
     again = job.plans > 0
     found = again and TrackResult.objects.filter(job=job, status=TrackResult.Status.PENDING).exists()
     if found:
-        recount(job, look)
+        recount(job, raise_if_stopped)
     with transaction.atomic():
-        look()
+        raise_if_stopped()
         plans = job.plans + 1 if found or not again else LAST_PLAN
         BatchJob.objects.filter(pk=job.pk).update(planned=True, plans=plans)
     job.refresh_from_db()
@@ -91,7 +90,7 @@ def plan_again(job: BatchJob) -> bool:
     return True
 
 
-def recount(job: BatchJob, look: Callable[[], None] = lambda: None) -> None:
+def recount(job: BatchJob, raise_if_stopped: RaiseIfStopped = lambda: None) -> None:
     """Set the counters to what the rows say, while nobody else writes any.
 
     It reads them all, in seconds for a million tracks, before the transaction in which it writes.
@@ -100,7 +99,7 @@ def recount(job: BatchJob, look: Callable[[], None] = lambda: None) -> None:
     done, failed = Q(status__in=DONE), Q(status=Status.FAILED)
     by_model = {}
     for model in job.model_keys:
-        look()
+        raise_if_stopped()
         by_model[model] = rows.filter(model=model).aggregate(
             total=Count("pk"),
             succeeded=Count("pk", filter=Q(status=Status.SUCCEEDED)),
@@ -108,7 +107,7 @@ def recount(job: BatchJob, look: Callable[[], None] = lambda: None) -> None:
             audio_seconds_total=Coalesce(Sum("track__duration"), 0.0),
             audio_seconds_done=Coalesce(Sum("track__duration", filter=done), 0.0),
         )
-    look()
+    raise_if_stopped()
     tracks = rows.values("track").annotate(left=Count("pk", filter=~done), bad=Count("pk", filter=failed))
     counted = tracks.aggregate(
         total_tracks=Count("track"),
@@ -116,28 +115,28 @@ def recount(job: BatchJob, look: Callable[[], None] = lambda: None) -> None:
         failed_tracks=Count("track", filter=Q(left=0, bad__gt=0)),
     )
     with transaction.atomic():
-        look()
+        raise_if_stopped()
         for model, counts in by_model.items():
             ModelProgress.objects.filter(job=job, model=model).update(**counts)
         BatchJob.objects.filter(pk=job.pk).update(**counted)
 
 
-def _spaces(job: BatchJob, lease: Lease, look: Callable[[], None]) -> dict[str, EmbeddingSpace]:
+def _spaces(job: BatchJob, lease: Lease, raise_if_stopped: RaiseIfStopped) -> dict[str, EmbeddingSpace]:
     """Return, and write down, the space in which each model works."""
     client = EmbedderClient(lease.device)
     spaces = {}
     for progress in job.progress.filter(left_out="").select_related("space"):
         model = progress.model
-        space = progress.space or _space(job, model, patiently(partial(client.describe, model), look))
+        space = progress.space or _space(job, model, patiently(partial(client.describe, model), raise_if_stopped))
         ModelProgress.objects.filter(pk=progress.pk).update(space=space)
         spaces[model] = space
     return spaces
 
 
-def _take_over_moved(job: BatchJob, spaces: dict[str, EmbeddingSpace], look: Callable[[], None]) -> None:
+def _take_over_moved(job: BatchJob, spaces: dict[str, EmbeddingSpace], raise_if_stopped: RaiseIfStopped) -> None:
     """Files that only have a new id keep their vectors; they then count as up to date."""
     for model, space in spaces.items():
-        if count := take_over_moved(space, look):
+        if count := take_over_moved(space, raise_if_stopped):
             progress = ModelProgress.objects.get(job=job, model=model)
             progress.skipped["new id"] = progress.skipped.get("new id", 0) + count
             progress.save(update_fields=["skipped"])
@@ -165,7 +164,7 @@ def _wanted(job: BatchJob, model: str, fingerprint: str) -> Wanted:
     )
 
 
-def _plan_slice(job: BatchJob, spaces: dict[str, EmbeddingSpace], look: Callable[[], None]) -> bool:
+def _plan_slice(job: BatchJob, spaces: dict[str, EmbeddingSpace], raise_if_stopped: RaiseIfStopped) -> bool:
     """Plan the next slice of tracks in one transaction; False when there are no more."""
     # Of the space that was chosen at the start: another job may have made one live since.
     asked = [replace(_wanted(job, model, space.fingerprint), space=space) for model, space in spaces.items()]
@@ -177,7 +176,7 @@ def _plan_slice(job: BatchJob, spaces: dict[str, EmbeddingSpace], look: Callable
     if not until:
         return False
     with transaction.atomic(), connection.cursor() as cursor:
-        look()
+        raise_if_stopped()
         for each in asked:
             counts = count(each, each.verdict, scope, until)
             has_due = DUE in counts

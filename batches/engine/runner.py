@@ -44,7 +44,7 @@ from navembed_site.process.stopping import stop_requested
 
 logger = logging.getLogger(__name__)
 
-TURN_SECONDS = 120.0  # then the task ends and a new message goes on: Django-Q recycles its workers
+SLICE_SECONDS = 120.0  # then the task ends and a new message goes on: Django-Q recycles its workers
 MAX_PAUSE_SECONDS = 60.0
 EMBEDDER_PAUSE_SECONDS = 4.0
 RENEW_SECONDS = 10.0
@@ -67,7 +67,7 @@ def run_lane(device: int, seq: int) -> str:
     if lease is None:
         return "stale"
     try:
-        ended = _Turn(lease).run()
+        ended = _TimeSlice(lease).run()
     except LaneLost as error:
         logger.warning("%s", error)
         return "lost"
@@ -75,13 +75,13 @@ def run_lane(device: int, seq: int) -> str:
     return "idle" if ended else "goes on"
 
 
-class _Turn:
+class _TimeSlice:
     """One task's worth of work on a lane."""
 
     def __init__(self, lease: Lease) -> None:
         self.lease = lease
         self.client = EmbedderClient(lease.device)
-        self.deadline = time.monotonic() + TURN_SECONDS
+        self.deadline = time.monotonic() + SLICE_SECONDS
         self.pause = self.database_pause = 1.0
         self.begun = self.noted = False
         self.orphans: dict[int, bool] = {}  # whether a space holds vectors of tracks that are gone
@@ -124,12 +124,12 @@ class _Turn:
             services.set_failed(job, f"{type(error).__name__}: {error}")
 
     def _advance(self, job: BatchJob) -> None:
-        if job.status not in BatchJob.EMBEDDING:
+        if job.status not in BatchJob.ADVANCING:
             self._come_to_rest(job)
         elif not job.planned and self.lease.device:
             self._sleep(1.0, job)  # the first lane plans: two scans of the library would contradict each other
         elif not job.planned:
-            plan(job, self.lease, lambda: self._look(job), partial(services.set_planning, job))
+            plan(job, self.lease, lambda: self._raise_if_stopped(job), partial(services.set_planning, job))
             services.set_planning(job, "")
         elif self.behind:
             self._catch_up(job)
@@ -140,7 +140,7 @@ class _Turn:
         elif chunks.is_left(job):
             self._sleep(1.0, job)  # a track waits for its next attempt, or another lane has the last ones
         else:
-            completion.complete(job, lambda: self._look(job))
+            completion.complete(job, lambda: self._raise_if_stopped(job))
 
     def _come_to_rest(self, job: BatchJob) -> None:
         """Pause or cancel, once no lane has a chunk in hand."""
@@ -154,8 +154,8 @@ class _Turn:
 
     def _catch_up(self, job: BatchJob) -> None:
         """Bring Milvus up to what is committed, before more is computed; the first time, compare everything."""
-        completion.index(job, lambda: self._look(job))
-        completion.compare_with_milvus(job, lambda: self._look(job))
+        completion.index(job, lambda: self._raise_if_stopped(job))
+        completion.reconcile_once(job, lambda: self._raise_if_stopped(job))
         completion.point_aliases()
         self.behind = False
 
@@ -176,12 +176,12 @@ class _Turn:
             outcomes = [outcome for outcome in outcomes if not _may_be_away(outcome)]
         self.behind = True
         try:
-            self._surely(lambda: chunks.commit(job, self.lease, chunk, outcomes, seconds))
+            self._retry_on_database_error(lambda: chunks.commit(job, self.lease, chunk, outcomes, seconds))
         except FingerprintChanged as error:
             problem = error
         if isinstance(problem, EmbedderDied):
             self._judge(job, chunk, pid, problem, deaths.out_of_memory_kills() > kills)
-        self._surely(lambda: chunks.release(chunk, self.lease))
+        self._retry_on_database_error(lambda: chunks.release(chunk, self.lease))
         if isinstance(problem, NavembedError):
             raise problem
         completion.index(job, self.lease.renew)  # also of a job that stops: it is little, and search should have it
@@ -274,7 +274,7 @@ class _Turn:
         with suppress(Interrupted):
             if deaths.is_chunks_fault(self.client, pid, death, wait):
                 reason = deaths.reason_of(death, out_of_memory=out_of_memory)
-                self._surely(lambda: chunks.blame(job, self.lease, chunk, reason))
+                self._retry_on_database_error(lambda: chunks.blame(job, self.lease, chunk, reason))
 
     def _wait_or_fail(self, job: BatchJob, error: NavembedError) -> None:
         if error.model and isinstance(error, NOT_LOADABLE):
@@ -290,7 +290,7 @@ class _Turn:
         longest = EMBEDDER_PAUSE_SECONDS if isinstance(error, EmbedderUnavailable) else MAX_PAUSE_SECONDS
         self.pause = min(longest, self.pause * 2)
 
-    def _look(self, job: BatchJob) -> None:
+    def _raise_if_stopped(self, job: BatchJob) -> None:
         """Renew the lease; raise Interrupted when the job or the worker is to stop."""
         self.lease.renew()
         _require_wanted(job)
@@ -300,10 +300,10 @@ class _Turn:
         until = time.monotonic() + seconds
         with suppress(Interrupted):
             while time.monotonic() < until:
-                self._look(job)
+                self._raise_if_stopped(job)
                 time.sleep(min(LOOK_SECONDS, max(0.0, until - time.monotonic())))
 
-    def _surely(self, write: Callable[[], None]) -> None:
+    def _retry_on_database_error(self, write: Callable[[], None]) -> None:
         """Write what has cost device time, also when the database is away for a while. Raises LaneLost."""
         while True:
             try:
@@ -390,7 +390,7 @@ class _Storage:
 def _require_wanted(job: BatchJob) -> None:
     """Raise Interrupted when the job, or this worker, is to stop."""
     job.refresh_from_db(fields=["status"])
-    if job.status not in BatchJob.EMBEDDING or stop_requested():
+    if job.status not in BatchJob.ADVANCING or stop_requested():
         raise Interrupted
 
 
@@ -400,7 +400,7 @@ def _request(claimed: chunks.ClaimedTrack, chunk: chunks.Chunk) -> TrackRequest:
         id=track.id,
         path=track.file,
         models=tuple(claimed.results),
-        checkpoint=chunks.checkpoint_name(claimed, chunk.spaces),
+        spool_name=chunks.spool_name(claimed, chunk.spaces),
     )
 
 

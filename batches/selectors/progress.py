@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from batches.models import ENDED, BatchJob, ModelProgress
+from batches.models import TERMINAL, BatchJob, ModelProgress
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def _shown(job: BatchJob, rows: list[ModelProgress]) -> str:
         return f"{doing} (without {', '.join(left_out)})" if left_out else doing
     if job.status == BatchJob.Status.COMPLETED:
         return ""
-    if job.status in (BatchJob.Status.INITIALIZED, *ENDED):
+    if job.status in (BatchJob.Status.INITIALIZED, *TERMINAL):
         return job.message
     return f"{job.status}: {job.message}" if job.message else str(job.status)
 

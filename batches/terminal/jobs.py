@@ -36,7 +36,7 @@ FAILURES_SHOWN = 50
 def state_text(job: BatchJob) -> str:
     """Return a sentence that says where the job stands, whatever was asked of it."""
     why = f": {plain(job.message).rstrip('.')}" if job.message else ""
-    idle = job.status in BatchJob.AT_WORK and not has_worker()
+    idle = job.status in BatchJob.ACTIVE and not has_worker()
     more = " No worker runs on this machine; `serve` and `embed_library` start one." if idle else ""
     return f"{job} {STATES[Status(job.status)]}{why}.{more}"
 

@@ -86,14 +86,14 @@ class DecodePool:
                 decoder.send({"do": "next"})
             yield AudioSummary(**answer["summary"])
 
-    def audio_hash(self, path: str, *, unwanted: Callable[[], bool] = lambda: False) -> str:
+    def audio_hash(self, path: str, *, should_stop: Callable[[], bool] = lambda: False) -> str:
         """As ``embeddings.audio.decode.audio_hash``, in a decoder; raises as ``decode`` does.
 
-        ``unwanted`` is asked about twice a second; when it says so, a passing AudioError is raised.
+        ``should_stop`` is asked about twice a second; when it says so, a passing AudioError is raised.
         """
         with self._decoder() as decoder:
             decoder.send({"do": "hash", "limits": asdict(self.limits), "path": str(Path(path).absolute())})
-            return str(decoder.result(self._hang_seconds, unwanted)["hash"])
+            return str(decoder.result(self._hang_seconds, should_stop)["hash"])
 
     @property
     def pids(self) -> list[int]:
@@ -196,10 +196,10 @@ class _Decoder:
         except BrokenPipeError:
             raise self._death() from None
 
-    def result(self, hang_seconds: float, unwanted: Callable[[], bool] = lambda: False) -> dict[str, Any]:
+    def result(self, hang_seconds: float, should_stop: Callable[[], bool] = lambda: False) -> dict[str, Any]:
         """The next answer that is no sign of life. Raises what the child reports."""
         while "alive" in (answer := self._receive(hang_seconds)):
-            if unwanted():
+            if should_stop():
                 raise AudioError("nobody waits for this file any more", permanent=False)
         self._busy = "block" in answer
         if "error" in answer:

@@ -11,16 +11,16 @@ from embeddings.embedder.work import FileHash, failure_of
 from embeddings.errors import AudioError
 
 
-def hash_files(pool: DecodePool, paths: Sequence[str], unwanted: Callable[[], bool]) -> Generator[FileHash]:
+def hash_files(pool: DecodePool, paths: Sequence[str], should_stop: Callable[[], bool]) -> Generator[FileHash]:
     """Yield one answer for each path as it comes, in no order; a file that cannot be read is an answer.
 
-    Occupies as many decoders as are free. Closing the generator, or ``unwanted()``, stops the work.
+    Occupies as many decoders as are free. Closing the generator, or ``should_stop()``, stops the work.
     """
     closed = threading.Event()
 
     def answer(path: str) -> FileHash:
         try:
-            return FileHash(path, pool.audio_hash(path, unwanted=lambda: closed.is_set() or unwanted()))
+            return FileHash(path, pool.audio_hash(path, should_stop=lambda: closed.is_set() or should_stop()))
         except AudioError as error:
             return FileHash(path, failure=failure_of(error))
 

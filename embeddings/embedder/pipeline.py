@@ -22,7 +22,7 @@ from embeddings.audio.pool import AudioBlock, DecodePool
 from embeddings.audio.summary import AudioSummary
 from embeddings.embedder.device import is_lost
 from embeddings.embedder.model_manager import ModelManager
-from embeddings.embedder.row_spool import RowStore, forget_checkpoint
+from embeddings.embedder.row_spool import RowStore, forget_spooled
 from embeddings.embedder.stages import StageSeconds
 from embeddings.embedder.work import Failure, Step, TrackOutcome, TrackRequest, TrackVector, failure_of
 from embeddings.encoders.base import Item, Segmenter
@@ -52,7 +52,7 @@ class _TrackInWork:
         self.seconds = dict.fromkeys(request.models, 0.0)
         self.segmenters: dict[str, Segmenter] = {m: manager.encoder(m).segmenter() for m in request.models}
         self.rows = {
-            m: RowStore(spool, checkpoint=request.checkpoint and f"{request.checkpoint}-{m}") for m in request.models
+            m: RowStore(spool, spool_name=request.spool_name and f"{request.spool_name}-{m}") for m in request.models
         }
 
     def fail(self, model: str, error: Exception) -> None:
@@ -90,7 +90,7 @@ class _Part(NamedTuple):
 
 
 class Pipeline:
-    """The stages of one device. ``turn`` is entered around each device batch, so that others get between."""
+    """The stages of one device. ``device_lock`` is entered around each device batch, so that others get between."""
 
     def __init__(
         self,
@@ -98,61 +98,61 @@ class Pipeline:
         pool: DecodePool,
         spool: Path,
         *,
-        turn: Callable[[], AbstractContextManager[object]] = nullcontext,
+        device_lock: Callable[[], AbstractContextManager[object]] = nullcontext,
         stages: StageSeconds | None = None,
     ) -> None:
         self._manager = manager
         self._pool = pool
         self._spool = spool
-        self._turn = turn
+        self._device_lock = device_lock
         self._stages = stages or StageSeconds()
         self._finished: set[str] = set()
 
     def embed(
-        self, requests: Sequence[TrackRequest], *, unwanted: Callable[[], bool] = lambda: False
+        self, requests: Sequence[TrackRequest], *, should_stop: Callable[[], bool] = lambda: False
     ) -> Generator[TrackOutcome | Step]:
         """Embed all tracks; yields a Step per device batch and a TrackOutcome per track, in order of completion.
 
         Models that do not fit in memory together take turns, and a track has an outcome for each turn.
-        Ends early, without the rest, once ``unwanted()``. Checkpoints of finished tracks are kept until the next
+        Ends early, without the rest, once ``should_stop()``. Checkpoints of finished tracks are kept until the next
         call, when the caller has stored what they led to.
 
         Raises WeightsMissing, WeightsUnusable and DeviceOutOfMemory, which name the model; OSError when the disk is
         full, EmbedderDied when the device is lost to this process; what concerns one track alone is a Failure in its
         outcome.
         """
-        for checkpoint in self._finished - {request.checkpoint for request in requests}:
-            forget_checkpoint(self._spool, checkpoint)
+        for spool_name in self._finished - {request.spool_name for request in requests}:
+            forget_spooled(self._spool, spool_name)
         self._finished.clear()
         models = sorted({model for request in requests for model in request.models})
         with self._manager.expect(models):
             for group in self._manager.groups(models):
-                if unwanted():
+                if should_stop():
                     return
                 for model in group:
                     with self._manager.use(model):
                         pass  # a model that cannot be loaded concerns the whole chunk, before any work is done
                 narrowed = [_narrow(request, group) for request in requests]
-                run = _Run(self, [request for request in narrowed if request.models], unwanted)
+                run = _Run(self, [request for request in narrowed if request.models], should_stop)
                 yield from run.events()
 
 
 def _narrow(request: TrackRequest, models: Sequence[str]) -> TrackRequest:
     wanted = tuple(model for model in request.models if model in models)
-    return TrackRequest(request.id, request.path, wanted, request.checkpoint)
+    return TrackRequest(request.id, request.path, wanted, request.spool_name)
 
 
 class _Run:
     """One pass over some tracks with models that fit in memory together."""
 
-    def __init__(self, pipeline: Pipeline, requests: Sequence[TrackRequest], unwanted: Callable[[], bool]) -> None:
+    def __init__(self, pipeline: Pipeline, requests: Sequence[TrackRequest], should_stop: Callable[[], bool]) -> None:
         self._manager = pipeline._manager
         self._pool = pipeline._pool
         self._spool = pipeline._spool
-        self._turn = pipeline._turn
+        self._device_lock = pipeline._device_lock
         self._stages = pipeline._stages
         self._finished = pipeline._finished
-        self._unwanted = unwanted
+        self._unwanted = should_stop
         self._requests = iter(requests)
         self._requests_lock = threading.Lock()
         self._left = len(requests)
@@ -252,9 +252,9 @@ class _Run:
         else:
             for model in list(track.segmenters):
                 track.fail(model, part)
-            if track.request.checkpoint and not isinstance(part, DecoderDied):
+            if track.request.spool_name and not isinstance(part, DecoderDied):
                 # What the storage gave may have been wrong long before it was noticed.
-                forget_checkpoint(self._spool, track.request.checkpoint)
+                forget_spooled(self._spool, track.request.spool_name)
             self._drop_abandoned_items()
         yield from self._settle([track])
 
@@ -292,7 +292,7 @@ class _Run:
 
     def _encode(self, model: str, batch: Sequence[_Entry]) -> None:
         try:
-            with self._turn():
+            with self._device_lock():
                 rows = self._manager.encode(model, np.stack([entry.item.samples for entry in batch]))
         except NO_TRACKS_FAULT:
             raise
@@ -317,6 +317,6 @@ class _Run:
                 track.pool_finished()
             if track.ended and not track.segmenters and track in self._tracks:
                 self._tracks.remove(track)
-                if track.request.checkpoint and all(failure.permanent for failure in track.failures.values()):
-                    self._finished.add(track.request.checkpoint)
+                if track.request.spool_name and all(failure.permanent for failure in track.failures.values()):
+                    self._finished.add(track.request.spool_name)
                 yield TrackOutcome(track.request.id, track.vectors, track.failures, track.audio)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class Turns:
+class PriorityLock:
     """A lock with two ranks. A job's batch waits while anybody interactive waits."""
 
     def __init__(self) -> None:

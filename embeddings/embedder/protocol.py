@@ -56,7 +56,7 @@ def request_to_json(request: TrackRequest) -> dict[str, Any]:
 
 def request_from_json(data: dict[str, Any]) -> TrackRequest:
     """Raises KeyError and TypeError when a field is absent or of another type."""
-    return TrackRequest(str(data["id"]), str(data["path"]), tuple(data["models"]), str(data["checkpoint"]))
+    return TrackRequest(str(data["id"]), str(data["path"]), tuple(data["models"]), str(data["spool_name"]))
 
 
 def write_outcome(stream: Writer, outcome: TrackOutcome) -> None:

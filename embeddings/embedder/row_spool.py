@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 class RowStore:
     """Rows of equal shape by index. Beyond ``memory_limit`` bytes they lie in a file, mapped into memory to be read.
 
-    With a ``checkpoint`` name they lie in a file of that name from the first row on, and a store opened there later
+    With a ``spool_name`` name they lie in a file of that name from the first row on, and a store opened there later
     still has them: a track of hours goes on where it was. Raises OSError when ``folder`` cannot hold them.
     """
 
     memory_limit = 256 * 2**20
 
-    def __init__(self, folder: Path, *, checkpoint: str = "") -> None:
+    def __init__(self, folder: Path, *, spool_name: str = "") -> None:
         self._folder = folder
         self._memory: dict[int, NDArray[np.float32]] = {}
         self._file = -1
@@ -29,10 +29,10 @@ class RowStore:
         self._shape: tuple[int, ...] = ()
         self._done: set[int] = set()
         folder.mkdir(parents=True, exist_ok=True)
-        if checkpoint:
-            self._open_checkpoint(checkpoint)
+        if spool_name:
+            self._open_spooled(spool_name)
 
-    def _open_checkpoint(self, name: str) -> None:
+    def _open_spooled(self, name: str) -> None:
         self._file = os.open(self._folder / f"{name}.rows", os.O_RDWR | os.O_CREAT, 0o600)
         self._flags = os.open(self._folder / f"{name}.done", os.O_RDWR | os.O_CREAT, 0o600)
         self._shape_file = self._folder / f"{name}.shape"
@@ -98,7 +98,7 @@ class RowStore:
         self._memory.clear()
 
 
-def forget_checkpoint(folder: Path, track: str) -> None:
+def forget_spooled(folder: Path, track: str) -> None:
     """Delete the files of all checkpoints whose names begin with ``track`` and a hyphen."""
     for path in folder.glob(f"{glob.escape(track)}-*"):
         path.unlink(missing_ok=True)

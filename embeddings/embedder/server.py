@@ -23,7 +23,7 @@ from embeddings.embedder.available_weights import problem_with
 from embeddings.embedder.hashing import hash_files
 from embeddings.embedder.model_manager import ModelManager
 from embeddings.embedder.pipeline import Pipeline
-from embeddings.embedder.priority_lock import Turns
+from embeddings.embedder.priority_lock import PriorityLock
 from embeddings.embedder.protocol import (
     HEARTBEAT_SECONDS,
     error_to_json,
@@ -60,10 +60,10 @@ class Line:
         self._pipeline = pipeline
         self._progress = time.monotonic()
 
-    def embed(self, requests: list[TrackRequest], unwanted: Callable[[], bool]) -> Generator[TrackOutcome | Step]:
-        """Embed tracks until ``unwanted()``; the caller holds ``lock``."""
+    def embed(self, requests: list[TrackRequest], should_stop: Callable[[], bool]) -> Generator[TrackOutcome | Step]:
+        """Embed tracks until ``should_stop()``; the caller holds ``lock``."""
         self._progress = time.monotonic()
-        with closing(self._pipeline.embed(requests, unwanted=unwanted)) as events:
+        with closing(self._pipeline.embed(requests, should_stop=should_stop)) as events:
             for event in events:
                 self._progress = time.monotonic()
                 yield event
@@ -80,14 +80,14 @@ class Embedder:
     def __init__(self, manager: ModelManager, pool: DecodePool, spool: Path) -> None:
         self.manager = manager
         self.stages = StageSeconds()
-        turns = Turns()
+        lock = PriorityLock()
         # Not the job's decoders: on a slow device they may wait for minutes with a track in hand.
         self._pools = (pool, DecodePool(1, limits=interactive(pool.limits)))
-        self.jobs = Line(Pipeline(manager, self._pools[0], spool / "jobs", turn=turns.job, stages=self.stages))
+        self.jobs = Line(Pipeline(manager, self._pools[0], spool / "jobs", device_lock=lock.job, stages=self.stages))
         self.interactive = Line(
-            Pipeline(manager, self._pools[1], spool / "interactive", turn=turns.interactive, stages=self.stages)
+            Pipeline(manager, self._pools[1], spool / "interactive", device_lock=lock.interactive, stages=self.stages)
         )
-        self.texts = Texts(manager, turns.interactive)
+        self.texts = Texts(manager, lock.interactive)
         self._closing = threading.Event()
         forget_old_checkpoints(spool / "jobs", older_than=time.time() - KEEP_CHECKPOINTS_SECONDS)
         threading.Thread(target=self._unload_idle, name="idle", daemon=True).start()

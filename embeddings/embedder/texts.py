@@ -19,7 +19,7 @@ from navembed_site.errors import NavembedError
 
 
 class Texts:
-    """The text model of one device. On a GPU it takes ``turn``, which goes before a job's next batch.
+    """The text model of one device. On a GPU it takes ``device_lock``, which goes before a job's next batch.
 
     On a CPU it runs beside the batch, which may take many seconds; the cores are shared by the system anyway. That
     is safe, because inference only reads a network, and torch keeps its modes per thread. The tokenizer does change
@@ -27,9 +27,9 @@ class Texts:
     ask again.
     """
 
-    def __init__(self, manager: ModelManager, turn: Callable[[], AbstractContextManager[object]]) -> None:
+    def __init__(self, manager: ModelManager, device_lock: Callable[[], AbstractContextManager[object]]) -> None:
         self._manager = manager
-        self._turn = turn
+        self._device_lock = device_lock
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="text")
 
     def embed(self, prompt: str, weights: Sequence[str] | None, wait_seconds: float) -> NDArray[np.float32]:
@@ -72,7 +72,7 @@ class Texts:
             self._manager.unload(model.key)  # its files have been replaced
         with self._manager.use(model.key):
             _require(model.loaded_as or found, weights)
-            with nullcontext() if model.device == "cpu" else self._turn():
+            with nullcontext() if model.device == "cpu" else self._device_lock():
                 vector = _embedded(model, prompt)
         if not np.isfinite(vector).all():
             raise WeightsUnusable(f"the text model of {found.source} makes no numbers of a text: is it damaged?")

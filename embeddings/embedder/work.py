@@ -15,12 +15,12 @@ from navembed_site.names import clean_text
 
 @dataclass(frozen=True)
 class TrackRequest:
-    """A track to embed with some models. ``checkpoint`` names its spooled rows when it is very long."""
+    """A track to embed with some models. ``spool_name`` names its spooled rows when it is very long."""
 
     id: str
     path: str
     models: tuple[str, ...]
-    checkpoint: str = ""
+    spool_name: str = ""
 
 
 @dataclass(frozen=True)

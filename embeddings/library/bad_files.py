@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from django.db import connection, transaction
@@ -12,6 +12,7 @@ from django.utils import timezone
 from embeddings.embedder.work import Failure
 from embeddings.errors import DecoderDied
 from embeddings.models import BadFile, EmbeddingSpace, Track
+from navembed_site.process.slow_calls import RaiseIfStopped
 
 # Few rows are bad and gone; the library is read once for all of them, and not at all without any.
 MOVED = """
@@ -90,12 +91,12 @@ def bad_for(space: EmbeddingSpace) -> QuerySet[BadFile, str]:
     return bad.order_by().values_list("track_id", flat=True)
 
 
-def follow_new_ids(fence: Callable[[], None]) -> int:
+def follow_new_ids(raise_if_stopped: RaiseIfStopped) -> int:
     """Let files that only have a new id stay known; returns how many."""
     if not BadFile.objects.filter(track__playable=False).exists():
         return 0
     with transaction.atomic():
-        fence()
+        raise_if_stopped()
         moves = moved()
         for pk, (_, track_id) in moves.items():
             BadFile.objects.filter(pk=pk).update(track=track_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ from embeddings.library.snapshot import extract
 from embeddings.library.sqlite import BUSY_SECONDS, ForeignDatabase, Row
 from embeddings.library.visibility import existing_tracks, in_playlists, present_tracks, visible_to
 from navembed_site.names import LONGEST_TEXT, clean_text, short_text, storable, storable_id
-from navembed_site.process.slow_calls import within
+from navembed_site.process.slow_calls import RaiseIfStopped, within
 
 logger = logging.getLogger(__name__)
 
@@ -106,10 +106,10 @@ class NavidromeLibrary:
         """
         seen, last = 0, b""
 
-        def look() -> None:
+        def raise_if_stopped() -> None:
             tell(f"reading Navidrome's database: {seen:,} tracks so far")
 
-        with self._reading(look=look) as database:
+        with self._reading(raise_if_stopped=raise_if_stopped) as database:
             has_missing = _has_missing(database)
             query = PAGE.format(present=PRESENT if has_missing else "")
             folders = self._folders(database)
@@ -201,7 +201,7 @@ class NavidromeLibrary:
     def snapshot(self, target: Path) -> None:
         """Write what is read here to the new database ``target``. Raises LibraryUnavailable."""
         late = sqlite3.OperationalError(f"it was not copied within {SNAPSHOT_SECONDS:.0f} s")
-        with self._reading(look=within(SNAPSHOT_SECONDS, late)) as database:
+        with self._reading(raise_if_stopped=within(SNAPSHOT_SECONDS, late)) as database:
             _has_missing(database)  # which knows whether it is Navidrome's
             extract(database, target)
 
@@ -219,10 +219,12 @@ class NavidromeLibrary:
 
     @contextmanager
     def _reading(
-        self, busy_seconds: float = BUSY_SECONDS, look: Callable[[], None] | None = None
+        self, busy_seconds: float = BUSY_SECONDS, raise_if_stopped: RaiseIfStopped | None = None
     ) -> Iterator[ForeignDatabase]:
         """Open the database, and say what is wrong with it in words that its owner understands."""
-        database = ForeignDatabase(self.database.absolute(), busy_seconds=busy_seconds, look=look)
+        database = ForeignDatabase(
+            self.database.absolute(), busy_seconds=busy_seconds, raise_if_stopped=raise_if_stopped
+        )
         try:
             yield database
         except FileNotFoundError as error:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from navembed_site.process.slow_calls import patiently, within
+from navembed_site.process.slow_calls import RaiseIfStopped, patiently, within
 
 Row = tuple[Any, ...]
 Found = TypeVar("Found")
@@ -43,11 +43,11 @@ class ForeignDatabase:
     """Runs one piece of work at a time; between two nothing but a private copy is open."""
 
     def __init__(
-        self, path: Path, *, busy_seconds: float = BUSY_SECONDS, look: Callable[[], None] | None = None
+        self, path: Path, *, busy_seconds: float = BUSY_SECONDS, raise_if_stopped: RaiseIfStopped | None = None
     ) -> None:
         self.busy_seconds = busy_seconds  # how long a query waits while the owner locks the whole database
         self._named = path
-        self._look = look
+        self._raise_if_stopped = raise_if_stopped
         self._copy: tuple[State, sqlite3.Connection] | None = None
 
     @cached_property
@@ -63,11 +63,11 @@ class ForeignDatabase:
         """Return what ``work`` makes of the database; it is called again when its owner wrote in a way that spoils it.
 
         Raises sqlite3.Error or OSError when the database cannot be read, also when its disk does not answer. With
-        ``look`` it may take as long as it likes: that is called about once a second, and stops it by raising.
+        ``raise_if_stopped`` it may take as long as it likes: that is called about once a second.
         """
         seconds = self.busy_seconds + ANSWER_SECONDS
         late = sqlite3.OperationalError(f"it has not answered for {seconds:.0f} s")
-        return patiently(partial(self._run, work), self._look or within(seconds, late))
+        return patiently(partial(self._run, work), self._raise_if_stopped or within(seconds, late))
 
     def _run(self, work: Callable[[sqlite3.Connection], Found]) -> Found:
         if not _one_at_a_time.acquire(timeout=self.busy_seconds):

@@ -17,7 +17,7 @@ from embeddings.library.base import PAGE_SIZE, Tell, tell_nobody
 from embeddings.library.folders import is_place_there
 from embeddings.models import Track
 from navembed_site.names import LONGEST_TEXT
-from navembed_site.process.slow_calls import patiently
+from navembed_site.process.slow_calls import RaiseIfStopped, patiently
 
 FIELDS = ("library_id", "path", "title", "artist", "album", "duration", "size", "mtime")
 TEXTS = ("title", "artist", "album")
@@ -39,13 +39,13 @@ ADD_GONE = f"""
     WHERE NOT EXISTS (SELECT 1 FROM {SCAN} seen WHERE seen.id = gone.id)"""
 
 
-def sync_tracks(*, fence: Callable[[], None] = lambda: None, tell: Tell = tell_nobody) -> int:
+def sync_tracks(*, raise_if_stopped: RaiseIfStopped = lambda: None, tell: Tell = tell_nobody) -> int:
     """Read the whole library into ``Track``; returns how many tracks are playable. Raises LibraryUnavailable.
 
     Tracks that the library no longer shows stay, marked as not playable: their vectors may be wanted again. What is
     merely not there is away since now; what has been deleted from the library is not.
-    ``fence`` is called in every transaction that writes, and stops it by raising: two scans that overlap would
-    mark tracks wrongly. ``tell`` is called about once a second, also while storage is slow.
+    ``raise_if_stopped`` is called in every transaction that writes: two scans that overlap would mark tracks wrongly.
+    ``tell`` is called about once a second, also while storage is slow.
     """
     scan = (Track.objects.aggregate(last=Max("scan"))["last"] or 0) + 1
     values = attrgetter("id", *FIELDS)
@@ -53,17 +53,17 @@ def sync_tracks(*, fence: Callable[[], None] = lambda: None, tell: Tell = tell_n
     library = open_library()
     for page in library.pages(tell):
         with transaction.atomic(), connection.cursor() as cursor:
-            fence()
+            raise_if_stopped()
             cursor.executemany(UPSERT, [(*values(track), scan) for track in page])
         count += len(page)
     with transaction.atomic():
-        fence()
+        raise_if_stopped()
         Track.objects.filter(playable=True, scan__lt=scan).update(playable=False, away_since=timezone.now())
-    _tell_deleted(library, fence, lambda: tell("looking which tracks have been deleted"))
+    _tell_deleted(library, raise_if_stopped, lambda: tell("looking which tracks have been deleted"))
     return count
 
 
-def _tell_deleted(library: Library, fence: Callable[[], None], look: Callable[[], None]) -> None:
+def _tell_deleted(library: Library, raise_if_stopped: RaiseIfStopped, look: Callable[[], None]) -> None:
     """Tell tracks that have been deleted from those that are away, whose rows Navidrome may have purged."""
     away = Track.objects.filter(playable=False, away_since__isnull=False).order_by("pk")
     last = ""
@@ -71,7 +71,7 @@ def _tell_deleted(library: Library, fence: Callable[[], None], look: Callable[[]
         last = page[-1].pk
         if deleted := patiently(partial(_deleted, library, page), look):
             with transaction.atomic():
-                fence()
+                raise_if_stopped()
                 Track.objects.filter(pk__in=deleted, playable=False).update(away_since=None)
 
 

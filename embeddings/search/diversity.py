@@ -61,11 +61,11 @@ def chosen(
     lost = np.array([each.lost for each in candidates])
     most = most_of_an_artist(limit, diversity)
     taken: Counter[str] = Counter()
-    likest = np.zeros(len(candidates))
+    closest = np.zeros(len(candidates))
     is_left = np.ones(len(candidates), bool)
     picked: list[Candidate] = []
     while is_left.any() and len(picked) < limit:
-        values = np.round((1 - diversity) * scores - diversity * (likest + lost), DIGITS)
+        values = np.round((1 - diversity) * scores - diversity * (closest + lost), DIGITS)
         place = int(np.where(is_left, values, -np.inf).argmax())  # the first of equals is the better one
         is_left[place] = False
         artist = _artist(tracks[candidates[place].track_id])
@@ -73,7 +73,7 @@ def chosen(
             continue
         taken[artist] += 1
         picked.append(candidates[place])
-        likest = np.maximum(likest, likeness[place])
+        closest = np.maximum(closest, likeness[place])
     return picked
 
 

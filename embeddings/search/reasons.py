@@ -10,16 +10,16 @@ from embeddings.search.merging import Candidate
 from embeddings.search.query import UPLOAD_ID
 
 
-def likest_seed(candidate: Candidate) -> Probe:
+def closest_seed(candidate: Candidate) -> Probe:
     """Return the seed that speaks most for the candidate, by the model that is surest."""
-    return max(candidate.found.values(), key=lambda found: found.score).likest
+    return max(candidate.found.values(), key=lambda found: found.score).closest
 
 
 def reason_for(candidate: Candidate, names: Mapping[str, str]) -> str:
     """Return a sentence such as "sounds like Artist - Title (MuQ, MERT agree)"; ``names`` of tracks by id."""
     models = [short_label(model) for model in candidate.found]
     by = f"({', '.join(models)}{' agree' if len(models) > 1 else ''})"
-    seed = likest_seed(candidate)
+    seed = closest_seed(candidate)
     if seed.prompt:
         return f"sounds like “{seed.prompt}” {by}"
     if seed.is_text:

@@ -24,7 +24,7 @@ from embeddings.search.merging import Candidate, merged
 from embeddings.search.penalties import after_dislikes, after_negatives, negative_similarities
 from embeddings.search.prompts import Reader
 from embeddings.search.query import INTERSECTION, Answer, Query, Recommendation, Seed
-from embeddings.search.reasons import likest_seed, reason_for, short_label
+from embeddings.search.reasons import closest_seed, reason_for, short_label
 from embeddings.search.retrieval import (
     FEWEST_CANDIDATES,
     Found,
@@ -105,7 +105,7 @@ class _Search:
             excluded |= gone
 
     def _said(self, found: list[Candidate], negative: Mapping[str, float] | None = None) -> Answer:
-        names = self._names({likest_seed(each).track_id for each in found})
+        names = self._names({closest_seed(each).track_id for each in found})
         tracks = [
             Recommendation(
                 each.track_id,

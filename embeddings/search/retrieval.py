@@ -35,7 +35,7 @@ class Found(NamedTuple):
 
     score: float
     """Calibrated similarity to the best group, 0 to 1."""
-    likest: Probe
+    closest: Probe
     """The seed of that group that it is most like."""
     closeness: float
     """0 to 1, to the likest disliked track; 0 when none is close."""
@@ -118,8 +118,8 @@ def compared(
     answer = {}
     for row, track_id in enumerate(ids):
         members = groups[best[row]].members
-        likest = members[int(np.round(to_seeds[row, members], DIGITS).argmax())]
-        answer[track_id] = Found(float(scores[row, best[row]]), seeds[likest], float(close[row]))
+        closest = members[int(np.round(to_seeds[row, members], DIGITS).argmax())]
+        answer[track_id] = Found(float(scores[row, best[row]]), seeds[closest], float(close[row]))
     return answer
 
 

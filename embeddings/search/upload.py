@@ -16,7 +16,7 @@ from embeddings.errors import AudioError, EmbedderDied, EmbedderUnavailable, Fin
 from embeddings.models import EmbeddingSpace
 from embeddings.search.query import UPLOAD_ID, Seed
 
-HEARING_SECONDS = 120.0  # a caller waits; on a CPU long files take longer with the large models
+UPLOAD_SECONDS = 120.0  # a caller waits; on a CPU long files take longer with the large models
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Heard:
     warnings: list[str]
 
 
-def hear(path: Path, models: Sequence[str], *, seconds: float = HEARING_SECONDS) -> Heard:
+def embed_upload(path: Path, models: Sequence[str], *, seconds: float = UPLOAD_SECONDS) -> Heard:
     """Embed a file with those of the models whose vectors search uses; its batches go before a job's next one.
 
     Raises AudioError when it is no music that we can decode, OutOfTime after ``seconds``, EmbedderUnavailable,

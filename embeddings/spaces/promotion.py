@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from embeddings.models import Embedding, EmbeddingSpace, Track
 from embeddings.search.neighbours import NotEmbeddedError, embedding_in, nearest_in
 from embeddings.spaces.lifecycle import live_space, make_live, space_with
 from embeddings.spaces.vectors import DTYPES, from_bytes
+from navembed_site.process.slow_calls import RaiseIfStopped
 
 MOST_LOST = 0.01  # of the playable tracks; beyond it a human must say yes
 MOST_ABSENT_BY_HAND = 0.5  # beyond it the build is not finished
@@ -58,12 +59,14 @@ class Examination:
         return not self.problems
 
 
-def examine(space: EmbeddingSpace, given_up: TrackIds, *, beat: Callable[[], None] = lambda: None) -> Examination:
+def examine(
+    space: EmbeddingSpace, given_up: TrackIds, *, raise_if_stopped: RaiseIfStopped = lambda: None
+) -> Examination:
     """Check a build before search uses it; writes nothing.
 
     ``given_up``: the tracks whose embedding has failed in the job. Counts and lengths are of all vectors, norms of
-    1,000 of them, searches of 50; memory does not grow with the library. ``beat`` is called every second or so.
-    Raises IndexUnavailable.
+    1,000 of them, searches of 50; memory does not grow with the library. ``raise_if_stopped`` is called every
+    second or so. Raises IndexUnavailable.
     """
     playable, lacking = Track.objects.filter(playable=True), _lacking(space)
     unexplained = lacking.count() - lacking.filter(pk__in=given_up).count()
@@ -71,11 +74,11 @@ def examine(space: EmbeddingSpace, given_up: TrackIds, *, beat: Callable[[], Non
     problems = []
     if unexplained:
         problems.append(f"{unexplained:,} of {total:,} playable tracks have neither a vector nor an error")
-    beat()
-    problems += _damage(space, beat)
+    raise_if_stopped()
+    problems += _damage(space, raise_if_stopped)
     overlap = None
     if not problems:  # else there may be nothing to search
-        found, overlap = _search(space, beat)
+        found, overlap = _search(space, raise_if_stopped)
         problems += found
     is_whole = not problems
     if lost > MOST_LOST * total:
@@ -183,7 +186,7 @@ def sample(space: EmbeddingSpace, size: int) -> QuerySet[Embedding]:
     return _sound_rows(space).alias(place=place).order_by("place", "pk")[:size]
 
 
-def _damage(space: EmbeddingSpace, beat: Callable[[], None]) -> list[str]:
+def _damage(space: EmbeddingSpace, raise_if_stopped: RaiseIfStopped) -> list[str]:
     """Say what is wrong with the vectors themselves."""
     rows = _sound_rows(space)
     problems = []
@@ -193,7 +196,7 @@ def _damage(space: EmbeddingSpace, beat: Callable[[], None]) -> list[str]:
         problems.append(f"{short:,} vectors have not {space.dimension:,} numbers")
     if waiting := space.embeddings.exclude(index_state=Embedding.IndexState.INDEXED).count():
         problems.append(f"{waiting:,} vectors are not in Milvus yet")
-    beat()
+    raise_if_stopped()
     pks = list(sample(space, NORM_SAMPLE).values_list("pk", flat=True))
     dtype = encoder_class(space.model).stored_dtype
     bad = 0
@@ -201,7 +204,7 @@ def _damage(space: EmbeddingSpace, beat: Callable[[], None]) -> list[str]:
         bad += not _is_unit(row, dtype, space.dimension)
     if bad:
         problems.append(f"{bad:,} of {len(pks):,} vectors that were looked at are not of unit length")
-    beat()
+    raise_if_stopped()
     return problems
 
 
@@ -213,7 +216,7 @@ def _is_unit(data: bytes | memoryview, dtype: str, dimension: int) -> bool:
     return abs(length - 1) <= NORM_TOLERANCE
 
 
-def _search(space: EmbeddingSpace, beat: Callable[[], None]) -> tuple[list[str], float | None]:
+def _search(space: EmbeddingSpace, raise_if_stopped: RaiseIfStopped) -> tuple[list[str], float | None]:
     """Search for some tracks by their own vectors; returns what is wrong, and the overlap with the live space."""
     old = live_space(space.model)
     if old and (old == space or not vector_store().exists(old.collection)):
@@ -228,7 +231,7 @@ def _search(space: EmbeddingSpace, beat: Callable[[], None]) -> tuple[list[str],
         lost += hits.get(track_id, -1.0) < best - TIE and not is_crowded
         if old and (overlap := _overlap(space, old, track_id)) is not None:
             overlaps.append(overlap)
-        beat()
+        raise_if_stopped()
     problems = [f"{lost} of {len(track_ids)} tracks do not find themselves first in Milvus"] if lost else []
     return problems, float(np.mean(overlaps)) if overlaps else None
 

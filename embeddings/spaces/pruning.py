@@ -9,7 +9,8 @@ from django.conf import settings
 from django.utils import timezone
 
 from embeddings.models import EmbeddingSpace
-from embeddings.spaces.reuse import DELETING, Fence, deleted, mark, orphans
+from embeddings.spaces.reuse import DELETING, deleted, mark, orphans
+from navembed_site.process.slow_calls import RaiseIfStopped
 
 
 class Pruned(NamedTuple):
@@ -20,7 +21,7 @@ class Pruned(NamedTuple):
     """Why nothing was pruned, and what a human can do; empty when nothing stood in the way."""
 
 
-def prune(space: EmbeddingSpace, fence: Fence, *, force: bool = False) -> Pruned:
+def prune(space: EmbeddingSpace, raise_if_stopped: RaiseIfStopped, *, force: bool = False) -> Pruned:
     """Let the embeddings of deleted tracks leave: ``index_pending`` removes them from Milvus, then their rows.
 
     Those of tracks that are away leave after NAVEMBED_KEEP_MISSING_DAYS, or by ``force``. Nothing is pruned, unless by
@@ -33,7 +34,7 @@ def prune(space: EmbeddingSpace, fence: Fence, *, force: bool = False) -> Pruned
         leaving = deleted(space, timezone.now() - timedelta(days=settings.KEEP_MISSING_DAYS))
         if held := _objection(space, len(leaving)):
             return Pruned(0, held)
-    mark(leaving, DELETING, fence)
+    mark(leaving, DELETING, raise_if_stopped)
     return Pruned(len(leaving))
 
 

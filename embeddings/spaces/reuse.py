@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -21,9 +21,7 @@ from django.utils import timezone
 
 from embeddings.models import Embedding, EmbeddingSpace, Track
 from navembed_site.names import can_be_id
-
-Fence = Callable[[], None]
-"""Called in every transaction that writes; stops it by raising."""
+from navembed_site.process.slow_calls import RaiseIfStopped
 
 INDEXED, DELETING, PENDING = Embedding.IndexState.INDEXED, Embedding.IndexState.DELETING, Embedding.IndexState.PENDING
 TRACKS = Track._meta.db_table
@@ -104,29 +102,31 @@ def deleted(space: EmbeddingSpace, away_before: datetime) -> list[int]:
         return [pk for (pk,) in cursor.fetchall()]
 
 
-def mark(pks: Sequence[int], state: Embedding.IndexState, fence: Fence) -> None:
+def mark(pks: Sequence[int], state: Embedding.IndexState, raise_if_stopped: RaiseIfStopped) -> None:
     """Set the index state of these embeddings, in short transactions."""
     for start in range(0, len(pks), TRACKS_A_SLICE):
         with transaction.atomic():
-            fence()
+            raise_if_stopped()
             rows = Embedding.objects.filter(pk__in=pks[start : start + TRACKS_A_SLICE])
             rows.update(index_state=state, updated_at=timezone.now())
 
 
-def take_over_moved(space: EmbeddingSpace, fence: Fence) -> int:
+def take_over_moved(space: EmbeddingSpace, raise_if_stopped: RaiseIfStopped) -> int:
     """Give tracks without a vector that of a gone track with the same path, size and time; returns how many.
 
     Tracks that came back before their vector was removed keep it; they do not count.
     """
-    _keep_returned(space, fence)
+    _keep_returned(space, raise_if_stopped)
     count = 0
     for same_library in (True, False):  # a path may lie in two libraries: first each gets its own
         if has_orphans(space):
-            count += _take_over_slices(space, fence, same_library=same_library)
+            count += _take_over_slices(space, raise_if_stopped, same_library=same_library)
     return count
 
 
-def recognise(space: EmbeddingSpace, hashes: Mapping[Track, str], *, fence: Fence = lambda: None) -> set[str]:
+def recognise(
+    space: EmbeddingSpace, hashes: Mapping[Track, str], *, raise_if_stopped: RaiseIfStopped = lambda: None
+) -> set[str]:
     """Settle the tracks whose audio, by its hash, already has a vector; returns their ids.
 
     A track whose own vector was made of the same audio is brought up to date (its tags were edited), one without a
@@ -136,24 +136,24 @@ def recognise(space: EmbeddingSpace, hashes: Mapping[Track, str], *, fence: Fenc
     known = [(track, audio_hash) for track, audio_hash in hashes.items() if audio_hash]
     for start in range(0, len(known), TRACKS_A_SLICE):
         with transaction.atomic():
-            fence()
+            raise_if_stopped()
             settled |= _recognise_slice(space, dict(known[start : start + TRACKS_A_SLICE]))
     return settled
 
 
-def _keep_returned(space: EmbeddingSpace, fence: Fence) -> None:
+def _keep_returned(space: EmbeddingSpace, raise_if_stopped: RaiseIfStopped) -> None:
     # The first condition is the partial index's.
     leaving = space.embeddings.exclude(index_state=INDEXED).filter(index_state=DELETING).exclude(size=NO_FILE)
-    mark(list(leaving.filter(track__playable=True).values_list("pk", flat=True)), PENDING, fence)
+    mark(list(leaving.filter(track__playable=True).values_list("pk", flat=True)), PENDING, raise_if_stopped)
 
 
-def _take_over_slices(space: EmbeddingSpace, fence: Fence, *, same_library: bool) -> int:
+def _take_over_slices(space: EmbeddingSpace, raise_if_stopped: RaiseIfStopped, *, same_library: bool) -> int:
     count = 0
     moved = ALIKE.format(tracks=TRACKS, condition=IS_MOVED)
     parameters = {"space": space.pk, "same_library": same_library}
     for after, until in _slices():
         with transaction.atomic(), connection.cursor() as cursor:
-            fence()
+            raise_if_stopped()
             cursor.execute(moved, parameters | {"after": after, "until": until})
             moves = _one_to_one(Move(*row) for row in cursor.fetchall())
             _re_key(space, moves)

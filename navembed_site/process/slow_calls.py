@@ -11,12 +11,14 @@ from typing import TypeVar
 LOOK_SECONDS = 1.0
 
 T = TypeVar("T")
+RaiseIfStopped = Callable[[], None]
+"""Is called about once a second, and stops what is going on by raising."""
 
 
-def patiently(call: Callable[[], T], look: Callable[[], None]) -> T:
-    """Return what a slow ``call``, which uses no database of ours, returns; ``look`` about once a second.
+def patiently(call: Callable[[], T], raise_if_stopped: RaiseIfStopped) -> T:
+    """Return what a slow ``call``, which uses no database of ours, returns; ``raise_if_stopped`` about once a second.
 
-    When ``look`` raises, the call is left to itself.
+    When ``raise_if_stopped`` raises, the call is left to itself.
     """
     future: Future[T] = Future()
 
@@ -28,19 +30,19 @@ def patiently(call: Callable[[], T], look: Callable[[], None]) -> T:
 
     threading.Thread(target=run, daemon=True).start()
     while not wait([future], LOOK_SECONDS).done:
-        look()
+        raise_if_stopped()
     return future.result()
 
 
 def within(seconds: float, late: Exception) -> Callable[[], None]:
-    """Return a ``look`` that raises ``late`` once so many seconds have gone by."""
+    """Return a ``raise_if_stopped`` that raises ``late`` once so many seconds have gone by."""
     until = time.monotonic() + seconds
 
-    def look() -> None:
+    def raise_if_stopped() -> None:
         if time.monotonic() > until:
             raise late
 
-    return look
+    return raise_if_stopped
 
 
 def wait_for(condition: Callable[[], bool], seconds: float) -> bool:

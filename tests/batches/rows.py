@@ -11,7 +11,7 @@ from django.utils import timezone
 from batches import services
 from batches.engine import leases
 from batches.engine.leases import Lease
-from batches.models import ENDED, BatchJob, Lane, ModelProgress, TrackResult
+from batches.models import TERMINAL, BatchJob, Lane, ModelProgress, TrackResult
 from embeddings.audio.summary import AudioSummary
 from embeddings.embedder.work import Failure, TrackOutcome, TrackVector
 from embeddings.encoders.registry import encoder_class
@@ -71,7 +71,7 @@ def make_job(tracks: Sequence[Track], models: Sequence[str] = ("muq",), **option
 
 def set_status(job: BatchJob, status: str) -> BatchJob:
     """Let the job be in this status."""
-    ended = timezone.now() if status in ENDED else None
+    ended = timezone.now() if status in TERMINAL else None
     BatchJob.objects.filter(pk=job.pk).update(status=status, finished_at=ended)
     job.refresh_from_db()
     return job

@@ -117,11 +117,11 @@ def test_only_this_jobs_ready_results_are_claimed(lease: Lease) -> None:
 def test_very_long_track_has_a_checkpoint_that_its_file_decides(lease: Lease) -> None:
     job = make_job([make_track("short"), make_track("zlong", duration=100_000)])
     short, long = claim(job, lease), claim(job, lease)
-    assert chunks.checkpoint_name(short.tracks[0], short.spaces) == ""
-    first = chunks.checkpoint_name(long.tracks[0], long.spaces)
+    assert chunks.spool_name(short.tracks[0], short.spaces) == ""
+    first = chunks.spool_name(long.tracks[0], long.spaces)
     long.tracks[0].track.mtime = "later"
     assert len(first) == 32
-    assert first != chunks.checkpoint_name(long.tracks[0], long.spaces)
+    assert first != chunks.spool_name(long.tracks[0], long.spaces)
 
 
 # Committing

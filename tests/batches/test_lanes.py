@@ -152,7 +152,7 @@ def test_every_device_has_a_lane(settings: Any) -> None:
 
 def test_lane_of_a_second_device_leaves_planning_to_the_first(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.DEVICES = ("cuda:0", "cuda:1")
-    monkeypatch.setattr(runner._Turn, "_sleep", lambda turn, *_: setattr(turn, "deadline", 0.0))
+    monkeypatch.setattr(runner._TimeSlice, "_sleep", lambda turn, *_: setattr(turn, "deadline", 0.0))
     job = services.start_job()
     assert run_lane(1, 0) == "goes on"
     job.refresh_from_db()

@@ -168,13 +168,13 @@ def test_cancel_ends_a_plan_between_two_slices(music: Music, plan: Plan, monkeyp
     job.progress.update(space=make_space())
     lease = take_lane()
 
-    def look() -> None:
+    def raise_if_stopped() -> None:
         lease.renew()
         if job.results.exists():
             raise Interrupted
 
     with pytest.raises(Interrupted):
-        planner.plan(job, lease, look)
+        planner.plan(job, lease, raise_if_stopped)
     job.refresh_from_db()
     assert (job.planned, wanted(job)) == (False, ["a", "b"])
 
@@ -311,7 +311,7 @@ def test_a_scan_whose_lane_was_lost_marks_nothing(music: Music) -> None:
         raise LaneLost
 
     with pytest.raises(LaneLost):
-        sync_tracks(fence=lost)
+        sync_tracks(raise_if_stopped=lost)
     assert set(Track.objects.values_list("scan", "playable")) == {(1, True)}
 
 

@@ -136,7 +136,7 @@ def test_resumed_job_goes_on_where_it_was(status: str) -> None:
     assert OrmQ.objects.count() == 1
 
 
-@pytest.mark.parametrize("status", [*BatchJob.EMBEDDING, Status.QUEUED])
+@pytest.mark.parametrize("status", [*BatchJob.ADVANCING, Status.QUEUED])
 def test_resuming_a_job_that_goes_on_changes_nothing(status: str) -> None:
     job = in_status(status)
     services.resume_job(job)
@@ -163,7 +163,7 @@ def test_job_whose_build_was_dropped_cannot_be_resumed() -> None:
         services.resume_job(job)
 
 
-@pytest.mark.parametrize("status", BatchJob.EMBEDDING)
+@pytest.mark.parametrize("status", BatchJob.ADVANCING)
 def test_pause_is_asked_for_once_and_resumed_at_any_moment(status: str) -> None:
     job = in_status(status)
     services.pause_job(job, "outside quiet hours")
@@ -224,11 +224,11 @@ def test_of_starts_in_line_at_the_same_moment_one_has_the_turn() -> None:
     ("change", "allowed", "end"),
     [
         (services.set_running, {Status.INITIALIZED, Status.WAITING}, Status.RUNNING),
-        (lambda job: services.set_waiting(job, "x"), {*BatchJob.EMBEDDING}, Status.WAITING),
+        (lambda job: services.set_waiting(job, "x"), {*BatchJob.ADVANCING}, Status.WAITING),
         (services.set_paused, {Status.PAUSING}, Status.PAUSED),
         (services.set_cancelled, {Status.CANCELLING}, Status.CANCELLED),
-        (services.set_completed, {*BatchJob.AT_WORK}, Status.COMPLETED),
-        (lambda job: services.set_failed(job, "x"), {*BatchJob.AT_WORK}, Status.FAILED),
+        (services.set_completed, {*BatchJob.ACTIVE}, Status.COMPLETED),
+        (lambda job: services.set_failed(job, "x"), {*BatchJob.ACTIVE}, Status.FAILED),
     ],
     ids=["running", "waiting", "paused", "cancelled", "completed", "failed"],
 )

@@ -69,12 +69,12 @@ def test_a_scan_that_was_broken_off_opens_no_file_twice(folder: Path, wrap: Wrap
     wrap(f"time.sleep(1); open({str(opened)!r}, 'a').write(path + chr(10))")
     job = start()
 
-    def look() -> None:
+    def raise_if_stopped() -> None:
         if Track.objects.exists():
             raise Interrupted
 
     with pytest.raises(Interrupted):
-        plan.plan(job, lease, look)
+        plan.plan(job, lease, raise_if_stopped)
     some = Track.objects.count()
     plan.plan(job, lease, lease.renew)
     assert 0 < some < FILES == job.total_tracks

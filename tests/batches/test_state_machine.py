@@ -14,7 +14,7 @@ from batches import services
 from batches.engine import chunks
 from batches.engine.chunks import Chunk
 from batches.engine.leases import Lease
-from batches.models import ENDED, BatchJob, Lane, TrackResult
+from batches.models import TERMINAL, BatchJob, Lane, TrackResult
 from embeddings.embedder.work import TrackOutcome
 from embeddings.models import Embedding, EmbeddingSpace, Track
 from tests.batches.rows import failure, make_space, make_tracks, success, take_lane
@@ -79,7 +79,7 @@ class Jobs(RuleBasedStateMachine):
         job = services.current_job()
         if self.chunk:
             self._settle(job, outcomes)
-        elif job and job.status in BatchJob.EMBEDDING:
+        elif job and job.status in BatchJob.ADVANCING:
             self._begin(job)
         elif job and job.status == Status.PAUSING:
             services.set_paused(job)
@@ -155,7 +155,7 @@ class Jobs(RuleBasedStateMachine):
 
     @invariant()
     def one_job_has_the_turn(self) -> None:
-        current = BatchJob.objects.filter(status__in=BatchJob.CURRENT).count()
+        current = BatchJob.objects.filter(status__in=BatchJob.HOLDS_SLOT).count()
         queued = BatchJob.objects.filter(status=Status.QUEUED).exists()
         assert current <= 1
         assert current or not queued, "somebody is in line and nobody before"
@@ -182,7 +182,7 @@ class Jobs(RuleBasedStateMachine):
 
     @invariant()
     def an_ended_job_has_nothing_in_hand(self) -> None:
-        for job in BatchJob.objects.filter(status__in=[*ENDED, Status.PAUSED]):
+        for job in BatchJob.objects.filter(status__in=[*TERMINAL, Status.PAUSED]):
             assert not chunks.is_in_hand(job)
             if job.status in (Status.COMPLETED, Status.COMPLETED_WITH_ERRORS):
                 assert not chunks.is_left(job)
@@ -190,7 +190,7 @@ class Jobs(RuleBasedStateMachine):
     @invariant()
     def work_has_a_message(self) -> None:
         """Whoever is to go on has been woken, or works."""
-        if BatchJob.objects.filter(status__in=BatchJob.AT_WORK).exists() and not self.lease:
+        if BatchJob.objects.filter(status__in=BatchJob.ACTIVE).exists() and not self.lease:
             assert OrmQ.objects.exists()
 
 

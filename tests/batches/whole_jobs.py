@@ -41,13 +41,13 @@ def computed() -> dict[int, object]:
 def run_until_waiting(job: BatchJob, monkeypatch: pytest.MonkeyPatch) -> str:
     """Run a turn that ends when the job waits; returns what for."""
     with monkeypatch.context() as patch:
-        patch.setattr(runner._Turn, "_sleep", end_turn)
+        patch.setattr(runner._TimeSlice, "_sleep", end_turn)
         assert run_lane(0, Lane.objects.get().seq) == "goes on"
     job.refresh_from_db()
     assert job.status == BatchJob.Status.WAITING
     return job.message
 
 
-def end_turn(turn: runner._Turn, *_: object) -> None:
+def end_turn(turn: runner._TimeSlice, *_: object) -> None:
     """What a turn does here instead of sleeping."""
     turn.deadline = 0.0

@@ -29,8 +29,8 @@ class CountingManager(ModelManager):
         return super().encode(key, items)
 
 
-def asked(path: Path, *models: str, id: str = "", checkpoint: str = "") -> TrackRequest:  # noqa: A002
-    return TrackRequest(id or path.name, str(path), models or MODEL_KEYS, checkpoint)
+def asked(path: Path, *models: str, id: str = "", spool_name: str = "") -> TrackRequest:  # noqa: A002
+    return TrackRequest(id or path.name, str(path), models or MODEL_KEYS, spool_name)
 
 
 @pytest.fixture(scope="session")

@@ -129,6 +129,6 @@ def test_closing_ends_a_file_in_the_middle(long_file: Path, songs: dict[str, Pat
 def test_a_hash_that_nobody_wants_is_a_passing_error(long_file: Path) -> None:
     pool = DecodePool(1)
     with pytest.raises(AudioError, match="nobody waits") as refusal:
-        pool.audio_hash(str(long_file), unwanted=lambda: True)
+        pool.audio_hash(str(long_file), should_stop=lambda: True)
     assert not refusal.value.permanent
     pool.close()

@@ -123,7 +123,7 @@ def test_closing_it_early_ends_its_threads_and_frees_decoders_and_files(
 ) -> None:
     list(pipeline.embed([asked(songs["song.flac"], "muq", id=str(n)) for n in range(2)]))
     before, pids = descriptors(), pool.pids
-    events = pipeline.embed([asked(songs["long.m4a"], id=str(n), checkpoint=f"c{n}") for n in range(4)])
+    events = pipeline.embed([asked(songs["long.m4a"], id=str(n), spool_name=f"c{n}") for n in range(4)])
     next(events)
     events.close()
     assert not threads_of_decoding()
@@ -134,7 +134,7 @@ def test_closing_it_early_ends_its_threads_and_frees_decoders_and_files(
 
 def test_it_ends_before_the_next_batch_when_nobody_wants_it(pipeline: Pipeline, songs: dict[str, Path]) -> None:
     events: list[TrackOutcome | Step] = []
-    for event in pipeline.embed([asked(songs["long.m4a"])], unwanted=lambda: bool(events)):
+    for event in pipeline.embed([asked(songs["long.m4a"])], should_stop=lambda: bool(events)):
         events.append(event)
     assert len(events) == 1
 
@@ -162,11 +162,11 @@ def test_each_batch_waits_for_its_turn(manager: CountingManager, pool: DecodePoo
     entered: list[int] = []
 
     @contextmanager
-    def turn() -> Iterator[None]:
+    def device_lock() -> Iterator[None]:
         entered.append(sum(len(sizes) for sizes in manager.batches.values()))
         yield
 
-    list(Pipeline(manager, pool, songs["song.flac"].parent, turn=turn).embed([asked(songs["song.flac"])]))
+    list(Pipeline(manager, pool, songs["song.flac"].parent, device_lock=device_lock).embed([asked(songs["song.flac"])]))
     assert entered == list(range(len(entered)))
 
 
@@ -186,7 +186,7 @@ def test_a_model_without_weights_ends_the_run_before_any_work(
 def test_a_full_disk_is_no_tracks_fault(manager: CountingManager, pool: DecodePool, songs: dict[str, Path]) -> None:
     spool = songs["song.flac"]  # a file: no folder can be made there
     with pytest.raises(OSError, match=r"song\.flac"):
-        list(Pipeline(manager, pool, spool).embed([asked(songs["song.flac"], "muq", checkpoint="c")]))
+        list(Pipeline(manager, pool, spool).embed([asked(songs["song.flac"], "muq", spool_name="c")]))
     assert not threads_of_decoding()
 
 
@@ -273,7 +273,7 @@ def rows_done(manager: CountingManager) -> int:
 
 
 def long_request(songs: dict[str, Path]) -> TrackRequest:
-    return asked(songs["long.m4a"], "mert", checkpoint="abc")
+    return asked(songs["long.m4a"], "mert", spool_name="abc")
 
 
 def embed_half(pipeline: Pipeline, songs: dict[str, Path]) -> int:

@@ -12,7 +12,7 @@ import pytest
 
 from embeddings.embedder.client import EmbedderClient
 from embeddings.embedder.model_manager import ModelManager
-from embeddings.embedder.priority_lock import Turns
+from embeddings.embedder.priority_lock import PriorityLock
 from embeddings.embedder.texts import Texts
 from embeddings.embedder.work import Step, TrackRequest
 from embeddings.encoders.muq_text import MuqText
@@ -104,13 +104,13 @@ def manager(checkpoints: dict[str, Path], clock: Clock) -> ModelManager:
 
 
 @pytest.fixture
-def turns() -> Turns:
-    return Turns()
+def device_lock() -> PriorityLock:
+    return PriorityLock()
 
 
 @pytest.fixture
-def texts(manager: ModelManager, turns: Turns) -> Iterator[Texts]:
-    texts = Texts(manager, turns.interactive)
+def texts(manager: ModelManager, device_lock: PriorityLock) -> Iterator[Texts]:
+    texts = Texts(manager, device_lock.interactive)
     yield texts
     texts.close()
 
@@ -124,17 +124,17 @@ def test_an_idle_text_model_is_unloaded(texts: Texts, manager: ModelManager, clo
     assert texts.embed("calm piano", None, WAIT).any()
 
 
-def test_on_a_cpu_a_text_does_not_wait_for_the_batch(texts: Texts, turns: Turns) -> None:
-    with turns.job():
+def test_on_a_cpu_a_text_does_not_wait_for_the_batch(texts: Texts, device_lock: PriorityLock) -> None:
+    with device_lock.job():
         assert texts.embed("calm piano", None, WAIT).any()
 
 
 def test_on_a_gpu_a_text_takes_the_turn_before_the_next_batch(
-    texts: Texts, turns: Turns, manager: ModelManager
+    texts: Texts, device_lock: PriorityLock, manager: ModelManager
 ) -> None:
     texts.embed("calm piano", None, WAIT)
     manager.model("muq-text").device = "cuda"  # in name: what counts is whose turn it is
-    with turns.job(), pytest.raises(TextNotReady, match="the device is busy"):
+    with device_lock.job(), pytest.raises(TextNotReady, match="the device is busy"):
         texts.embed("calm piano", None, 0.2)
     assert texts.embed("calm piano", None, WAIT).any()
 
@@ -144,7 +144,7 @@ def test_replaced_files_are_loaded_anew(checkpoints: dict[str, Path], tmp_path: 
 
     make_tiny_checkpoint("muq", tmp_path)
     model = MuqText(str(tmp_path), "cpu")
-    texts = Texts(ModelManager({model.key: model}, memory_bytes=1e12), Turns().interactive)
+    texts = Texts(ModelManager({model.key: model}, memory_bytes=1e12), PriorityLock().interactive)
     before = texts.embed("calm piano", None, WAIT)
     make_tiny_checkpoint("muq", tmp_path, seed=1)
     assert before @ texts.embed("calm piano", None, WAIT) < 0.9999
@@ -161,7 +161,7 @@ def test_a_text_model_that_makes_no_numbers_makes_no_vector(texts: Texts, manage
 
 def test_missing_weights_are_a_problem_that_says_what_to_run() -> None:
     model = MuqText("nobody/has-this-model", "cpu")
-    texts = Texts(ModelManager({model.key: model}, memory_bytes=1e12), Turns().interactive)
+    texts = Texts(ModelManager({model.key: model}, memory_bytes=1e12), PriorityLock().interactive)
     assert "`manage.py fetch_models` downloads them" in texts.problem()
     texts.close()
 

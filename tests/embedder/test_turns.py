@@ -5,41 +5,41 @@ from __future__ import annotations
 import threading
 import time
 
-from embeddings.embedder.priority_lock import Turns
+from embeddings.embedder.priority_lock import PriorityLock
 
 
-def wait_until_waiting(turns: Turns, thread: threading.Thread) -> None:
+def wait_until_waiting(device_lock: PriorityLock, thread: threading.Thread) -> None:
     thread.start()
-    while not turns._condition._waiters:  # type: ignore[attr-defined]
+    while not device_lock._condition._waiters:  # type: ignore[attr-defined]
         time.sleep(0.001)
 
 
 def test_somebody_who_waits_goes_before_a_jobs_next_batch() -> None:
-    turns = Turns()
+    device_lock = PriorityLock()
     order: list[str] = []
 
     def interactive() -> None:
-        with turns.interactive():
+        with device_lock.interactive():
             order.append("upload")
 
     upload = threading.Thread(target=interactive)
-    with turns.job():
-        wait_until_waiting(turns, upload)
+    with device_lock.job():
+        wait_until_waiting(device_lock, upload)
         order.append("first batch")
-    with turns.job():
+    with device_lock.job():
         order.append("second batch")
     upload.join()
     assert order == ["first batch", "upload", "second batch"]
 
 
 def test_only_one_uses_the_device_at_a_time() -> None:
-    turns = Turns()
+    device_lock = PriorityLock()
     inside: list[int] = []
     most: list[int] = []
 
     def work(number: int) -> None:
         for _ in range(50):
-            with turns.interactive() if number % 2 else turns.job():
+            with device_lock.interactive() if number % 2 else device_lock.job():
                 inside.append(number)
                 most.append(len(inside))
                 inside.remove(number)
@@ -54,12 +54,12 @@ def test_only_one_uses_the_device_at_a_time() -> None:
 
 
 def test_a_batch_that_fails_gives_the_device_back() -> None:
-    turns = Turns()
-    for rank in (turns.job, turns.interactive):
+    device_lock = PriorityLock()
+    for rank in (device_lock.job, device_lock.interactive):
         try:
             with rank():
                 raise ValueError
         except ValueError:
             pass
-    with turns.job():
+    with device_lock.job():
         pass

@@ -110,8 +110,8 @@ def test_disk_on_which_nothing_more_fits_is_told(monkeypatch: pytest.MonkeyPatch
 
 
 def test_table_that_is_too_large_to_be_checked_is_left_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(database_look, "TABLE_SECONDS", 0.0)
-    monkeypatch.setattr(database_look, "STEPS", 1)
+    monkeypatch.setattr(look, "TABLE_SECONDS", 0.0)
+    monkeypatch.setattr(look, "STEPS", 1)
     with closing(sqlite3.connect(tmp_path / "large.sqlite3")) as database:
         database.executescript("CREATE TABLE large (text); INSERT INTO large VALUES ('a'), ('b'), ('c');")
-        assert database_look._check(database, "large") == "ok"
+        assert look._check(database, "large") == "ok"

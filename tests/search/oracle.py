@@ -211,12 +211,12 @@ def _marginal(
     space: Space, diversity: float, candidate: tuple[str, float], picked: list[tuple[str, float]], lost: float
 ) -> float:
     track, score = candidate
-    likest = 0.0
+    closest = 0.0
     for other, _ in picked:
         if track in space.vectors and other in space.vectors:
             cosine = _dot(space.vectors[track], space.vectors[other])
-            likest = max(likest, _phi((cosine - space.mean) / space.deviation))
-    return round((1 - diversity) * score - diversity * (likest + lost), 9)
+            closest = max(closest, _phi((cosine - space.mean) / space.deviation))
+    return round((1 - diversity) * score - diversity * (closest + lost), 9)
 
 
 def _cosine(space: Space, item: Item, track: str) -> float:

@@ -22,7 +22,7 @@ from embeddings.errors import AudioError
 from embeddings.models import Track
 from embeddings.search.query import Query, Seed
 from embeddings.search.recommend import Recommendation, recommend
-from embeddings.search.upload import hear
+from embeddings.search.upload import embed_upload
 from navembed_site.access.scopes import Scope
 from navembed_site.http.parsers import StrictJSONParser
 from navembed_site.http.problems import Unprocessable
@@ -150,7 +150,7 @@ class SearchView(APIView):
         query, warnings = body.query(MODE), []
         if audio:
             try:
-                heard = hear(Path(audio.temporary_file_path()), query.models)
+                heard = embed_upload(Path(audio.temporary_file_path()), query.models)
             except AudioError as error:
                 raise Unprocessable(str(error)) from error
             query, warnings = replace(query, seeds=[*query.seeds, *heard.seeds]), heard.warnings
