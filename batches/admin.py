@@ -104,7 +104,7 @@ class BatchJobAdmin(ReadOnlyAdmin[BatchJob]):
             return HttpResponseRedirect(reverse("admin:batches_batchjob_changelist"))
 
     def save_model(self, request: HttpRequest, obj: BatchJob, form: Any, change: bool) -> None:
-        """Start the job, or put it in line; the service makes the row, and ``obj`` becomes it."""
+        """Start the job, or queue it; the service makes the row, and ``obj`` becomes it."""
         wanted = form.cleaned_data
         job = services.start_job(
             wanted["model_keys"],

@@ -20,12 +20,12 @@ class BatchJob(models.Model):
     """
 
     class Status(models.TextChoices):
-        QUEUED = "queued"  # in line behind another job
-        INITIALIZED = "initialized"  # its turn has come; no track is embedded yet
+        QUEUED = "queued"  # behind another job
+        INITIALIZED = "initialized"  # the active job; no track is embedded yet
         RUNNING = "running"  # tracks are being embedded
         WAITING = "waiting"  # something outside is away; goes on by itself
         PAUSING = "pausing"  # pauses after the device batch in hand
-        PAUSED = "paused"  # keeps its turn; goes on when somebody resumes it
+        PAUSED = "paused"  # stays the active job; goes on when somebody resumes it
         CANCELLING = "cancelling"  # stops after the device batch in hand
         COMPLETED = "completed"  # everything that it tried succeeded
         COMPLETED_WITH_ERRORS = "completed_with_errors"  # some tracks failed, or a model was left out
@@ -34,7 +34,7 @@ class BatchJob(models.Model):
 
     ADVANCING = (Status.INITIALIZED, Status.RUNNING, Status.WAITING)  # a lane takes it further
     ACTIVE = (*ADVANCING, Status.PAUSING, Status.CANCELLING)  # a lane is wanted
-    HOLDS_SLOT = (*ACTIVE, Status.PAUSED)  # has the one turn there is
+    HOLDS_SLOT = (*ACTIVE, Status.PAUSED)  # is the one active job
     OPEN = (*HOLDS_SLOT, Status.QUEUED)
     RESUMABLE = (Status.PAUSING, Status.PAUSED, Status.CANCELLED, Status.FAILED)
 

@@ -45,13 +45,13 @@ class UnknownModel(ValueError):
 
 
 def open_job() -> BatchJob | None:
-    """Return the job that is not finished yet; of several the one whose turn it is."""
+    """Return the job that is not finished yet; of several the active one."""
     queued = Case(When(status=Status.QUEUED, then=1), default=0)
     return BatchJob.objects.filter(status__in=BatchJob.OPEN).order_by(queued, "pk").first()
 
 
 def current_job() -> BatchJob | None:
-    """Return the job whose turn it is."""
+    """Return the active job."""
     return BatchJob.objects.filter(status__in=BatchJob.HOLDS_SLOT).first()
 
 
@@ -68,7 +68,7 @@ def start_job(
     idempotency_key: str = "",
     queue: bool = False,
 ) -> BatchJob:
-    """Commit a new job and wake the lanes; with ``queue`` it waits in line behind an unfinished one.
+    """Commit a new job and wake the lanes; with ``queue`` it is queued behind an unfinished one.
 
     ``start_once`` is for callers that have an ``idempotency_key``. Raises UnknownModel; NoSuchTracks; JobConflict when
     none of the models has weights, when it would not fit on the disk, or beside an unfinished one without ``queue``.
@@ -136,7 +136,7 @@ def _does(job: BatchJob, models: Sequence[str] | None, clear_existing: bool) -> 
 def start_once(
     key: str, models: Sequence[str] | None = None, *, started_by: str, **extent: Any
 ) -> tuple[BatchJob, bool]:
-    """Put a job in line, unless this caller has done so with ``key``; returns it, and whether it is new.
+    """Queue a job, unless this caller has done so with ``key``; returns it, and whether it is new.
 
     Keys are remembered as long as their jobs. Raises JobConflict as ``start_job``, and KeyReused.
     """
@@ -183,7 +183,7 @@ def _one_at_a_time(other: BatchJob | None) -> JobConflict:
 
 
 def promote_next() -> None:
-    """Give the turn to the oldest job in line when nobody has it."""
+    """Make the oldest queued job the active one when there is none."""
     first = BatchJob.objects.filter(status=Status.QUEUED).order_by("pk").first()
     if first is None or current_job():
         return
@@ -196,13 +196,13 @@ def promote_next() -> None:
 
 
 def watch() -> int:
-    """Revive what lost its wake-up: the next job in line, lanes whose holder died. Returns lanes woken."""
+    """Revive what lost its wake-up: the next queued job, lanes whose holder died. Returns lanes woken."""
     promote_next()
     return leases.watch()
 
 
 def pause_job(job: BatchJob, reason: str = "") -> None:
-    """Ask the job whose turn it is to pause; again, nothing happens. Raises JobConflict.
+    """Ask the active job to pause; again, nothing happens. Raises JobConflict.
 
     ``reason`` is shown as long as the pause lasts. A pause without one is a human's: it takes the place of another's.
     """
@@ -223,7 +223,7 @@ def cancel_job(job: BatchJob) -> None:
 
 
 def cancel_all() -> BatchJob:
-    """Cancel the job whose turn it is and all in line behind it; returns the first. Raises JobConflict without one."""
+    """Cancel the active job and all that are queued behind it; returns the first. Raises JobConflict without one."""
     first = open_job()
     if first is None:
         raise JobConflict("no job is running")
@@ -257,7 +257,7 @@ def resume_job(job: BatchJob) -> None:
 
 
 def retry_failed(job: BatchJob) -> int:
-    """Put a finished job's failed results back in line; returns how many. Raises JobConflict."""
+    """Queue a finished job's failed results again; returns how many. Raises JobConflict."""
     _require_its_spaces(job)
     with transaction.atomic():
         if not _reopen(job, (Status.CANCELLED, Status.FAILED, Status.COMPLETED_WITH_ERRORS)):
@@ -287,7 +287,7 @@ def _require_its_spaces(job: BatchJob) -> None:
 
 
 def _reopen(job: BatchJob, expected: Sequence[str]) -> bool:
-    """Let the job go on, at once or in line; False when it goes on already. Raises JobConflict."""
+    """Let the job go on, at once or queued; False when it goes on already. Raises JobConflict."""
     for status in (Status.INITIALIZED, Status.QUEUED):
         try:
             with transaction.atomic():
@@ -297,7 +297,7 @@ def _reopen(job: BatchJob, expected: Sequence[str]) -> bool:
                         job.progress.update(left_out="")
                     leases.wake_all()
             break
-        except IntegrityError:  # another job has the turn
+        except IntegrityError:  # another job is active
             continue
     if not changed and job.status not in (*BatchJob.ADVANCING, Status.QUEUED):
         raise JobConflict(f"job {job.pk} is {job.status}", job)
@@ -367,7 +367,7 @@ def set_failed(job: BatchJob, reason: str) -> bool:
 
 
 def _finish(job: BatchJob, expected: Sequence[str], status: str, message: str = "") -> bool:
-    """End the job; in the same transaction the next one in line gets its turn."""
+    """End the job; in the same transaction the next queued one becomes active."""
     with transaction.atomic():
         changed = _transition(job, expected, status, message=message, finished_at=timezone.now(), current_track="")
         if changed:

@@ -32,7 +32,7 @@ def run_lane(device: int, seq: int) -> str:
 
 
 def watch_lanes() -> int:
-    """Wake lanes whose holder has died, and the next job in line."""
+    """Wake lanes whose holder has died, and the next queued job."""
     from batches import services
 
     return services.watch()

@@ -103,7 +103,7 @@ class TextUnavailable(NavembedError):
 
 
 class TextNotReady(NavembedError):
-    """The text model is loading, or waits for its turn, and was not ready in time; it goes on meanwhile."""
+    """The text model is loading, or waits for the device, and was not ready in time; it goes on meanwhile."""
 
     stage = "encode"
 

@@ -186,7 +186,7 @@ def _finish(job: BatchJob, rows: list[TrackResult], by_id: dict[str, ClaimedTrac
 
 
 def release(chunk: Chunk, lease: Lease) -> None:
-    """Put what is left of the chunk back in line: the work was interrupted by nobody's fault."""
+    """Queue what is left of the chunk again: the work was interrupted by nobody's fault."""
     with transaction.atomic():
         lease.renew()
         _claimed(chunk, lease).update(status=Status.PENDING, lane=None, attempts=F("attempts") - 1)
@@ -316,7 +316,7 @@ def _embedding(track: Track, space: EmbeddingSpace, outcome: TrackOutcome, vecto
 
 
 def _settle_rows(claimed: ClaimedTrack, outcome: TrackOutcome) -> list[TrackResult]:
-    """Fill in the rows of one track; a passing failure goes back in line with a pause, twice."""
+    """Fill in the rows of one track; a passing failure is queued again with a pause, twice."""
     now = timezone.now()
     rows = []
     for model, row in claimed.results.items():

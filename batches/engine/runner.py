@@ -58,11 +58,11 @@ LOOK_SECONDS = 1.0  # how often a running chunk looks whether it should stop
 
 
 class Interrupted(Exception):
-    """Somebody wants the job to stop; what is finished is committed, the rest goes back in line."""
+    """Somebody wants the job to stop; what is finished is committed, the rest is queued again."""
 
 
 def run_lane(device: int, seq: int) -> str:
-    """Work on the current job until the turn is over or nothing is left to do. Returns how it ended."""
+    """Work on the active job until the time slice is over or nothing is left to do. Returns how it ended."""
     lease = take(device, seq)
     if lease is None:
         return "stale"
@@ -99,7 +99,7 @@ class _TimeSlice:
                 self._database_is_back()
             except DatabaseError as error:
                 self._wait_for_database(error)
-                self.begun = False  # what was claimed goes back in line
+                self.begun = False  # what was claimed is queued again
                 continue
             if time.monotonic() >= self.deadline:
                 break

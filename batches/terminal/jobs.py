@@ -18,8 +18,8 @@ from navembed_site.terminal import console, plain, table
 
 Status = BatchJob.Status
 STATES = {
-    Status.QUEUED: "waits in line behind another job",
-    Status.INITIALIZED: "has its turn and is about to go on",
+    Status.QUEUED: "is queued behind another job",
+    Status.INITIALIZED: "is active and about to go on",
     Status.RUNNING: "is running",
     Status.WAITING: "waits, and goes on by itself",
     Status.PAUSING: "pauses after the device batch in hand",

@@ -138,7 +138,7 @@ class Embedder:
             pool.close()
         self.manager.shutdown()
         for line in ended:
-            line.lock.release()  # those in line are told, too
+            line.lock.release()  # those that wait are told, too
 
     def _unload_idle(self) -> None:
         while not self._closing.wait(IDLE_CHECK_SECONDS):

@@ -78,7 +78,7 @@ def _accepts(uri: str) -> bool:
 
 
 def _jobs() -> Iterator[Metric]:
-    """How many jobs are in which state, and how far the one is whose turn it is."""
+    """How many jobs are in which state, and how far the active one is."""
     states = _gauge("jobs", "Jobs by state.", "status")
     found = dict(BatchJob.objects.order_by().values_list("status").annotate(Count("pk")))
     for status in BatchJob.Status.values:

@@ -141,7 +141,7 @@ def test_wrong_form_starts_nothing(admin_client: Client, wrong: dict[str, Any]) 
 def test_start_beside_a_running_job_waits_in_line(admin_client: Client) -> None:
     services.start_job()
     reply = admin_client.post(address(BatchJob, "add"), {"model_keys": ["muq"]}, follow=True)
-    assert messages(reply)[0].endswith("(muq) waits in line behind another job.")
+    assert messages(reply)[0].endswith("(muq) is queued behind another job.")
     assert list(BatchJob.objects.values_list("status", flat=True)) == ["queued", "initialized"]
 
 
@@ -185,7 +185,7 @@ def test_pause(admin_client: Client) -> None:
     ("action", "status", "told"),
     [
         ("pause", "paused", "is paused."),
-        ("resume", "queued", "waits in line behind another job."),
+        ("resume", "queued", "is queued behind another job."),
         ("cancel", "cancelled", "is cancelled."),
     ],
 )

@@ -51,7 +51,7 @@ def test_newest_job_is_shown_in_full(capsys: Captured) -> None:
     job = services.start_job(["muq"], limit=5, clear_existing=True, started_by="anna")
     call_command("job", "show")
     shown = capsys.readouterr().out
-    assert shown.startswith(f"Job {job.pk} (muq) has its turn")
+    assert shown.startswith(f"Job {job.pk} (muq) is active")
     assert "Asked for by anna: everything anew, with muq, at most 5 tracks." in shown
 
 
@@ -94,14 +94,14 @@ def test_actions_tell_where_the_job_stands(capsys: Captured) -> None:
     assert [line.partition(") ")[2] for line in capsys.readouterr().out.splitlines()] == [
         "pauses after the device batch in hand." + IDLE,
         "is paused.",
-        "has its turn and is about to go on." + IDLE,
-        "waits in line behind another job.",
+        "is active and about to go on." + IDLE,
+        "is queued behind another job.",
     ]
 
 
 def test_worker_that_runs_is_not_missed() -> None:
     with hold("worker"):
-        assert state_text(services.start_job(["muq"])).endswith("has its turn and is about to go on.")
+        assert state_text(services.start_job(["muq"])).endswith("is active and about to go on.")
 
 
 @pytest.mark.parametrize("status", BatchJob.Status.values)

@@ -75,7 +75,7 @@ def test_job_left_unfinished_goes_on_and_failed_tracks_make_the_command_fail(mac
     started = machine.run("embed_library", "--models", "latent", "--no-wait")
     assert (started.returncode, started.stderr) == (0, "")  # no log lines between
     assert started.stdout == (
-        "Job 1 (latent) has its turn and is about to go on. "
+        "Job 1 (latent) is active and about to go on. "
         "No worker runs on this machine; `serve` and `embed_library` start one.\n"
     )
     assert figures(machine)["last_job"]["status"] == "initialized"

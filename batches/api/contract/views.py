@@ -39,7 +39,7 @@ class BatchViewSet(ViewSet):
     def start(self, request: Request) -> Response:
         """Start a job, or join the unfinished one that does the same.
 
-        It never waits in line: while one that does something else is unfinished, the answer is 400.
+        It is never queued: while one that does something else is unfinished, the answer is 400.
         """
         body = StartSerializer(data=request.data)
         if not body.is_valid():
@@ -64,7 +64,7 @@ class BatchViewSet(ViewSet):
 
     @extend_schema(request=None, responses={200: CancellingSerializer, 404: ContractErrorSerializer})
     def cancel(self, request: Request) -> Response:
-        """Cancel the unfinished job and all in line behind it."""
+        """Cancel the unfinished job and all that are queued behind it."""
         try:
             job = services.cancel_all()
         except services.JobConflict as error:

@@ -34,7 +34,7 @@ MOST_SHOWN = 16
 
 
 class JobViewSet(GenericViewSet[BatchJob]):
-    """Jobs. A new one waits in line when another is unfinished; every action is safe to repeat."""
+    """Jobs. A new one is queued when another is unfinished; every action is safe to repeat."""
 
     scopes: ClassVar = {"dry_run": Scope.READ}  # a question, though it has a body
     queryset = BatchJob.objects.prefetch_related("progress")
@@ -51,7 +51,7 @@ class JobViewSet(GenericViewSet[BatchJob]):
         request=NewJobSerializer, parameters=[IDEMPOTENCY], responses={200: JobSerializer, 201: JobSerializer}
     )
     def create(self, request: Request) -> Response:
-        """Start a job, or put it in line behind an unfinished one.
+        """Start a job, or queue it behind an unfinished one.
 
         With an `Idempotency-Key` that you have used before, the job of then is the answer, with 200.
         """

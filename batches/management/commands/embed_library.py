@@ -91,7 +91,7 @@ class Command(command.Command):
         return tell
 
     def _start(self, options: dict[str, Any]) -> BatchJob:
-        """Start a job, in line if need be; one left unfinished, with nobody working on it now, goes on instead."""
+        """Start a job, queued if need be; one left unfinished, with nobody working on it now, goes on instead."""
         left = services.open_job()
         try:
             if left and not has_worker():
