@@ -60,7 +60,7 @@ class Tally:
         if status not in (OK, NOT_MODIFIED):
             self.errors[f"status {status}"] += 1
         if self.tagged:
-            caller.tag = _value(head, b"Etag")
+            caller.tag = _value(head, b"etag")
 
 
 def run(port: int, request: bytes, *, connections: int, seconds: float, tagged: bool) -> Load:
@@ -108,15 +108,16 @@ def _hear(caller: Caller, tally: Tally) -> bool:
         return False
     caller.got += part
     head, blank, body = caller.got.partition(b"\r\n\r\n")
-    if part and blank and len(body) >= int(_value(head, b"Content-Length") or 0):
+    if part and blank and len(body) >= int(_value(head, b"content-length") or 0):
         tally.count(caller, head)
         caller.got = b""
     return bool(part)
 
 
 def _value(head: bytes, name: bytes) -> bytes:
-    """Return a header's value, empty without it; ``name`` as waitress writes it."""
-    return head.partition(b"\r\n" + name + b": ")[2].partition(b"\r\n")[0]
+    """Return a header's value, empty without it; ``name`` in small letters."""
+    start = head.lower().find(b"\r\n" + name + b": ")
+    return head[start + len(name) + 4 :].partition(b"\r\n")[0] if start >= 0 else b""
 
 
 def _percentiles(times: Sequence[float]) -> tuple[float, float, float]:

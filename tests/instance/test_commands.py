@@ -24,7 +24,10 @@ OURS = sorted(name for name, app in get_commands().items() if app.rpartition("."
 
 @pytest.fixture
 def new(instance: Instance) -> Instance:
-    """An instance whose folder does not exist yet."""
+    """An instance whose folder does not exist yet; that of its music does."""
+    music = Path(instance.environment["NAVIDROME_MUSIC_ROOT"])
+    music.mkdir(exist_ok=True)
+    (music / "cover.jpg").touch()
     instance.home /= "new"
     instance.environment["NAVEMBED_HOME"] = str(instance.home)
     return instance
