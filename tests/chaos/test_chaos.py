@@ -26,8 +26,8 @@ TRUTH = {"one": 0, "two": 1}
 @pytest.mark.timeout(900)
 def test_a_job_under_faults_loses_doubles_and_repeats_nothing(tmp_path: Path) -> None:
     figures = tmp_path / "figures.json"
-    command = [sys.executable, "-m", "tests.chaos", "--seed", "190", "--strikes", "5", "--only", FAULTS]
-    command += ["--short", "20", "--long", "4"]
+    command = [sys.executable, "-m", "tests.chaos", "--seed", "190", "--strikes", "4", "--only", FAULTS]
+    command += ["--short", "12", "--long", "3"]
     ended = subprocess.run(
         [*command, "--json", str(figures)],
         cwd=settings.BASE_DIR,
@@ -39,7 +39,7 @@ def test_a_job_under_faults_loses_doubles_and_repeats_nothing(tmp_path: Path) ->
     assert ended.returncode == 0, ended.stdout
     (run,) = json.loads(figures.read_text())["runs"]
     assert [run[name] for name in ("lost", "doubled", "wrong", "surplus", "recomputed")] == [0] * 5
-    assert len(run["struck"]) >= 3, run["missed"]
+    assert len(run["struck"]) >= 2, run["missed"]
 
 
 # The schedule

@@ -136,22 +136,22 @@ def go(server: Server) -> GoClient:
     return server.go
 
 
-@pytest.fixture(scope="module", params=["idle", "while a batch is running"])
-def at_any_time(request: pytest.FixtureRequest, server: Server) -> Iterator[Server]:
-    """The server twice: without an unfinished job, and in the middle of one."""
-    if request.param == "idle":
-        server.stop()
-    else:
+@pytest.fixture(scope="module", params=["idle", "idle, text port", "while a batch is running"])
+def port(request: pytest.FixtureRequest, server: Server) -> Iterator[int]:
+    """Each port without an unfinished job, and one in the middle of one: the same application answers on both."""
+    if request.param == "while a batch is running":
         server.start_long()
-    yield server
+    else:
+        server.stop()
+    web, text = server.instance.ports
+    yield text if "text" in request.param else web
     server.stop()
 
 
-@pytest.fixture(params=["web", "text"])
-def client(request: pytest.FixtureRequest, at_any_time: Server) -> Iterator[GoClient]:
-    """A new connection to either port, at any time."""
-    web, text = at_any_time.instance.ports
-    client = GoClient(web if request.param == "web" else text)
+@pytest.fixture
+def client(port: int) -> Iterator[GoClient]:
+    """A new connection."""
+    client = GoClient(port)
     yield client
     client.close()
 

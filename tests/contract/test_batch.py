@@ -134,8 +134,8 @@ def check_types(progress: dict[str, Any]) -> None:
     assert progress["estimated_completion"] is None or is_number(progress["estimated_completion"])
 
 
-def test_progress_has_all_fields_with_their_types(at_any_time: Server) -> None:
-    check_types(at_any_time.go.progress())
+def test_progress_has_all_fields_with_their_types(client: GoClient) -> None:
+    check_types(client.progress())
 
 
 def test_current_track_is_named_with_its_model(server: Server) -> None:

@@ -214,13 +214,12 @@ def test_a_navidrome_that_writes_all_the_time_is_read_whole(folder: Path) -> Non
             assert len(ids(database)) == 5000
 
 
-def test_a_locked_database_is_reported_as_such(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embeddings.library.sqlite.BUSY_SECONDS", 0.05)
+def test_a_locked_database_is_reported_as_such(folder: Path) -> None:
     database = make(folder, journal="delete")
     with closing(sqlite3.connect(database)) as navidrome:
         navidrome.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(LibraryUnavailable, match="locked"):
-            ids(database)
+        with pytest.raises(LibraryUnavailable, match="locked"), NavidromeLibrary(database)._reading(0.05) as reading:
+            reading.query("SELECT id FROM media_file", ())
 
 
 def test_memory_stays_flat_and_a_generator_may_move_between_threads(folder: Path) -> None:
