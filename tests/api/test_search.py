@@ -104,7 +104,7 @@ def test_upload_is_ours_alone_and_gone_afterwards(
         seen.append((path, stat.S_IMODE(path.stat().st_mode)))
         return upload.embed_upload(path, models)
 
-    monkeypatch.setattr(search, "hear", embed_upload)
+    monkeypatch.setattr(search, "embed_upload", embed_upload)
     send(client, (library.root / "track3.flac").read_bytes())
     ((path, mode),) = seen
     assert (path.parent, mode, path.exists()) == (settings.NAVEMBED_HOME, 0o600, False)
@@ -130,7 +130,7 @@ def test_json_is_limited_as_everywhere(client: Client, settings: Any) -> None:
 
 
 def test_long_upload_is_given_up(client: Client, library: Music, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "hear", lambda path, models: upload.embed_upload(path, models, seconds=0.0))
+    monkeypatch.setattr(search, "embed_upload", lambda path, models: upload.embed_upload(path, models, seconds=0.0))
     reply = send(client, (library.root / "track3.flac").read_bytes())
     assert (reply.status_code, "not heard within" in reply.json()["detail"]) == (503, True)
 
