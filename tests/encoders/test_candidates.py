@@ -87,8 +87,9 @@ def test_files_are_told_apart_once(muq: Path, monkeypatch: pytest.MonkeyPatch):
     script = f"""
 import json, sys
 from pathlib import Path
-from embeddings.encoders import muq, weights
-weights.use_folders(checkpoints=Path("none"), cache=Path({str(locate.places.hash_file)!r}).parent)
+from embeddings.encoders import muq
+from embeddings.weights import locate
+locate.use_folders(checkpoints=Path("none"), cache=Path({str(locate.places.hash_file)!r}).parent)
 assert muq.MuqEncoder({str(muq)!r}, "cpu").describe().fingerprint == json.loads({json.dumps(expected)!r})
 sys.exit("torch" in sys.modules)
 """

@@ -63,8 +63,9 @@ def test_describing_needs_no_torch(places: Path, checkpoints: dict[str, Path]):
     script = f"""
 import sys
 from pathlib import Path
-from embeddings.encoders import registry, weights
-weights.use_folders(checkpoints=Path({str(places / "hub")!r}), cache=Path({str(places)!r}))
+from embeddings.encoders import registry
+from embeddings.weights import locate
+locate.use_folders(checkpoints=Path({str(places / "hub")!r}), cache=Path({str(places)!r}))
 registry.encoder_class("mert")("m-a-p/tiny", "cpu").describe()
 sys.exit(bool({{"torch", "transformers", "muq", "django"}} & set(sys.modules)))
 """

@@ -13,14 +13,14 @@ from django.conf import settings
 
 LISTENER = """
 import sys, time
-from navembed_site import patience
+from navembed_site.process import patience
 patience.LOOK_SECONDS, patience.GAP_SECONDS = 0.1, 0.5
 print("listens", flush=True)
 print(patience.is_readable(0, 3.0), flush=True)
 """
 WATCHER = """
 import time
-from navembed_site import patience
+from navembed_site.process import patience
 patience.GAP_SECONDS = 0.5
 presence = patience.Presence()
 seen = []

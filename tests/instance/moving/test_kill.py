@@ -10,7 +10,7 @@ from tests.instance.conftest import Instance
 FILL_AND_DIE = """
 import os
 from embeddings.models import Track
-from navembed_site import moving
+from navembed_site.instance import moving
 from tests.batches.rows import make_embedding, make_space, make_tracks
 
 space = make_space()
