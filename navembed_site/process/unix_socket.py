@@ -39,7 +39,7 @@ def end_without(path: Path) -> None:
             return None
 
     def watch(made: int | None) -> None:
-        while inode() == made:
+        while made and inode() == made:  # it may have gone before we looked
             time.sleep(LOOK_SECONDS)
         logger.critical("%s was deleted; this process ends, to be started again.", path)
         os.kill(os.getpid(), signal.SIGTERM)

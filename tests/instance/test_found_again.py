@@ -6,9 +6,13 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from django.conf import settings
 
 from navembed_site.process.unix_socket import accepts
 from tests.instance.conftest import Instance
@@ -62,3 +66,10 @@ def test_server_whose_socket_was_deleted_makes_another(instance: Instance, event
         socket.unlink()
     for socket in sockets:
         eventually(lambda socket=socket: accepts(socket))
+
+
+def test_server_whose_socket_is_gone_before_it_looks_ends_too(short_tmp: Path) -> None:
+    script = "import sys, time; from pathlib import Path; from navembed_site.process.unix_socket import end_without; "
+    script += "end_without(Path(sys.argv[1])); time.sleep(60)"
+    ended = subprocess.run([sys.executable, "-c", script, short_tmp / "gone.sock"], cwd=settings.BASE_DIR, check=False)
+    assert ended.returncode == -signal.SIGTERM
