@@ -44,6 +44,7 @@ class Command(command.Command):
         _manage("make_demo_library", str(folder), "--verbosity", "0")
         library = make_demo_library(folder)
         port = _write_env(library.database, folder / "checkpoints")
+        settings.NAVIDROME_DB_PATH = library.database  # for what this process itself asks; it has read them before
         _manage("migrate", "--verbosity", "0")
         password = _make_user()
         _say(console, "Starting all processes")
