@@ -140,7 +140,7 @@ def test_progress_has_all_fields_with_their_types(client: GoClient) -> None:
 
 def test_current_track_is_named_with_its_model(server: Server) -> None:
     server.start_long()
-    track = server.wait(lambda now: now["current_track"].startswith("["))["current_track"]
+    track = server.wait(lambda now: (now["current_track"] or "").startswith("["))["current_track"]
     assert track.startswith(("[muq] Artist - ", "[mert] Artist - ", "[latent] Artist - "))
 
 
