@@ -33,7 +33,7 @@ from embeddings.errors import (
     IndexRefused,
     LibraryUnavailable,
 )
-from embeddings.library.storage import why_away
+from embeddings.library.storage import StorageWatch, why_away
 from embeddings.models import EmbeddingSpace
 from embeddings.spaces.reuse import has_orphans
 from navembed_site.database import look as database_look
@@ -52,7 +52,6 @@ MAX_DATABASE_PAUSE_SECONDS = 10.0
 HANG_SECONDS = 120.0  # without a device batch …
 HANG_FACTOR = 20.0  # … and so many times what the whole chunk should take
 MAY_BE_AWAY = {AudioFileMissing.__name__, FileUnreachable.__name__, DecoderDied.__name__}
-STORAGE_SECONDS = 20.0  # without progress; then storage is looked at
 MOST_SUSPECTS = 8  # files that are looked at when storage may be away
 LOOK_SECONDS = 1.0  # how often a running chunk looks whether it should stop
 
@@ -212,7 +211,7 @@ class _TimeSlice:
         if not asked:
             return chunk
         hashes: dict[str, str] = {}
-        pulse, storage = _Pulse(job, self.lease), _Storage(chunk)
+        pulse, storage = _Pulse(job, self.lease), _watch(chunk)
         for event in self.client.hash(list(asked)):
             match event:
                 case FileHash():
@@ -238,7 +237,7 @@ class _TimeSlice:
         """Collect the outcomes of a chunk; returns the seconds of work, without those of loading models."""
         began = time.monotonic()
         names = {claimed.track.id: str(claimed.track) for claimed in chunk.tracks}
-        pulse, storage = _Pulse(job, self.lease), _Storage(chunk)
+        pulse, storage = _Pulse(job, self.lease), _watch(chunk)
         # A device that is slow is not one that hangs: what is allowed grows with the work and the measured rate.
         most = HANG_SECONDS + HANG_FACTOR * sum(claimed.estimated_seconds for claimed in chunk.tracks)
         outcomes += [_refused(claimed) for claimed in chunk.tracks if not can_be_id(claimed.track.id)]
@@ -296,7 +295,7 @@ class _TimeSlice:
         _require_wanted(job)
 
     def _sleep(self, seconds: float, job: BatchJob) -> None:
-        """Pause, with a lease that stays ours; whoever wants the job to stop ends it."""
+        """Sleeps and keeps the lease; ends early when the job is to stop."""
         until = time.monotonic() + seconds
         with suppress(Interrupted):
             while time.monotonic() < until:
@@ -366,32 +365,15 @@ class _Pulse:
         _require_wanted(self.job)
 
 
-class _Storage:
-    """Looks at the music of a chunk when nothing happens: a share that does not answer is told of soon."""
-
-    def __init__(self, chunk: chunks.Chunk) -> None:
-        self._paths = {claimed.track.id: claimed.track.path for claimed in chunk.tracks}
-        self._next = STORAGE_SECONDS
-
-    def forget(self, track_id: str) -> None:
-        """It has been read."""
-        self._paths.pop(track_id, None)
-        self._next = STORAGE_SECONDS
-
-    def look(self, idle_seconds: float) -> None:
-        """Raises LibraryUnavailable."""
-        if idle_seconds < self._next:
-            return
-        self._next = idle_seconds + STORAGE_SECONDS
-        if reason := why_away([*self._paths.values()][:2]):  # those in work; slow storage takes long over many
-            raise LibraryUnavailable(reason)
-
-
 def _require_wanted(job: BatchJob) -> None:
     """Raise Interrupted when the job, or this worker, is to stop."""
     job.refresh_from_db(fields=["status"])
     if job.status not in BatchJob.ADVANCING or stop_requested():
         raise Interrupted
+
+
+def _watch(chunk: chunks.Chunk) -> StorageWatch:
+    return StorageWatch({claimed.track.id: claimed.track.path for claimed in chunk.tracks})
 
 
 def _request(claimed: chunks.ClaimedTrack, chunk: chunks.Chunk) -> TrackRequest:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from django.db import Error as DatabaseError
@@ -17,6 +17,7 @@ from navembed_site.names import original, storable
 LOOK_SECONDS = 10.0  # for each file; a disk that spins up takes less
 OTHERS = 8  # files that are looked at beside those that failed
 FEWEST = 3  # files that must all be missing before the library is; else somebody has deleted one
+STORAGE_SECONDS = 20.0  # without progress; then storage is looked at
 
 
 def why_away(paths: Sequence[str]) -> str:
@@ -37,6 +38,30 @@ def _why_away(root: Path, paths: Sequence[str]) -> str:
         return _look(root, paths, _others(paths))
     except LibraryUnavailable:
         return f"the music folder {root} does not answer"
+
+
+class StorageWatch:
+    """Looks at the music of a chunk when nothing happens, so that a share that does not answer is told of soon.
+
+    ``paths``: of the chunk's files, by track id.
+    """
+
+    def __init__(self, paths: Mapping[str, str]) -> None:
+        self._paths = dict(paths)
+        self._next = STORAGE_SECONDS
+
+    def forget(self, track_id: str) -> None:
+        """Leaves out a track that has been read."""
+        self._paths.pop(track_id, None)
+        self._next = STORAGE_SECONDS
+
+    def look(self, idle_seconds: float) -> None:
+        """Raises LibraryUnavailable when the storage is away, after so long without progress."""
+        if idle_seconds < self._next:
+            return
+        self._next = idle_seconds + STORAGE_SECONDS
+        if reason := why_away([*self._paths.values()][:2]):  # those in work; slow storage takes long over many
+            raise LibraryUnavailable(reason)
 
 
 def what_is_away() -> list[str]:

@@ -15,7 +15,6 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from batches import services
-from batches.engine import runner
 from batches.models import BatchJob
 from embeddings.errors import LibraryUnavailable
 from embeddings.library import reader, storage
@@ -120,7 +119,7 @@ def test_a_library_at_another_place_names_the_settings(four: Music, monkeypatch:
 def test_a_share_that_does_not_answer_is_told_of_and_kills_no_embedder(
     four: Music, run_to_end: RunToEnd, embedder: EmbedderProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "STORAGE_SECONDS", 1.0)
+    monkeypatch.setattr(storage, "STORAGE_SECONDS", 1.0)
     monkeypatch.setattr(storage, "LOOK_SECONDS", 1.0)
     job, pid = start(), embedder.pid
     let_go = hold_files(four.root.iterdir())
