@@ -96,7 +96,7 @@ def delete_gone_tracks() -> int:
 
 
 def give_pages_back() -> None:
-    """Let SQLite return freed pages to the file system, a slice at a time; never a full VACUUM."""
+    """Returns SQLite's freed pages to the file system, a slice at a time; never runs a full VACUUM."""
     if connection.vendor == "sqlite" and not connection.in_atomic_block:  # a script would end the transaction
         with connection.cursor() as cursor:
             # Each step gives back one page, and `execute` takes one step only.

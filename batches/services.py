@@ -247,7 +247,7 @@ def _ask(job: BatchJob, expected: Sequence[str], status: str, message: str = "")
 
 
 def resume_job(job: BatchJob) -> None:
-    """Let a paused, cancelled or failed job go on where it was, behind another one if need be.
+    """Resumes a paused, cancelled or failed job where it was; queues it behind another one if need be.
 
     One that goes on already stays as it is. Raises JobConflict.
     """
@@ -287,7 +287,7 @@ def _require_its_spaces(job: BatchJob) -> None:
 
 
 def _reopen(job: BatchJob, expected: Sequence[str]) -> bool:
-    """Let the job go on, at once or queued; False when it goes on already. Raises JobConflict."""
+    """Reopens the job, at once or queued; False when it goes on already. Raises JobConflict."""
     for status in (Status.INITIALIZED, Status.QUEUED):
         try:
             with transaction.atomic():
@@ -344,7 +344,7 @@ def left_out_text(job: BatchJob) -> str:
 
 
 def leave_out(job: BatchJob, model: str, reason: str) -> None:
-    """Let the job go on without a model that cannot be loaded; it fails when none is left."""
+    """Leaves out a model that cannot be loaded; fails the job when none is left."""
     with transaction.atomic():
         ModelProgress.objects.filter(job=job, model=model).update(left_out=reason)
         TrackResult.objects.filter(job=job, model=model, status=TrackResult.Status.PENDING).delete()

@@ -68,7 +68,7 @@ def give_back() -> int:
 
 
 def fit_bridges() -> str:
-    """Let texts search the models that cannot read, where that is due.
+    """Fits the text bridges that are due.
 
     In a process of its own: it may take minutes, in which the watchdog has no other worker. It ends with this one.
     """
@@ -109,6 +109,6 @@ def ensure_schedules() -> None:
 
 
 def _bring_forward(schedules: QuerySet[Schedule], pause: timedelta) -> None:
-    """Let nothing be further away than its pause: the clock was set back since it was written."""
+    """Brings schedules back that lie further ahead than their pause: the clock was set back."""
     latest = timezone.now() + pause
     schedules.filter(next_run__gt=latest).update(next_run=latest)

@@ -15,7 +15,7 @@ class EmbeddingsConfig(AppConfig):
 
 
 def set_up_sqlite(connection: BaseDatabaseWrapper, **_: Any) -> None:
-    """Let readers go on while one writes, and let a new file be able to shrink."""
+    """Sets write-ahead logging, so that readers go on while one writes, and lets a new file shrink."""
     if connection.vendor != "sqlite":
         return
     with connection.cursor() as cursor:

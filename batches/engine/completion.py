@@ -1,4 +1,4 @@
-"""The end of a job: what was built is checked and becomes what search uses, what is gone leaves, Milvus agrees.
+"""Completes a job: prunes deleted tracks, reconciles Milvus with the database, examines builds and makes them live.
 
 Everything here may be interrupted anywhere and begun again. ``raise_if_stopped`` is called about once a second;
 it renews the lease, and stops the work by raising.
@@ -83,13 +83,13 @@ def _write_down(progress: ModelProgress, moment: str, found: Reconciliation) -> 
 
 
 def point_aliases() -> None:
-    """Let the aliases in Milvus name what search uses."""
+    """Points the aliases in Milvus at the live collections."""
     if problem := ensure_live_aliases():
         logger.warning("%s", problem)
 
 
 def _switch(job: BatchJob, builds: Iterable[EmbeddingSpace], raise_if_stopped: RaiseIfStopped) -> Iterator[str]:
-    """Let search use the builds that pass, all from the same moment on; yields what people should know."""
+    """Makes the builds that pass live, all at once; yields what people should know."""
     good, problems = [], []
     for build in builds:
         found = examine(build, _given_up(job, build), raise_if_stopped=raise_if_stopped)

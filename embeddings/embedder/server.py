@@ -130,7 +130,7 @@ class Embedder:
                 _require(key, loaded, fingerprints[key])
 
     def close(self) -> None:
-        """Let the batches under way end if they are short, tell their callers, and release everything."""
+        """Waits for short batches under way, tells their callers, and releases everything."""
         self._closing.set()
         self.texts.close()
         ended = [line for line in (self.jobs, self.interactive) if line.lock.acquire(timeout=CLOSE_SECONDS)]

@@ -24,7 +24,8 @@ Ids = NDArray[np.int64]
 
 
 def install() -> None:
-    """Let Lite compare by ``nearest`` where it has a FLAT index, and read rows fast; call it before opening one."""
+    """Patches Lite to compare by ``nearest`` where it has a FLAT index, and to read rows fast. Call it before
+    opening one."""
     from milvus_lite.index import brute_force, factory
     from milvus_lite.search import filter as filters
     from milvus_lite.storage.segment import Segment

@@ -91,7 +91,7 @@ def problem_with(store: VectorStore) -> str:
 
 
 def point_aliases(store: VectorStore, *, take_over: bool = False) -> str:
-    """Let each model's alias name its live collection; when another instance has one of them, none is taken.
+    """Points each model's alias at its live collection; takes none when another instance has one of them.
 
     Returns ``problem_with``. With ``take_over`` that instance loses them. Raises IndexUnavailable.
     """

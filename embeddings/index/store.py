@@ -134,7 +134,7 @@ class VectorStore:
         self._write("drop_collection", name)
 
     def rename(self, name: str, new: str) -> None:
-        """Let one of our collections have another name; its aliases stay with it."""
+        """Renames one of our collections; its aliases stay with it."""
         _require_own(name)
         self._write("rename_collection", name, new)
 
@@ -253,7 +253,7 @@ class VectorStore:
     # Aliases: the names by which other programs know our collections
 
     def point_alias(self, alias: str, collection: str) -> None:
-        """Let the alias name the collection, whatever it named before.
+        """Points the alias at the collection, whatever it named before.
 
         Raises IndexRefused when a collection of somebody else's has the alias's name.
         """

@@ -192,12 +192,12 @@ def send_again(embeddings: QuerySet[Embedding]) -> int:
 
 
 def ensure_live_aliases(*, take_over: bool = False) -> str:
-    """Let each model's alias name its live collection. Returns what stands in the way; see ``point_aliases``."""
+    """Points each model's alias at its live collection. Returns what stands in the way; see ``point_aliases``."""
     return point_aliases(vector_store(), take_over=take_over)
 
 
 def _open(store: VectorStore, space: EmbeddingSpace) -> None:
-    """Let the space's collection be there, and be ours; when it was lost, everything is pending."""
+    """Makes the space's collection if need be, and claims it; when it was lost, everything is pending."""
     settle(store, space)
     if not store.exists(space.collection):
         mark_all_pending(space)  # first, so that an interrupted start leaves nothing out

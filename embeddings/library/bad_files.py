@@ -92,7 +92,7 @@ def bad_for(space: EmbeddingSpace) -> QuerySet[BadFile, str]:
 
 
 def follow_new_ids(raise_if_stopped: RaiseIfStopped) -> int:
-    """Let files that only have a new id stay known; returns how many."""
+    """Carries bad files over to the new ids of their tracks; returns how many."""
     if not BadFile.objects.filter(track__playable=False).exists():
         return 0
     with transaction.atomic():

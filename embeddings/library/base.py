@@ -16,7 +16,7 @@ Tell = Callable[[str], None]
 
 
 def tell_nobody(doing: str) -> None:
-    """Let it be done in silence."""
+    """Shows nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,7 @@ def pieces_of(file: IO[bytes]) -> Iterator[bytes]:
 
 
 def save(pieces: Iterable[bytes], target: Path) -> int:
-    """Let ``target`` be a snapshot with this content, for its owner and his group; returns how many tracks it has.
+    """Writes this content to ``target``, for its owner and group; returns how many tracks it has.
 
     What was there is replaced when the new one is whole and on the disk. Raises NotASnapshot, OSError.
     """

@@ -88,7 +88,7 @@ class ForeignDatabase:
         raise sqlite3.OperationalError("it keeps changing while it is read")
 
     def close(self) -> None:
-        """Let go of a private copy."""
+        """Closes a private copy."""
         if self._copy is not None:
             self._copy[1].close()
             self._copy = None

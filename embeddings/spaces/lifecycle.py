@@ -83,7 +83,7 @@ def lock_for_writing(spaces: Iterable[EmbeddingSpace]) -> None:
 
 
 def make_live(spaces: Iterable[EmbeddingSpace]) -> list[EmbeddingSpace]:
-    """Let search use these builds, all from the same moment on; what it used so far is kept for a way back.
+    """Makes these builds live, all at once; keeps what was live, for a way back.
 
     Returns those that were not live before: only a build becomes live, so doing it again changes nothing.
     """
@@ -101,7 +101,7 @@ def make_live(spaces: Iterable[EmbeddingSpace]) -> list[EmbeddingSpace]:
 
 
 def roll_back(model: str) -> EmbeddingSpace:
-    """Let search use the kept space again, and keep the live one; returns what is live now. Raises NoSuchSpace."""
+    """Makes the kept space live again, and keeps the live one; returns what is live now. Raises NoSuchSpace."""
     with transaction.atomic():
         spaces = _locked(model)
         kept, live = spaces.get(Status.KEPT), spaces.get(Status.LIVE)

@@ -90,7 +90,7 @@ def examine(
 
 
 def approve(model: str) -> Examination:
-    """Let search use a finished build though more than 1 % of the tracks would lose their vector: a human says yes.
+    """Makes a finished build live though more than 1 % of the tracks would lose their vector: a human says yes.
 
     Every playable track that the build lacks counts as tried. Raises NoSuchSpace, SwitchRefused with what else
     stands in the way, IndexUnavailable.
@@ -132,7 +132,7 @@ def keep_old_vectors(space: EmbeddingSpace, given_up: TrackIds) -> int:
 
 
 def point_aliases() -> str:
-    """Let Milvus's aliases follow a change of what is live; returns what stood in the way, for a human."""
+    """Points Milvus's aliases at what is live now; returns what stood in the way, for a human."""
     try:
         problem = ensure_live_aliases()
         existing = vector_store().collections()

@@ -22,7 +22,7 @@ class Pruned(NamedTuple):
 
 
 def prune(space: EmbeddingSpace, raise_if_stopped: RaiseIfStopped, *, force: bool = False) -> Pruned:
-    """Let the embeddings of deleted tracks leave: ``index_pending`` removes them from Milvus, then their rows.
+    """Marks the embeddings of deleted tracks for deletion: ``index_pending`` removes them from Milvus, then their rows.
 
     Those of tracks that are away leave after NAVEMBED_KEEP_MISSING_DAYS, or by ``force``. Nothing is pruned, unless by
     ``force``, when it would be more than half of the space's. Call it after everything has been recognised that may

@@ -213,7 +213,7 @@ def _one_to_one(moves: Iterable[Move]) -> list[Move]:
 
 
 def _re_key(space: EmbeddingSpace, moves: Sequence[Move]) -> None:
-    """Let the vectors be those of other tracks; Milvus follows, for the old ids too."""
+    """Gives the vectors to other tracks; Milvus follows, for the old ids too."""
     for move in moves:
         _bring_up_to_date(move.pk, size=move.size, mtime=move.mtime, track_id=move.new_id)
     left = [

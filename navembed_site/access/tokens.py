@@ -82,7 +82,7 @@ def note_use(token: Token) -> None:
 
 
 def revoke(token: Token) -> None:
-    """Let ``token`` open nothing from now on; in other processes, from ``FRESH_SECONDS`` later."""
+    """Revokes ``token``; other processes notice within ``FRESH_SECONDS``."""
     Token.objects.filter(pk=token.pk).update(revoked=True)
     _read.pop(token.digest, None)
 
@@ -93,7 +93,7 @@ def _digest(secret: str) -> str:
 
 @contextmanager
 def _at_once() -> Iterator[None]:
-    """Let a statement fail at once where it would wait for a lock."""
+    """Makes a statement fail at once where it would wait for a lock."""
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             with transaction.atomic():

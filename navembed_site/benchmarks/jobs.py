@@ -77,7 +77,7 @@ def _run(step: str, home: Path, extent: Extent, database: str) -> list[Figure]:
 
 
 def _forget_pages(home: Path) -> None:
-    """Let the system forget what it holds of SQLite's file, as after a reboot, where it can."""
+    """Drops SQLite's file from the page cache, as after a reboot, where the system allows it."""
     path = home / SQLITE
     if path.exists() and hasattr(os, "posix_fadvise"):
         with closing(os.fdopen(os.open(path, os.O_RDONLY))) as file:

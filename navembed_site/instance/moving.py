@@ -106,7 +106,7 @@ def place(alias: str) -> str:
 
 @contextmanager
 def _connected(url: str) -> Iterator[None]:
-    """Let TARGET name the database at ``url``."""
+    """Connects TARGET to the database at ``url``."""
     try:
         given = environment.database(url)
     except ValueError:
@@ -174,7 +174,7 @@ def _set_mark(alias: str, role: str, sentence: str) -> None:
 
 
 def _see_one_moment() -> None:
-    """Let the source's transaction read one state of it. SQLite's has kept all others from writing since it began."""
+    """Makes the source's transaction read one state of it. SQLite's has kept all others from writing since it began."""
     if connections[SOURCE].vendor == "postgresql":
         with connections[SOURCE].cursor() as cursor:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
@@ -264,7 +264,7 @@ def _write(table: Model, page: list[Row]) -> None:
 
 
 def _set_sequences(tables: list[Model]) -> None:
-    """Let new keys follow those that were copied; SQLite's do so by themselves. Let PostgreSQL know its tables."""
+    """Sets PostgreSQL's sequences after the copied keys, and gathers its statistics; SQLite needs neither."""
     with connections[TARGET].cursor() as cursor:
         for statement in connections[TARGET].ops.sequence_reset_sql(no_style(), tables):
             cursor.execute(statement)

@@ -27,7 +27,7 @@ class Clock:
 
 
 def move_back(cluster: str, by: timedelta) -> None:
-    """Let messages and schedules of a cluster, which Django-Q keeps with their moments, come that much earlier."""
+    """Moves the messages and schedules of a cluster, which Django-Q keeps with their moments, that much earlier."""
     from django_q.models import OrmQ, Schedule
 
     OrmQ.objects.filter(key=cluster).update(lock=F("lock") - by)

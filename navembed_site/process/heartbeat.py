@@ -64,7 +64,7 @@ def announce() -> None:
 
 
 def _task_begins(**_: Any) -> None:
-    """Let a thread beat beside the task: it stops with the process, but not for a long computation."""
+    """Beats in a thread beside the task: it stops with the process, but not for a long computation."""
     global _task_ended  # noqa: PLW0603
     beat()
     _task_ended = threading.Event()

@@ -12,7 +12,7 @@ PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent() -> None:
-    """Let the kernel kill this process when the thread that started it ends. Does nothing outside Linux.
+    """Has the kernel kill this process when the thread that started it ends. Does nothing outside Linux.
 
     Who starts our programs keeps the other end of their standard input: if that is closed, the parent died
     before this call, and the process ends at once.
@@ -27,7 +27,7 @@ def die_with_parent() -> None:
 
 
 def tie_forks_to_parent() -> None:
-    """Let every process forked from now on, and their forks, die with its parent."""
+    """Makes every process forked from now on, and its forks, die with the parent."""
     parent = [0]
 
     def remember() -> None:

@@ -86,7 +86,7 @@ class JobViewSet(GenericViewSet[BatchJob]):
     @extend_schema(request=None)
     @action(detail=True, methods=["post"])
     def resume(self, request: Request, pk: str) -> Response:
-        """Let a paused, cancelled or failed job go on where it was."""
+        """Resumes a paused, cancelled or failed job where it was."""
         return self._do(services.resume_job)
 
     @extend_schema(request=None)

@@ -94,7 +94,7 @@ class SpaceViewSet(RetrieveModelMixin, GenericViewSet[EmbeddingSpace]):
     @extend_schema(request=None, responses=RolledBackSerializer)
     @action(detail=True, methods=["post"])
     def rollback(self, request: Request, pk: str) -> Response:
-        """Let search use these kept vectors again, and keep those that it uses now."""
+        """Makes these kept vectors live again, and keeps those that are live now."""
         space = self.get_object()
         if space.status != EmbeddingSpace.Status.KEPT:
             raise Conflict(f"space {space.pk} is {space.status}: only kept vectors can be gone back to")

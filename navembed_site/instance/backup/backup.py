@@ -163,7 +163,7 @@ def _of_the_machine() -> list[str]:
 
 
 def _keep_what_is_away() -> None:
-    """Let the days of tracks that are away begin anew: while the backup lay there, their disk may have been back."""
+    """Counts the days of tracks that are away anew: while the backup lay there, their disk may have been back."""
     from embeddings.models import Track
 
     Track.objects.filter(away_since__isnull=False).update(away_since=timezone.now())

@@ -50,7 +50,7 @@ def dump(target: Path, tables: Mapping[str, str]) -> dict[str, int]:
 
 
 def restore(content: IO[bytes], size: int, without: Collection[str] = ()) -> None:
-    """Let the database be what ``dump`` wrote, with nothing in the tables ``without``. Nobody may use it meanwhile.
+    """Restores what ``dump`` wrote, and empties the tables ``without``. Nobody may use the database meanwhile.
 
     Raises BackupError, also when more is in it than tables and indexes: what else there is runs by itself.
     """
