@@ -17,9 +17,10 @@ Eventually = Callable[..., None]
 def test_killed_process_comes_back_and_ctrl_c_leaves_nothing(instance: Instance, eventually: Eventually) -> None:
     serve = instance.start("serve", "--only", "web,light")
     eventually(instance.answers)
-    os.kill(instance.processes()["web"]["pid"], signal.SIGKILL)
-    eventually(lambda: not instance.answers())
-    eventually(instance.answers)
+    killed = instance.processes()["web"]["pid"]
+    os.kill(killed, signal.SIGKILL)
+    eventually(lambda: instance.processes()["web"]["pid"] not in (0, killed))
+    eventually(instance.answers)  # no gap to look for: the socket stays open, so a quick restart refuses nobody
     os.kill(serve.pid, signal.SIGINT)
     assert serve.wait(60) == 0
     assert instance.pids() == set()
