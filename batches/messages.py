@@ -17,10 +17,10 @@ TASKS = frozenset(
         "batches.tasks.fit_bridges",
         "batches.tasks.give_back",
         "batches.tasks.keep_house",
-        "batches.tasks.run_lane",
+        "batches.tasks.run_device",
         "batches.tasks.run_schedule",
         "batches.tasks.send_webhook",
-        "batches.tasks.watch_lanes",
+        "batches.tasks.watch_devices",
         "navembed_site.process.heartbeat.beat",
     }
 )

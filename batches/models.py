@@ -10,7 +10,51 @@ from embeddings.models import EmbeddingSpace, Track
 TERMINAL = ["completed", "completed_with_errors", "cancelled", "failed"]
 
 
-class BatchJob(models.Model):
+class Leased(models.Model):
+    """Something that one process at a time works on: whoever advances ``seq`` holds it until ``lease_until``.
+
+    Only ``batches.engine.leases`` writes these fields.
+    """
+
+    seq = models.PositiveBigIntegerField(default=0)
+    lease_until = models.DateTimeField(null=True)
+
+    class Meta:
+        abstract = True
+
+
+class Host(models.Model):
+    """A machine that works for this instance: a NAVEMBED_HOME with a worker and embedders of its own."""
+
+    key = models.CharField(primary_key=True, max_length=16, help_text="As its NAVEMBED_HOME keeps it.")
+    name = models.CharField(max_length=255, help_text="Name of the machine.")
+    seen_at = models.DateTimeField(null=True, help_text="By the database's clock. Null when its worker has ended.")
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Device(Leased):
+    """What computes on a host, and its place in the work.
+
+    A message carries (device, seq); one that no longer matches is stale and does nothing.
+    """
+
+    host = models.ForeignKey(Host, models.CASCADE, related_name="devices")
+    index = models.PositiveSmallIntegerField(help_text="Number of the embedder on its host.")
+    kind = models.CharField(max_length=64, blank=True, help_text="As PyTorch names it.")
+    loaded = models.JSONField(default=list, help_text="Keys of the models in its memory.")
+    rates = models.JSONField(default=dict, help_text="Rolling, by model: seconds of audio per second of work.")
+    problem = models.TextField(blank=True, help_text="Why it cannot work at present.")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["host", "index"], name="one_device_per_host_and_index")]
+
+    def __str__(self) -> str:
+        return f"device {self.index} of {self.host}"
+
+
+class BatchJob(Leased):
     """One run over the library.
 
     queued → initialized → running ⇄ waiting; from the last three → pausing → paused → initialized (resumed) and
@@ -32,8 +76,8 @@ class BatchJob(models.Model):
         CANCELLED = "cancelled"  # stopped by somebody; keeps what it did
         FAILED = "failed"  # could not go on; `message` says why
 
-    ADVANCING = (Status.INITIALIZED, Status.RUNNING, Status.WAITING)  # a lane takes it further
-    ACTIVE = (*ADVANCING, Status.PAUSING, Status.CANCELLING)  # a lane is wanted
+    ADVANCING = (Status.INITIALIZED, Status.RUNNING, Status.WAITING)  # devices take it further
+    ACTIVE = (*ADVANCING, Status.PAUSING, Status.CANCELLING)  # devices are wanted
     HOLDS_SLOT = (*ACTIVE, Status.PAUSED)  # is the one active job
     OPEN = (*HOLDS_SLOT, Status.QUEUED)
     RESUMABLE = (Status.PAUSING, Status.PAUSED, Status.CANCELLED, Status.FAILED)
@@ -55,6 +99,9 @@ class BatchJob(models.Model):
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
 
+    holder = models.ForeignKey(
+        Device, models.SET_NULL, null=True, related_name="+", help_text="Holds the lease: plans or completes the job."
+    )
     planned_until = models.CharField(max_length=255, blank=True, help_text="Last track id the planner has seen.")
     planned = models.BooleanField(default=False)
     plans = models.PositiveSmallIntegerField(default=0, help_text="Times the whole library has been planned.")
@@ -140,7 +187,7 @@ class TrackResult(models.Model):
 
     class Status(models.TextChoices):
         PENDING = "pending"  # not yet claimed
-        RUNNING = "running"  # claimed by a lane
+        RUNNING = "running"  # claimed by a device
         SUCCEEDED = "succeeded"  # its embedding was committed with it
         FAILED = "failed"  # given up; the error says why
 
@@ -164,7 +211,9 @@ class TrackResult(models.Model):
     chunk_limit = models.PositiveSmallIntegerField(
         null=True, help_text="Most tracks in its next chunk; halved each time the embedder died on it."
     )
-    lane = models.PositiveSmallIntegerField(null=True, help_text="Device that has claimed it, while running.")
+    device = models.ForeignKey(
+        Device, models.PROTECT, db_index=False, null=True, related_name="+", help_text="Has claimed it, while running."
+    )
     not_before = models.DateTimeField(null=True, help_text="Pause before the next attempt.")
     error_class = models.CharField(max_length=64, blank=True)
     error_message = models.TextField(blank=True)
@@ -180,14 +229,14 @@ class TrackResult(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["job", "track", "model"], name="one_result_per_job_track_model"),
             models.CheckConstraint(
-                condition=Q(status="running", lane__isnull=False) | Q(~Q(status="running"), lane=None),
-                name="running_results_have_a_lane",
+                condition=Q(status="running", device__isnull=False) | Q(~Q(status="running"), device=None),
+                name="running_results_have_a_device",
             ),
         ]
         indexes = [
             # One status each: SQLite does not see that `status = 'pending'` is within an IN of two.
             models.Index(fields=["job", "track", "model"], condition=Q(status="pending"), name="result_pending"),
-            models.Index(fields=["job", "lane"], condition=Q(status="running"), name="result_running"),
+            models.Index(fields=["job", "device"], condition=Q(status="running"), name="result_running"),
             models.Index(fields=["track", "model"], condition=Q(status="failed"), name="result_failed"),
             models.Index(fields=["job", "track", "model"], condition=Q(status="failed"), name="result_failed_of_job"),
             models.Index(fields=["job", "track", "model"], condition=~Q(note=""), name="result_note"),
@@ -195,17 +244,3 @@ class TrackResult(models.Model):
 
     def __str__(self) -> str:
         return f"{self.model} of {self.track_id}: {self.status}"
-
-
-class Lane(models.Model):
-    """A device's place in the work. Whoever advances ``seq`` owns the lane until ``lease_until``.
-
-    A message carries (device, seq); one that no longer matches is stale and does nothing.
-    """
-
-    device = models.PositiveSmallIntegerField(unique=True, help_text="Number of the embedder.")
-    seq = models.PositiveBigIntegerField(default=0)
-    lease_until = models.DateTimeField(null=True)
-
-    def __str__(self) -> str:
-        return f"Lane of device {self.device}"

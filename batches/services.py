@@ -68,7 +68,7 @@ def start_job(
     idempotency_key: str = "",
     queue: bool = False,
 ) -> BatchJob:
-    """Commit a new job and wake the lanes; with ``queue`` it is queued behind an unfinished one.
+    """Commit a new job and wake the devices; with ``queue`` it is queued behind an unfinished one.
 
     ``start_once`` is for callers that have an ``idempotency_key``. Raises UnknownModel; NoSuchTracks; JobConflict when
     none of the models has weights, when it would not fit on the disk, or beside an unfinished one without ``queue``.
@@ -196,7 +196,7 @@ def promote_next() -> None:
 
 
 def watch() -> int:
-    """Revive what lost its wake-up: the next queued job, lanes whose holder died. Returns lanes woken."""
+    """Revive what lost its wake-up: the next queued job, devices whose holder died. Returns devices woken."""
     promote_next()
     return leases.watch()
 
@@ -243,7 +243,7 @@ def _cancel_quietly(job: BatchJob) -> None:
 def _ask(job: BatchJob, expected: Sequence[str], status: str, message: str = "") -> None:
     with transaction.atomic():
         if _transition(job, expected, status, message=message):
-            leases.wake_all()  # an idle lane must notice too
+            leases.wake_all()  # an idle device must notice too
 
 
 def resume_job(job: BatchJob) -> None:
@@ -304,17 +304,17 @@ def _reopen(job: BatchJob, expected: Sequence[str]) -> bool:
     return changed
 
 
-# The transitions below belong to the lane that works on the job.
+# The transitions below belong to the devices that work on the job.
 
 
 def set_planning(job: BatchJob, doing: str) -> None:
-    """The lane finds out what there is to do, or what it waited for is back; ``doing`` is shown meanwhile."""
+    """A device finds out what there is to do, or what it waited for is back; ``doing`` is shown meanwhile."""
     status = Status.RUNNING if job.started_at else Status.INITIALIZED
     _transition(job, BatchJob.ADVANCING, status, message=doing)
 
 
 def set_running(job: BatchJob) -> bool:
-    """The lane has begun, or what it waited for is back."""
+    """A device has begun, or what it waited for is back."""
     started = job.started_at or timezone.now()
     return _transition(job, (Status.INITIALIZED, Status.WAITING), Status.RUNNING, message="", started_at=started)
 
@@ -325,7 +325,7 @@ def set_waiting(job: BatchJob, reason: str) -> bool:
 
 
 def set_paused(job: BatchJob) -> bool:
-    """The lane has put down what it had in hand."""
+    """Every device has put down what it had in hand."""
     return _transition(job, (Status.PAUSING,), Status.PAUSED)
 
 

@@ -13,7 +13,7 @@ from django_q.models import Schedule
 from django_q.tasks import async_task
 
 SCHEDULES = (
-    ("watchdog", "batches.tasks.watch_lanes", 1),
+    ("watchdog", "batches.tasks.watch_devices", 1),
     ("giving back", "batches.tasks.give_back", 1),
     ("schedule", "batches.tasks.run_schedule", 1),
     ("bridges", "batches.tasks.fit_bridges", 60),
@@ -24,15 +24,15 @@ GIVE_BACK_SECONDS = 20.0
 _fitting: subprocess.Popen[bytes] | None = None
 
 
-def run_lane(device: int, seq: int) -> str:
-    """Work on the open job for a while, with the device of this number."""
-    from batches.engine.runner import run_lane
+def run_device(device_id: int, seq: int) -> str:
+    """Work on the active job for a while, with this device of ours."""
+    from batches.engine.runner import run_device
 
-    return run_lane(device, seq)
+    return run_device(device_id, seq)
 
 
-def watch_lanes() -> int:
-    """Wake lanes whose holder has died, and the next queued job."""
+def watch_devices() -> int:
+    """Wake devices with which nobody works, and the next queued job."""
     from batches import services
 
     return services.watch()

@@ -136,6 +136,9 @@ class OutOfTime(NavembedError):
 NOT_LOADABLE = (WeightsMissing, WeightsUnusable, DeviceOutOfMemory)
 """What a model that cannot be loaded raises; with ``model`` set it concerns all tracks alike."""
 
+OF_ONE_HOST = (*NOT_LOADABLE, EmbedderUnavailable, FingerprintChanged, IndexUnavailable, LibraryUnavailable)
+"""What may be so on one host alone; others may go on."""
+
 
 @contextmanager
 def concerning(model: str) -> Iterator[None]:

@@ -225,7 +225,7 @@ DATABASES: dict[str, Any] = {
     )
 }
 
-# Background jobs. Messages only wake lanes up (batches/engine/leases.py); the database holds the truth.
+# Background jobs. Messages only wake devices up (batches/engine/leases.py); the database holds the truth.
 _CLUSTER = {
     "orm": "default",
     "bulk": 1,
@@ -238,7 +238,7 @@ _CLUSTER = {
 }
 Q_CLUSTER = {
     **_CLUSTER,
-    "name": "jobs",
+    "name": "jobs",  # and the key of the host: only its own worker reaches its devices
     "workers": len(DEVICES),
     "timeout": -1,  # none: a track may take many minutes; hangs are judged by missing progress
     "retry": 10**7,  # a message is never delivered again: the watchdog sends a new one

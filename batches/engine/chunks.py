@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from django.conf import settings
 from django.db import transaction
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
-from batches.engine.leases import Lease
-from batches.models import BatchJob, ModelProgress, TrackResult
+from batches.engine import hosts, pace
+from batches.engine.leases import DeviceLease, requeue
+from batches.models import BatchJob, Device, ModelProgress, TrackResult
 from embeddings.embedder.work import Failure, TrackOutcome, TrackVector
 from embeddings.encoders.registry import encoder_class
 from embeddings.errors import FingerprintChanged
@@ -24,14 +25,11 @@ from embeddings.spaces.lifecycle import lock_for_writing
 from embeddings.spaces.reuse import recognise
 from embeddings.spaces.vectors import to_bytes
 
-CHUNK_SECONDS = 10.0  # of estimated work: short enough for live progress, long enough to fill batches
 LONG_TRACK_SECONDS = 30.0  # of estimated work: beyond this a track's rows are spooled as they come
 MAX_ROWS = 600
 MAX_ATTEMPTS = 3
 MAX_DEATHS = 3  # of the embedder, the last of them on a track that was alone
 PAUSES = (timedelta(seconds=10), timedelta(seconds=60))
-GUESSED_TERAFLOPS = 1.0  # of the device, until a rate has been measured
-SMOOTHING = 0.3  # weight of the newest chunk in a rolling rate
 
 Status = TrackResult.Status
 
@@ -55,8 +53,8 @@ class Chunk:
         return [row for claimed in self.tracks for row in claimed.results.values()]
 
 
-def claim(job: BatchJob, lease: Lease) -> Chunk | None:
-    """Claim the next tracks, at most ``CHUNK_SECONDS`` of estimated work; None when nothing is ready.
+def claim(job: BatchJob, lease: DeviceLease) -> Chunk | None:
+    """Claim the next tracks, some seconds of estimated work; None when nothing is ready.
 
     Raises FingerprintChanged when a space of the job is not there any more.
     """
@@ -64,6 +62,7 @@ def claim(job: BatchJob, lease: Lease) -> Chunk | None:
     spaces = {model: row.space for model, row in progress.items() if row.space}
     if absent := progress.keys() - spaces:
         raise FingerprintChanged(f"what the job was building with {', '.join(sorted(absent))} has been dropped")
+    most_seconds = pace.chunk_seconds(progress.values(), [lease.device, *hosts.at_work().exclude(pk=lease.device.pk)])
     with transaction.atomic():
         lease.renew()
         now = timezone.now()
@@ -75,10 +74,10 @@ def claim(job: BatchJob, lease: Lease) -> Chunk | None:
             .select_for_update(skip_locked=True, of=("self",))
             .order_by("track_id", "model")[:MAX_ROWS]
         )
-        tracks = _cut_chunk(rows, progress)
+        tracks = _cut_chunk(rows, lease.device, most_seconds)
         ids = [row.pk for claimed in tracks for row in claimed.results.values()]
         TrackResult.objects.filter(pk__in=ids).update(
-            status=Status.RUNNING, attempts=F("attempts") + 1, lane=lease.device
+            status=Status.RUNNING, attempts=F("attempts") + 1, device=lease.device
         )
     for claimed in tracks:
         for row in claimed.results.values():
@@ -93,11 +92,11 @@ def is_left(job: BatchJob) -> bool:
 
 
 def is_in_hand(job: BatchJob) -> bool:
-    """Whether some lane has a chunk claimed."""
+    """Whether some device has a chunk claimed."""
     return TrackResult.objects.filter(job=job, status=Status.RUNNING).exists()
 
 
-def _cut_chunk(rows: Sequence[TrackResult], progress: dict[str, ModelProgress]) -> list[ClaimedTrack]:
+def _cut_chunk(rows: Sequence[TrackResult], device: Device, most_seconds: float) -> list[ClaimedTrack]:
     """Take whole tracks until the chunk is full. Suspects, on which the embedder died, go apart from the others."""
     groups = [list(group) for _, group in itertools.groupby(rows, key=lambda row: row.track_id)]
     if len(rows) == MAX_ROWS and len(groups) > 1:
@@ -108,28 +107,22 @@ def _cut_chunk(rows: Sequence[TrackResult], progress: dict[str, ModelProgress]) 
     seconds, most = 0.0, MAX_ROWS
     for group, limit in zip(groups, limits, strict=True):
         track = group[0].track
-        estimate = sum(estimated_seconds(track, progress[row.model]) for row in group)
+        estimate = sum(pace.estimated_seconds(track, device, row.model) for row in group)
         most = min(most, limit or MAX_ROWS)
-        if chunk and (bool(limit) != suspect or len(chunk) >= most or seconds + estimate > CHUNK_SECONDS):
+        if chunk and (bool(limit) != suspect or len(chunk) >= most or seconds + estimate > most_seconds):
             break
         chunk.append(ClaimedTrack(track, {row.model: row for row in group}, estimate))
         seconds += estimate
     return chunk
 
 
-def estimated_seconds(track: Track, progress: ModelProgress) -> float:
-    """Return the work that a track weighs for one model, by the measured rate or by its cost."""
-    rate = progress.rate or GUESSED_TERAFLOPS / encoder_class(progress.model).teraflop_per_second
-    return max(1.0, track.duration) / rate
-
-
 def commit(
-    job: BatchJob, lease: Lease, chunk: Chunk, outcomes: Sequence[TrackOutcome], wall_seconds: float = 0.0
+    job: BatchJob, lease: DeviceLease, chunk: Chunk, outcomes: Sequence[TrackOutcome], wall_seconds: float = 0.0
 ) -> None:
     """Write vectors, results and counters of the finished tracks in one transaction, fenced by the lease.
 
     Rows without an outcome stay claimed, for ``release`` or ``blame``. Safe to repeat when the answer of the
-    database was lost. ``wall_seconds`` measures the rate; 0 when the work says nothing about it. Raises LaneLost.
+    database was lost. ``wall_seconds`` measures the rate; 0 when the work says nothing about it. Raises LeaseLost.
     """
     by_id = {claimed.track.id: claimed for claimed in chunk.tracks}
     with transaction.atomic():
@@ -142,10 +135,10 @@ def commit(
         lock_for_writing(chunk.spaces[model] for model in {m for outcome in outcomes for m in outcome.vectors})
         _write_vectors(by_id, chunk.spaces, outcomes)
         _keep_bad_files(chunk, finished, outcomes)
-        _finish(job, finished, by_id, wall_seconds)
+        _finish(job, lease.device, finished, by_id, wall_seconds)
 
 
-def settle_known(job: BatchJob, lease: Lease, chunk: Chunk, hashes: Mapping[str, str]) -> Chunk:
+def settle_known(job: BatchJob, lease: DeviceLease, chunk: Chunk, hashes: Mapping[str, str]) -> Chunk:
     """Settle the tracks whose audio has a vector already, by their ``hashes``; returns what is left to embed."""
     by_id = {claimed.track.id: claimed for claimed in chunk.tracks}
     known: list[TrackResult] = []
@@ -157,9 +150,9 @@ def settle_known(job: BatchJob, lease: Lease, chunk: Chunk, hashes: Mapping[str,
             settled = recognise(space, {track: hashes.get(track.id, "") for track in tracks})
             known += [by_id[track_id].results[model] for track_id in settled]
         for row in known:
-            row.status, row.recognised, row.lane, row.finished_at = Status.SUCCEEDED, True, None, timezone.now()
+            row.status, row.recognised, row.device, row.finished_at = Status.SUCCEEDED, True, None, timezone.now()
             row.error_class = row.error_message = row.traceback = ""
-        _finish(job, known, by_id, 0.0)
+        _finish(job, lease.device, known, by_id, 0.0)
     return _without(chunk, {row.pk for row in known})
 
 
@@ -171,28 +164,31 @@ def _without(chunk: Chunk, settled: set[int]) -> Chunk:
     return replace(chunk, tracks=tracks)
 
 
-def _finish(job: BatchJob, rows: list[TrackResult], by_id: dict[str, ClaimedTrack], wall_seconds: float) -> None:
+def _finish(
+    job: BatchJob, device: Device, rows: list[TrackResult], by_id: dict[str, ClaimedTrack], wall_seconds: float
+) -> None:
     # They are there, every row conflicts. `bulk_update` takes seven times as long, with the database locked.
     TrackResult.objects.bulk_create(
         rows,
         batch_size=100,
         update_conflicts=True,
         unique_fields=["pk"],
-        update_fields=["status", "lane", "not_before", "error_class", "error_message", "traceback",
+        update_fields=["status", "device", "not_before", "error_class", "error_message", "traceback",
                        "note", "recognised", "seconds", "audio_seconds", "finished_at"],
     )  # fmt: skip
-    _count_models(job, rows, by_id, wall_seconds)
+    _count_models(job, rows, by_id, measured := _measure(rows, wall_seconds))
+    _keep_rates(device, measured)
     _count_tracks(job, {row.track_id for row in rows})
 
 
-def release(chunk: Chunk, lease: Lease) -> None:
+def release(chunk: Chunk, lease: DeviceLease) -> None:
     """Queue what is left of the chunk again: the work was interrupted by nobody's fault."""
     with transaction.atomic():
         lease.renew()
-        _claimed(chunk, lease).update(status=Status.PENDING, lane=None, attempts=F("attempts") - 1)
+        requeue(_claimed(chunk, lease))
 
 
-def blame(job: BatchJob, lease: Lease, chunk: Chunk, reason: str) -> None:
+def blame(job: BatchJob, lease: DeviceLease, chunk: Chunk, reason: str) -> None:
     """The embedder died on what is left of the chunk: halve it; fail a track that was alone, the third time.
 
     ``reason`` is shown with the rows: "killed the embedder: out of memory".
@@ -206,7 +202,7 @@ def blame(job: BatchJob, lease: Lease, chunk: Chunk, reason: str) -> None:
         lease.renew()
         _claimed(chunk, lease).update(
             status=Status.PENDING,
-            lane=None,
+            device=None,
             deaths=F("deaths") + 1,
             chunk_limit=max(1, len(tracks) // 2),
             error_class="EmbedderDied",
@@ -223,20 +219,17 @@ def _poison(claimed: ClaimedTrack, left: set[int], reason: str) -> TrackOutcome 
     return TrackOutcome(claimed.track.id, failures=dict.fromkeys(rows, failure))
 
 
-def _claimed(chunk: Chunk, lease: Lease) -> QuerySet[TrackResult]:
-    """Return what this lane still has of the chunk: what it has given back, another may have claimed since."""
+def _claimed(chunk: Chunk, lease: DeviceLease) -> QuerySet[TrackResult]:
+    """Return what this device still has of the chunk: what it has given back, another may have claimed since."""
     rows = TrackResult.objects.filter(pk__in=[row.pk for row in chunk.rows])
-    return rows.filter(status=Status.RUNNING, lane=lease.device)
+    return rows.filter(status=Status.RUNNING, device=lease.device)
 
 
-def release_abandoned(job: BatchJob, lease: Lease) -> None:
-    """Put back what a former holder of this lane had claimed."""
+def release_abandoned(job: BatchJob, lease: DeviceLease) -> None:
+    """Queue again what a former holder of this device had claimed."""
     with transaction.atomic():
         lease.renew()
-        claimed = TrackResult.objects.filter(job=job, status=Status.RUNNING)
-        gone = Q(lane__gte=len(settings.DEVICES))  # a device that is not used any more
-        mine = claimed.filter(Q(lane=lease.device) | gone)
-        mine.update(status=Status.PENDING, lane=None, attempts=F("attempts") - 1)  # nobody's fault
+        requeue(TrackResult.objects.filter(job=job, device=lease.device))
 
 
 def spool_name(claimed: ClaimedTrack, spaces: dict[str, EmbeddingSpace]) -> str:
@@ -329,7 +322,7 @@ def _settle_rows(claimed: ClaimedTrack, outcome: TrackOutcome) -> list[TrackResu
             continue
         row.audio_seconds = outcome.audio.audio_seconds if outcome.audio else None
         row.note = outcome.audio.note if outcome.audio else ""
-        row.lane = None
+        row.device = None
         row.finished_at = None if row.status == Status.PENDING else now
         rows.append(row)
     return rows
@@ -344,26 +337,39 @@ def _fail(row: TrackResult, failure: Failure) -> None:
         row.not_before = timezone.now() + PAUSES[min(row.attempts, len(PAUSES)) - 1]
 
 
+def _measure(rows: Iterable[TrackResult], wall_seconds: float) -> dict[str, float]:
+    """Return by model the audio seconds per second of work; decoding and waiting are shared by what models cost."""
+    good = [row for row in rows if row.status == Status.SUCCEEDED and row.seconds]
+    device_seconds = sum(row.seconds or 0 for row in good)
+    audio: dict[str, float] = defaultdict(float)
+    seconds: dict[str, float] = defaultdict(float)
+    for row in good:
+        audio[row.model] += row.audio_seconds or 0
+        seconds[row.model] += wall_seconds * (row.seconds or 0) / device_seconds
+    return {model: audio[model] / share for model, share in seconds.items() if share > 0}
+
+
+def _keep_rates(device: Device, measured: Mapping[str, float]) -> None:
+    if measured:
+        device.rates |= {model: pace.rolling(device.rates.get(model), rate) for model, rate in measured.items()}
+        Device.objects.filter(pk=device.pk).update(rates=device.rates)
+
+
 def _count_models(
-    job: BatchJob, rows: Sequence[TrackResult], by_id: dict[str, ClaimedTrack], wall_seconds: float
+    job: BatchJob, rows: Sequence[TrackResult], by_id: dict[str, ClaimedTrack], measured: Mapping[str, float]
 ) -> None:
-    """Advance each model's counters and its rolling rate of audio seconds per second of work."""
-    device_seconds = sum(row.seconds or 0 for row in rows) or 1.0
-    # Also keeps two lanes from counting at once: each would see the other's rows of a track as open.
+    """Advance each model's counters and its rolling rate."""
+    # Also keeps two devices from counting at once: each would see the other's rows of a track as open.
     for progress in ModelProgress.objects.select_for_update().filter(job=job).order_by("pk"):
         mine = [row for row in rows if row.model == progress.model and row.status != Status.PENDING]
         if not mine:
             continue
-        good = [row for row in mine if row.status == Status.SUCCEEDED]
-        progress.succeeded += len(good)
-        progress.failed += len(mine) - len(good)
+        good = sum(row.status == Status.SUCCEEDED for row in mine)
+        progress.succeeded += good
+        progress.failed += len(mine) - good
         progress.audio_seconds_done += sum(by_id[row.track_id].track.duration for row in mine)
-        # Decoding and waiting belong to the models in proportion to what they cost.
-        share = wall_seconds * sum(row.seconds or 0 for row in good) / device_seconds
-        if share > 0:
-            measured = sum(row.audio_seconds or 0 for row in good) / share
-            old = progress.rate or measured
-            progress.rate = (1 - SMOOTHING) * old + SMOOTHING * measured
+        if progress.model in measured:
+            progress.rate = pace.rolling(progress.rate, measured[progress.model])
         progress.save(update_fields=["succeeded", "failed", "audio_seconds_done", "rate"])
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator
 
+from django.db import transaction
 from django.db.models import Q, QuerySet
 
 from batches import services
@@ -104,7 +105,9 @@ def _switch(job: BatchJob, builds: Iterable[EmbeddingSpace], raise_if_stopped: R
             )
         else:
             problems.append(f"the new {build.model} vectors cannot be used: {'; '.join(found.problems)}")
-    make_live(good)
+    with transaction.atomic():
+        raise_if_stopped()
+        make_live(good)
     if problems:
         point_aliases()
         raise SwitchRefused("; ".join(problems))

@@ -1,15 +1,21 @@
-"""A lane is a device's place in the work. Messages only wake it up; the database holds the truth.
+"""Who may work on what. Messages only wake devices up; the database holds the truth.
 
-A message carries (device, seq). Whoever moves ``seq`` on owns the lane, and every transaction that writes results
+A message carries (device, seq). Whoever moves ``seq`` on holds the device, and every transaction that writes results
 is fenced by that number: a holder that was declared dead cannot write any more. So a message that comes twice, late
-or never does no harm; the watchdog sends a new one when a lease has run out.
+or never does no harm; the watchdog sends a new one when a lease has run out. A job has a lease of its own, for what
+only one device may do at a time: plan it, and complete it.
+
+A host compares only leases of its own with its clock. Whether another host is dead is told by its leases, which it
+renews: those that stay as they are for ``LOOKS`` looks, a second apart, have no holder any more (``Looks``).
 """
 
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import transaction
@@ -17,68 +23,160 @@ from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 from django_q.tasks import async_task
 
-from batches.models import BatchJob, Lane
+from batches.engine import hosts
+from batches.models import BatchJob, Device, Leased, TrackResult
 from navembed_site.process import heartbeat
+from navembed_site.process.host import host_key
 
 logger = logging.getLogger(__name__)
 
 LEASE = timedelta(seconds=45)
-MOST_AHEAD = 2 * LEASE  # the clocks of two machines may differ; beyond this one was set back
+MOST_AHEAD = 2 * LEASE  # no clock but a wrong one could have given a lease for longer
+LOOKS = 45  # a lease that nobody renews meanwhile has no holder …
+LOOK_SECONDS = 1.0  # … however long we were stopped, or the database away, between two of them
 
 
-class LaneLost(Exception):
-    """Somebody else has taken the lane over; what was computed must not be written."""
+class LeaseLost(Exception):
+    """Somebody else works on it now; what was computed must not be written."""
 
 
 @dataclass(frozen=True)
 class Lease:
-    """The right to work on a lane, as long as its ``seq`` stands."""
+    """The right to work on a row, as long as its ``seq`` stands."""
 
-    lane_id: int
-    device: int
+    row: Leased
     seq: int
 
     def renew(self) -> None:
-        """Prolong the lease; inside a transaction it fences everything written there. Raises LaneLost."""
+        """Prolong the lease; inside a transaction it fences everything written there. Raises LeaseLost."""
         heartbeat.beat()
-        if not Lane.objects.filter(pk=self.lane_id, seq=self.seq).update(lease_until=timezone.now() + LEASE):
-            raise LaneLost(f"lane {self.device} was taken over")
+        if not self._mine().update(lease_until=timezone.now() + LEASE):
+            raise LeaseLost(f"{self.row} was taken over")
+
+    def end(self) -> None:
+        """Give the row back; nothing happens when somebody else has taken it."""
+        self._mine().update(lease_until=None)
+
+    def _mine(self) -> QuerySet[Leased]:
+        return type(self.row)._default_manager.filter(pk=self.row.pk, seq=self.seq)
+
+
+@dataclass(frozen=True)
+class DeviceLease(Lease):
+    """The right to work with a device of this host."""
+
+    row: Device
+
+    @property
+    def device(self) -> Device:
+        return self.row
 
     def release(self) -> None:
-        """Give the lane back; it sleeps, or goes on in a new task while there is work."""
+        """Give the device back; it sleeps, or goes on in a new task while there is work."""
         with transaction.atomic():
-            Lane.objects.filter(pk=self.lane_id, seq=self.seq).update(lease_until=None)
+            self.end()
             if _work_exists():
                 _send(self.device, self.seq)
 
 
-def take(device: int, seq: int) -> Lease | None:
-    """Take the lane if it sleeps and ``seq`` is still its number; None means the message is stale."""
-    taken = _asleep().filter(device=device, seq=seq).update(seq=F("seq") + 1, lease_until=timezone.now() + LEASE)
-    return Lease(Lane.objects.get(device=device).pk, device, seq + 1) if taken else None
+class Looks:
+    """Counts how often leases were looked at without a change: clocks of other hosts are not asked."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._seen: dict[tuple[type[Leased], int], tuple[tuple[int, datetime], int, float]] = {}
+
+    def is_abandoned(self, row: Leased) -> bool:
+        """Whether nobody holds ``row``, which was just read. Call it often: it counts one look a second."""
+        if row.lease_until is None:
+            return True
+        key, state = (type(row), row.pk), (row.seq, row.lease_until)
+        before, looks, at = self._seen.get(key, (None, 0, 0.0))
+        if before != state:
+            self._seen[key] = state, 0, self._clock()
+            return False
+        if self._clock() >= at + LOOK_SECONDS:
+            looks += 1
+            self._seen[key] = state, looks, self._clock()
+        return looks >= LOOKS
+
+
+def take(device_id: int, seq: int) -> DeviceLease | None:
+    """Take the device if it sleeps and ``seq`` is still its number; None means the message is stale."""
+    asleep = _asleep(Device.objects.filter(pk=device_id, seq=seq, host_id=host_key()))
+    if not asleep.update(seq=F("seq") + 1, lease_until=timezone.now() + LEASE):
+        return None
+    return DeviceLease(Device.objects.select_related("host").get(pk=device_id), seq + 1)
+
+
+def take_job(job: BatchJob, device: Device, looks: Looks) -> Lease | None:
+    """Take the job, to plan or to complete it; None while another device does. ``job`` is read again."""
+    job.refresh_from_db()
+    if job.holder_id != device.pk and not looks.is_abandoned(job):
+        return None
+    mine = BatchJob.objects.filter(pk=job.pk, seq=job.seq, lease_until=job.lease_until)
+    if not mine.update(seq=F("seq") + 1, lease_until=timezone.now() + LEASE, holder=device):
+        return None
+    job.refresh_from_db()
+    return Lease(job, job.seq)
+
+
+def free_abandoned(job: BatchJob, looks: Looks) -> int:
+    """Queue again what devices have claimed that nobody works with any more; returns how many results."""
+    claimed = TrackResult.objects.filter(job=job, status=TrackResult.Status.RUNNING)
+    devices = Device.objects.filter(pk__in=claimed.values("device")).select_related("host")
+    return sum(_free(job, device) for device in devices if looks.is_abandoned(device))
+
+
+def _free(job: BatchJob, device: Device) -> int:
+    with transaction.atomic():
+        # Whoever held it cannot write any more, and whoever takes it now waits for the end of this transaction.
+        unchanged = Device.objects.filter(pk=device.pk, seq=device.seq, lease_until=device.lease_until)
+        if not unchanged.update(seq=F("seq") + 1, lease_until=None):
+            return 0
+        freed = requeue(TrackResult.objects.filter(job=job, device=device))
+    if freed:
+        logger.warning("%s is gone; %d results that it had claimed are queued again", device, freed)
+    return freed
+
+
+def requeue(claimed: QuerySet[TrackResult]) -> int:
+    """Queue claimed results again, by nobody's fault; returns how many."""
+    running = claimed.filter(status=TrackResult.Status.RUNNING)
+    return running.update(status=TrackResult.Status.PENDING, device=None, attempts=F("attempts") - 1)
 
 
 def wake_all() -> None:
-    """Wake every lane; part of the surrounding transaction. One that is awake ignores it."""
-    for device in range(len(settings.DEVICES)):
-        lane, _ = Lane.objects.get_or_create(device=device)
-        _send(lane.device, lane.seq)
+    """Wake every device of the hosts that are there; part of the surrounding transaction. One awake ignores it.
+
+    A host whose worker does not run yet wakes its own when that starts.
+    """
+    for device in Device.objects.filter(hosts.is_here()).order_by("pk"):
+        _send(device, device.seq)
 
 
 def watch() -> int:
-    """Wake sleeping lanes while there is work; returns how many."""
+    """Wake sleeping devices while there is work; returns how many."""
     if not _work_exists():
         return 0
-    asleep = list(_asleep().filter(device__lt=len(settings.DEVICES)))
-    for lane in asleep:
-        logger.warning("lane %d has no holder; waking it", lane.device)
-        _send(lane.device, lane.seq)
+    asleep = list(_asleep(Device.objects.filter(hosts.is_here())).select_related("host"))
+    for device in asleep:
+        logger.warning("nobody works with %s; waking it", device)
+        _send(device, device.seq)
     return len(asleep)
 
 
 def recover() -> None:
-    """Free all lanes and wake them. The jobs' worker calls this at its start: it holds the lock, nobody else works."""
-    Lane.objects.update(seq=F("seq") + 1, lease_until=None)
+    """Make, free and wake the devices of this host. Its worker calls this at its start: it holds the lock."""
+    host = hosts.announce()
+    with transaction.atomic():
+        for index in range(len(settings.DEVICES)):
+            Device.objects.get_or_create(host=host, index=index)
+        ours = Device.objects.filter(host=host)
+        ours.update(seq=F("seq") + 1, lease_until=None, problem="")
+        removed = ours.filter(index__gte=len(settings.DEVICES))
+        requeue(TrackResult.objects.filter(device__in=removed))
+        removed.delete()
     watch()
 
 
@@ -86,12 +184,13 @@ def _work_exists() -> bool:
     return BatchJob.objects.filter(status__in=BatchJob.ACTIVE).exists()
 
 
-def _asleep() -> QuerySet[Lane]:
-    """Lanes without a lease, or whose lease has run out; also one that no clock but a wrong one could have given."""
+def _asleep(devices: QuerySet[Device]) -> QuerySet[Device]:
+    """Those without a lease, or whose lease has run out; also one that no clock but a wrong one could have given."""
     now = timezone.now()
     has_run_out = Q(lease_until__lt=now) | Q(lease_until__gt=now + MOST_AHEAD)
-    return Lane.objects.filter(Q(lease_until=None) | has_run_out)
+    return devices.filter(Q(lease_until=None) | has_run_out)
 
 
-def _send(device: int, seq: int) -> None:
-    async_task("batches.tasks.run_lane", device, seq, cluster="jobs", task_name=f"lane {device} at {seq}")
+def _send(device: Device, seq: int) -> None:
+    queue = hosts.queue_of(device.host_id)
+    async_task("batches.tasks.run_device", device.pk, seq, cluster=queue, task_name=f"device {device.pk} at {seq}")

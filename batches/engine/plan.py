@@ -10,7 +10,7 @@ from django.db.models import Count, F, Q, Sum
 from django.db.models.functions import Coalesce
 
 from batches.engine.due import DUE, IN_SCOPE, Counts, Scope, Wanted, count, end_of_slice, wanted
-from batches.engine.leases import Lease
+from batches.engine.leases import DeviceLease
 from batches.models import BatchJob, ModelProgress, TrackResult
 from embeddings.embedder.client import EmbedderClient
 from embeddings.encoders.base import Description
@@ -45,12 +45,12 @@ COUNT_TRACKS = (
 )
 
 
-def plan(job: BatchJob, lease: Lease, raise_if_stopped: RaiseIfStopped, tell: Tell = tell_nobody) -> None:
+def plan(job: BatchJob, lease: DeviceLease, raise_if_stopped: RaiseIfStopped, tell: Tell = tell_nobody) -> None:
     """Write the rows of ``job``, or what has changed since they were written.
 
     ``raise_if_stopped`` is called about once a second, also within transactions, and stops the planning by raising.
     ``tell`` is called, outside of them, with what is being done.
-    Raises LibraryUnavailable, WeightsMissing, WeightsUnusable, EmbedderUnavailable, FingerprintChanged, LaneLost.
+    Raises LibraryUnavailable, WeightsMissing, WeightsUnusable, EmbedderUnavailable, FingerprintChanged, LeaseLost.
     """
 
     def look_and_tell(doing: str) -> None:
@@ -121,9 +121,9 @@ def recount(job: BatchJob, raise_if_stopped: RaiseIfStopped = lambda: None) -> N
         BatchJob.objects.filter(pk=job.pk).update(**counted)
 
 
-def _spaces(job: BatchJob, lease: Lease, raise_if_stopped: RaiseIfStopped) -> dict[str, EmbeddingSpace]:
+def _spaces(job: BatchJob, lease: DeviceLease, raise_if_stopped: RaiseIfStopped) -> dict[str, EmbeddingSpace]:
     """Return, and write down, the space in which each model works."""
-    client = EmbedderClient(lease.device)
+    client = EmbedderClient(lease.device.index)
     spaces = {}
     for progress in job.progress.filter(left_out="").select_related("space"):
         model = progress.model

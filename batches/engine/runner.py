@@ -1,6 +1,7 @@
-"""The loop of a lane: claim a chunk, have it embedded, commit it, index it; again, until the job has ended.
+"""The loop of a device: claim a chunk, have it embedded, commit it, index it; again, until the job has ended.
 
-Slow work (embedder, Milvus, files) happens outside transactions; every write is fenced by the lease.
+Slow work (embedder, Milvus, files) happens outside transactions; every write is fenced by the lease. What keeps one
+device from working holds up the job only when no other device goes on with it.
 """
 
 from __future__ import annotations
@@ -15,15 +16,16 @@ from django.db import Error as DatabaseError
 from django.db import close_old_connections
 
 from batches import services
-from batches.engine import chunks, completion, deaths
+from batches.engine import chunks, completion, deaths, hosts
 from batches.engine.deaths import EmbedderHung
-from batches.engine.leases import LaneLost, Lease, take
+from batches.engine.leases import DeviceLease, LeaseLost, Looks, free_abandoned, take, take_job
 from batches.engine.plan import plan
-from batches.models import BatchJob, TrackResult
+from batches.models import BatchJob, Device, TrackResult
 from embeddings.embedder.client import EmbedderClient, End, Heartbeat
 from embeddings.embedder.work import FileHash, Step, TrackOutcome, TrackRequest, failure_of
 from embeddings.errors import (
     NOT_LOADABLE,
+    OF_ONE_HOST,
     AudioFileMissing,
     DecoderDied,
     EmbedderDied,
@@ -40,6 +42,7 @@ from navembed_site.database import look as database_look
 from navembed_site.errors import NavembedError
 from navembed_site.names import ID_BYTES, can_be_id
 from navembed_site.process import heartbeat
+from navembed_site.process.slow_calls import RaiseIfStopped
 from navembed_site.process.stopping import stop_requested
 
 logger = logging.getLogger(__name__)
@@ -60,14 +63,14 @@ class Interrupted(Exception):
     """Somebody wants the job to stop; what is finished is committed, the rest is queued again."""
 
 
-def run_lane(device: int, seq: int) -> str:
+def run_device(device_id: int, seq: int) -> str:
     """Work on the active job until the time slice is over or nothing is left to do. Returns how it ended."""
-    lease = take(device, seq)
+    lease = take(device_id, seq)
     if lease is None:
         return "stale"
     try:
         ended = _TimeSlice(lease).run()
-    except LaneLost as error:
+    except LeaseLost as error:
         logger.warning("%s", error)
         return "lost"
     lease.release()
@@ -75,20 +78,22 @@ def run_lane(device: int, seq: int) -> str:
 
 
 class _TimeSlice:
-    """One task's worth of work on a lane."""
+    """One task's worth of work with a device."""
 
-    def __init__(self, lease: Lease) -> None:
+    def __init__(self, lease: DeviceLease) -> None:
         self.lease = lease
-        self.client = EmbedderClient(lease.device)
+        self.client = EmbedderClient(lease.device.index)
         self.deadline = time.monotonic() + SLICE_SECONDS
         self.pause = self.database_pause = 1.0
         self.begun = self.noted = False
         self.orphans: dict[int, bool] = {}  # whether a space holds vectors of tracks that are gone
         self.suspects: list[str] = []  # files that were away
-        self.behind = True  # Milvus may lack something that an earlier turn has committed
+        self.looks = Looks()
+        self.problem = lease.device.problem
+        self.behind = True  # Milvus may lack something that an earlier slice has committed
 
     def run(self) -> bool:
-        """Work until the deadline, at least one step; True when no job has work for a lane."""
+        """Work until the deadline, at least one step; True when no job has work for a device."""
         while not stop_requested():
             try:
                 job = services.current_job()
@@ -112,7 +117,8 @@ class _TimeSlice:
                 self.begun = True
             self._advance(job)
             self.pause = 1.0
-        except (LaneLost, DatabaseError):
+            self._tell_problem("")
+        except (LeaseLost, DatabaseError):
             raise
         except Interrupted:
             pass  # the next step sees what is wanted
@@ -125,11 +131,8 @@ class _TimeSlice:
     def _advance(self, job: BatchJob) -> None:
         if job.status not in BatchJob.ADVANCING:
             self._come_to_rest(job)
-        elif not job.planned and self.lease.device:
-            self._sleep(1.0, job)  # the first lane plans: two scans of the library would contradict each other
         elif not job.planned:
-            plan(job, self.lease, lambda: self._raise_if_stopped(job), partial(services.set_planning, job))
-            services.set_planning(job, "")
+            self._with_job(job, self._plan)
         elif self.behind:
             self._catch_up(job)
         elif self.suspects:
@@ -137,14 +140,43 @@ class _TimeSlice:
         elif chunk := chunks.claim(job, self.lease):
             self._run_chunk(job, chunk)
         elif chunks.is_left(job):
-            self._sleep(1.0, job)  # a track waits for its next attempt, or another lane has the last ones
+            free_abandoned(job, self.looks)
+            self._sleep(1.0, job)  # a track waits for its next attempt, or another device has the last ones
         else:
-            completion.complete(job, lambda: self._raise_if_stopped(job))
+            self._with_job(job, self._complete)
+
+    def _with_job(self, job: BatchJob, step: Callable[[BatchJob, RaiseIfStopped], None]) -> None:
+        """Do what only one device may do at a time; the others wait for it."""
+        lease = take_job(job, self.lease.device, self.looks)
+        if lease is None:
+            self._sleep(1.0, job)
+            return
+
+        def raise_if_stopped() -> None:
+            lease.renew()
+            self._raise_if_stopped(job)
+
+        try:
+            if job.status in BatchJob.ADVANCING:  # still
+                step(job, raise_if_stopped)
+        finally:
+            with suppress(DatabaseError):  # then this device takes it again, or it runs out
+                lease.end()
+
+    def _plan(self, job: BatchJob, raise_if_stopped: RaiseIfStopped) -> None:
+        if not job.planned:
+            plan(job, self.lease, raise_if_stopped, partial(services.set_planning, job))
+            services.set_planning(job, "")
+
+    def _complete(self, job: BatchJob, raise_if_stopped: RaiseIfStopped) -> None:
+        if job.planned and not chunks.is_left(job):
+            completion.complete(job, raise_if_stopped)
 
     def _come_to_rest(self, job: BatchJob) -> None:
-        """Pause or cancel, once no lane has a chunk in hand."""
+        """Pause or cancel, once no device has a chunk in hand."""
         if chunks.is_in_hand(job):
             self.lease.renew()
+            free_abandoned(job, self.looks)
             time.sleep(0.2)
         elif job.status == BatchJob.Status.PAUSING:
             services.set_paused(job)
@@ -263,7 +295,8 @@ class _TimeSlice:
         """Blame the chunk if the embedder has died of it."""
 
         def wait(message: str, condition: Callable[[], bool], seconds: float) -> bool:
-            services.set_waiting(job, message)
+            if not self._is_held_up_alone(message):
+                services.set_waiting(job, message)
             until = time.monotonic() + seconds
             while not (holds := condition()) and time.monotonic() < until:
                 self._sleep(0.5, job)
@@ -276,18 +309,31 @@ class _TimeSlice:
                 self._retry_on_database_error(lambda: chunks.blame(job, self.lease, chunk, reason))
 
     def _wait_or_fail(self, job: BatchJob, error: NavembedError) -> None:
-        if error.model and isinstance(error, NOT_LOADABLE):
+        if isinstance(error, OF_ONE_HOST) and self._is_held_up_alone(str(error)):
+            pass
+        elif error.model and isinstance(error, NOT_LOADABLE):
             services.leave_out(job, error.model, str(error))
             return
-        if error.permanent:
+        elif error.permanent:
             services.set_failed(job, str(error))
             return
-        services.set_waiting(job, str(error))
+        else:
+            services.set_waiting(job, str(error))
         logger.warning("job %d waits %.0f s: %s", job.pk, self.pause, error)
         self._sleep(self.pause, job)
         # An embedder is of this machine and soon back; Milvus or a share may be away for hours.
         longest = EMBEDDER_PAUSE_SECONDS if isinstance(error, EmbedderUnavailable) else MAX_PAUSE_SECONDS
         self.pause = min(longest, self.pause * 2)
+
+    def _is_held_up_alone(self, problem: str) -> bool:
+        """Show what keeps this device from working; returns whether another one goes on with the job."""
+        self._tell_problem(problem)
+        return hosts.another_works(self.lease.device)
+
+    def _tell_problem(self, problem: str) -> None:
+        if problem != self.problem:
+            Device.objects.filter(pk=self.lease.device.pk).update(problem=problem)
+            self.problem = problem
 
     def _raise_if_stopped(self, job: BatchJob) -> None:
         """Renew the lease; raise Interrupted when the job or the worker is to stop."""
@@ -303,7 +349,7 @@ class _TimeSlice:
                 time.sleep(min(LOOK_SECONDS, max(0.0, until - time.monotonic())))
 
     def _retry_on_database_error(self, write: Callable[[], None]) -> None:
-        """Write what has cost device time, also when the database is away for a while. Raises LaneLost."""
+        """Write what has cost device time, also when the database is away for a while. Raises LeaseLost."""
         while True:
             try:
                 write()
@@ -333,7 +379,7 @@ class _TimeSlice:
 class _Pulse:
     """Between two frames of the embedder: look whether to stop, show the current track, renew the lease."""
 
-    def __init__(self, job: BatchJob, lease: Lease, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, job: BatchJob, lease: DeviceLease, clock: Callable[[], float] = time.monotonic) -> None:
         self.job = job
         self.lease = lease
         self.current = ""
@@ -343,7 +389,7 @@ class _Pulse:
         self._renew = clock() + RENEW_SECONDS
 
     def beat(self) -> None:
-        """Raises Interrupted when the job or the worker is to stop, LaneLost when the lane is not ours any more."""
+        """Raises Interrupted when the job or the worker is to stop, LeaseLost when the lane is not ours any more."""
         heartbeat.beat()
         if self._clock() < self._look:
             return

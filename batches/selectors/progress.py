@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass
 from typing import Any
 
+from batches.engine import hosts, pace
+from batches.engine.pace import Rates
 from batches.models import TERMINAL, BatchJob, ModelProgress
 
 
@@ -19,7 +20,7 @@ class Snapshot:
     failed_operations: int
     percent: float
     speed: float | None
-    """Seconds of audio, through all models, per second of work lately; None while not all have been measured."""
+    """Seconds of audio, through all models, per second lately; None while not all have been measured."""
     seconds_left: float | None
     """None before the plan stands and something has been measured; 0 when the job has ended."""
 
@@ -39,27 +40,27 @@ def _snapshot(job: BatchJob, rows: list[ModelProgress]) -> Snapshot:
         processed_operations=finished,
         failed_operations=failed,
         percent=min(100.0, round(percent, 2)),
-        speed=_speed(rows),
-        seconds_left=_seconds_left(job, rows) if job.is_open else 0.0,
+        speed=_speed(rows, rates := _rates(job, rows)),
+        seconds_left=_seconds_left(job, rows, rates) if job.is_open else 0.0,
     )
 
 
-def _speed(rows: list[ModelProgress]) -> float | None:
-    rates = [row.rate for row in rows if row.total]
-    return 1 / sum(1 / rate for rate in rates if rate) if rates and all(rates) else None
+def _rates(job: BatchJob, rows: list[ModelProgress]) -> list[Rates]:
+    """Return those of each device that works and has been measured; else what the job itself has shown."""
+    models = {row.model for row in rows if row.total}
+    devices = hosts.at_work() if job.status in BatchJob.ADVANCING else ()
+    measured = [device.rates for device in devices if models <= device.rates.keys()]
+    return measured or [{row.model: row.rate for row in rows if row.rate}]
 
 
-def _seconds_left(job: BatchJob, rows: list[ModelProgress]) -> float | None:
-    """What the remaining audio weighs, model by model, at the rate each has shown lately."""
-    if not job.planned:
-        return None
-    left = 0.0
-    for row in rows:
-        audio = max(0.0, row.audio_seconds_total - row.audio_seconds_done)
-        if audio and not row.rate:
-            return None
-        left += audio / row.rate if row.rate else 0.0
-    return left if math.isfinite(left) else None
+def _speed(rows: list[ModelProgress], rates: list[Rates]) -> float | None:
+    seconds = pace.seconds_for({row.model: 1.0 for row in rows if row.total}, rates)
+    return 1 / seconds if seconds else None
+
+
+def _seconds_left(job: BatchJob, rows: list[ModelProgress], rates: list[Rates]) -> float | None:
+    """What the remaining audio weighs, model by model, at the rates that devices have shown lately."""
+    return pace.seconds_for(pace.audio_left(rows), rates) if job.planned else None
 
 
 CONTRACT_STATUS = {  # a status it does not know keeps the panel polling for ever

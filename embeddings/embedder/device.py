@@ -33,6 +33,15 @@ def choose_device(name: str) -> str:
     return "cpu"
 
 
+def name_of(device: str) -> str:
+    """Return what people call ``device``: the model of a GPU, else the kind."""
+    if not device.startswith("cuda"):
+        return device
+    import torch
+
+    return f"{torch.cuda.get_device_name(device)} ({device})"
+
+
 def free_memory(device: str) -> int:
     """Bytes that models may take on ``device``: free memory on a GPU, available memory on a CPU."""
     if device.startswith("cuda"):

@@ -20,6 +20,7 @@ from typing import Any
 from embeddings.audio.pool import DecodePool
 from embeddings.audio.summary import Limits
 from embeddings.embedder.available_weights import problem_with
+from embeddings.embedder.device import name_of
 from embeddings.embedder.hashing import hash_files
 from embeddings.embedder.model_manager import ModelManager
 from embeddings.embedder.pipeline import Pipeline
@@ -104,6 +105,7 @@ class Embedder:
     def status(self) -> dict[str, Any]:
         return {
             "pid": os.getpid(),
+            "device": name_of(next(self.manager.encoder(key).device for key in self.manager.encoder_keys)),
             "models": self.manager.report(),
             "busy": self.jobs.lock.locked(),
             "stage_seconds": self.stages.report(),

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from batches import schedule, services
 from batches.engine import chunks, leases, plan
-from batches.engine.leases import Lease
-from batches.models import BatchJob, Lane, ModelProgress
+from batches.engine.leases import DeviceLease
+from batches.models import BatchJob, Device, ModelProgress
 from batches.selectors.progress import contract_progress
 from embeddings.audio.summary import AudioSummary
 from embeddings.embedder.work import TrackOutcome, TrackVector
@@ -32,6 +32,7 @@ from embeddings.spaces.lifecycle import space_for
 from embeddings.spaces.vectors import to_bytes
 from navembed_site.benchmarks.jobs import Extent, Figure, StepFailed
 from navembed_site.demo.navidrome import SCHEMA, made_id
+from navembed_site.process.host import host_key
 
 T = TypeVar("T")
 MEGABYTE = 2**20
@@ -177,10 +178,11 @@ def _job() -> BatchJob:
     return _found(services.current_job())
 
 
-def _take() -> Lease:
-    """The lane, whoever had it."""
-    Lane.objects.update(lease_until=None)
-    return _found(leases.take(0, Lane.objects.get(device=0).seq))
+def _take() -> DeviceLease:
+    """The device, whoever had it."""
+    leases.recover()
+    device = Device.objects.get(host_id=host_key(), index=0)
+    return _found(leases.take(device.pk, device.seq))
 
 
 def _found(value: T | None) -> T:

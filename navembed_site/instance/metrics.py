@@ -18,6 +18,7 @@ from django_q.models import OrmQ
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from batches.engine.hosts import queue_of
 from batches.models import BatchJob, ModelProgress, TrackResult
 from batches.selectors.progress import snapshot
 from batches.services import open_job
@@ -26,6 +27,7 @@ from embeddings.models import Embedding, EmbeddingSpace, Track
 from navembed_site import VERSION
 from navembed_site.http.remembered import Remembered
 from navembed_site.instance.programs import programs
+from navembed_site.process.host import host_key
 
 MOST_COUNTED = 10_000  # rows that are looked at one by one; a gauge that stands there means as many or more
 CONNECT_SECONDS = 1.0
@@ -128,7 +130,7 @@ def _queues() -> Iterator[Metric]:
     """What waits: messages of Django-Q, embeddings that Milvus does not have."""
     messages = _gauge("queue_messages", "Messages that wait for a worker.", "cluster")
     waiting = dict(OrmQ.objects.order_by().values_list("key").annotate(Count("pk")))
-    for cluster in sorted({"jobs", "light", *waiting}):
+    for cluster in sorted({queue_of(host_key()), "light", *waiting}):
         messages.add_metric([cluster], waiting.get(cluster, 0))
     yield messages
     behind = _gauge(

@@ -1,4 +1,4 @@
-"""What the tests of jobs share: a lane, a small library, a way to run a job in this process."""
+"""What the tests of jobs share: a device, a small library, a way to run a job in this process."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from typing import Any
 
 import pytest
 
-from batches.engine import chunks, runner
-from batches.engine.leases import Lease
-from batches.engine.runner import run_lane
-from batches.models import BatchJob, Lane
+from batches.engine import pace, runner
+from batches.engine.leases import DeviceLease
+from batches.models import BatchJob
 from navembed_site.demo.encode import write_audio
 from tests.audio_files import DAMAGED, tone
-from tests.batches.rows import take_lane
+from tests.batches.rows import take_device, work_on
 from tests.instances import checkpoints, embedder, embedder_process
 from tests.milvus import lite_server, milvus
 from tests.navidrome_db import add_libraries, add_tracks, make_navidrome
@@ -31,8 +30,8 @@ RATE = 44_100
 
 
 @pytest.fixture
-def lease(db: None) -> Lease:
-    return take_lane()
+def lease(db: None) -> DeviceLease:
+    return take_device()
 
 
 @dataclass
@@ -108,11 +107,11 @@ RunToEnd = Callable[[BatchJob], BatchJob]
 
 @pytest.fixture
 def run_to_end(db: None) -> RunToEnd:
-    """Run a job's lane here, turn after turn, until it has ended."""
+    """Run a job's device here, slice after slice, until it has ended."""
 
     def run(job: BatchJob) -> BatchJob:
         while job.is_open:
-            run_lane(0, Lane.objects.get(device=0).seq)
+            work_on()
             job.refresh_from_db()
         return job
 
@@ -122,7 +121,7 @@ def run_to_end(db: None) -> RunToEnd:
 @pytest.fixture
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """A failure that may pass is tried again at once, and waiting is short."""
-    monkeypatch.setattr(chunks, "PAUSES", (timedelta(0), timedelta(0)))
+    monkeypatch.setattr("batches.engine.chunks.PAUSES", (timedelta(0), timedelta(0)))
     monkeypatch.setattr(runner, "MAX_PAUSE_SECONDS", 1.0)
     monkeypatch.setattr(runner, "EMBEDDER_PAUSE_SECONDS", 1.0)
 
@@ -136,4 +135,4 @@ def four(music: Music) -> Music:
 
 @pytest.fixture
 def one_track_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunks, "CHUNK_SECONDS", 0.0)
+    monkeypatch.setattr(pace, "CHUNK_SECONDS", 0.0)

@@ -9,9 +9,10 @@ import numpy as np
 from django.utils import timezone
 
 from batches import services
-from batches.engine import leases
-from batches.engine.leases import Lease
-from batches.models import TERMINAL, BatchJob, Lane, ModelProgress, TrackResult
+from batches.engine import hosts, leases
+from batches.engine.leases import DeviceLease
+from batches.engine.runner import run_device
+from batches.models import TERMINAL, BatchJob, Device, ModelProgress, TrackResult
 from embeddings.audio.summary import AudioSummary
 from embeddings.embedder.work import Failure, TrackOutcome, TrackVector
 from embeddings.encoders.registry import encoder_class
@@ -77,13 +78,22 @@ def set_status(job: BatchJob, status: str) -> BatchJob:
     return job
 
 
-def take_lane(device: int = 0) -> Lease:
-    """The lane, whoever had it."""
-    Lane.objects.get_or_create(device=device)
-    Lane.objects.filter(device=device).update(lease_until=None)
-    lease = leases.take(device, Lane.objects.get(device=device).seq)
+def device(index: int = 0) -> Device:
+    """A device of this host."""
+    return Device.objects.get_or_create(host=hosts.announce(), index=index)[0]
+
+
+def take_device(index: int = 0) -> DeviceLease:
+    """The lease of a device of this host, whoever had it."""
+    Device.objects.filter(pk=device(index).pk).update(lease_until=None)
+    lease = leases.take(device(index).pk, device(index).seq)
     assert lease
     return lease
+
+
+def work_on(index: int = 0) -> str:
+    """Do a time slice's work with a device of this host; returns how it ended."""
+    return run_device(device(index).pk, device(index).seq)
 
 
 def audio() -> AudioSummary:

@@ -15,7 +15,8 @@ from django.utils import timezone
 
 from batches.engine import chunks
 from batches.engine.chunks import Chunk
-from batches.engine.leases import Lease
+from batches.engine.leases import DeviceLease
+from batches.engine.pace import estimated_seconds
 from batches.models import BatchJob, TrackResult
 from embeddings.embedder.work import TrackOutcome
 from embeddings.models import Embedding, Track
@@ -24,6 +25,7 @@ from tests.batches.rows import (
     DIMENSION,
     SECONDS,
     VECTOR,
+    device,
     failure,
     make_embedding,
     make_job,
@@ -31,7 +33,7 @@ from tests.batches.rows import (
     make_tracks,
     progress_of,
     success,
-    take_lane,
+    take_device,
 )
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
@@ -39,7 +41,7 @@ pytestmark = [pytest.mark.django_db, pytest.mark.database]
 ALL = ("muq", "mert", "latent")
 
 
-def claim(job: BatchJob, lease: Lease) -> Chunk:
+def claim(job: BatchJob, lease: DeviceLease) -> Chunk:
     chunk = chunks.claim(job, lease)
     assert chunk
     return chunk
@@ -54,7 +56,7 @@ def be_ready(job: BatchJob) -> None:
     job.results.update(not_before=timezone.now() - timedelta(seconds=1))
 
 
-def attempt(job: BatchJob, lease: Lease, *outcomes: TrackOutcome, died: bool = False) -> None:
+def attempt(job: BatchJob, lease: DeviceLease, *outcomes: TrackOutcome, died: bool = False) -> None:
     """Claim a chunk and commit it with these outcomes."""
     be_ready(job)
     chunk = claim(job, lease)
@@ -65,7 +67,7 @@ def attempt(job: BatchJob, lease: Lease, *outcomes: TrackOutcome, died: bool = F
     job.refresh_from_db()
 
 
-def test_note_of_a_file_stays_with_its_result(lease: Lease) -> None:
+def test_note_of_a_file_stays_with_its_result(lease: DeviceLease) -> None:
     tracks = make_tracks(1)
     job, outcome = make_job(tracks), success(tracks[0])
     assert outcome.audio
@@ -76,45 +78,47 @@ def test_note_of_a_file_stays_with_its_result(lease: Lease) -> None:
 # Claiming
 
 
-def test_chunk_is_cut_by_the_measured_rate(lease: Lease) -> None:
+def test_chunk_is_cut_by_the_measured_rate(lease: DeviceLease) -> None:
     job = make_job(make_tracks(8))
-    job.progress.update(rate=SECONDS / 4)  # four seconds of work a track; a chunk holds ten
+    lease.device.rates = {"muq": SECONDS / 4}  # four seconds of work a track; a chunk holds ten
     assert ids(claim(job, lease)) == ["t000", "t001"]
     assert ids(claim(job, lease)) == ["t002", "t003"]
 
 
-def test_chunk_is_cut_by_the_models_cost_until_a_rate_is_known(lease: Lease) -> None:
+def test_chunk_is_cut_by_the_models_cost_until_a_rate_is_known(lease: DeviceLease) -> None:
     job = make_job([make_track(f"t{number}", duration=240) for number in range(4)], ["latent"])
     assert ids(claim(job, lease)) == ["t0"]  # 20 teraflop each
-    assert chunks.estimated_seconds(make_track("x", duration=240), progress_of(job, "latent")) == pytest.approx(20, 0.1)
+    assert estimated_seconds(make_track("x", duration=240), device(), "latent") == pytest.approx(20, 0.1)
 
 
-def test_track_longer_than_a_chunk_is_claimed_alone(lease: Lease) -> None:
+def test_track_longer_than_a_chunk_is_claimed_alone(lease: DeviceLease) -> None:
     job = make_job([make_track("a", duration=10_000), make_track("b")])
     assert ids(claim(job, lease)) == ["a"]
 
 
-def test_track_is_claimed_with_all_its_models_once(lease: Lease) -> None:
+def test_track_is_claimed_with_all_its_models_once(lease: DeviceLease) -> None:
     job = make_job(make_tracks(1), ALL)
     [claimed] = claim(job, lease).tracks
     assert set(claimed.results) == set(ALL)
-    assert set(job.results.values_list("status", "attempts", "lane")) == {("running", 1, 0)}
+    assert set(job.results.values_list("status", "attempts", "device")) == {("running", 1, device().pk)}
     assert chunks.claim(job, lease) is None
 
 
-def test_track_cut_off_by_the_row_limit_waits_for_the_next_chunk(lease: Lease, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_track_cut_off_by_the_row_limit_waits_for_the_next_chunk(
+    lease: DeviceLease, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(chunks, "MAX_ROWS", 4)
     job = make_job(make_tracks(2), ALL)
     assert [set(claimed.results) for claimed in claim(job, lease).tracks] == [set(ALL)]
 
 
-def test_only_this_jobs_ready_results_are_claimed(lease: Lease) -> None:
+def test_only_this_jobs_ready_results_are_claimed(lease: DeviceLease) -> None:
     job = make_job(make_tracks(2))
     job.results.filter(track="t000").update(not_before=timezone.now() + timedelta(minutes=1))
     assert ids(claim(job, lease)) == ["t001"]
 
 
-def test_very_long_track_has_a_checkpoint_that_its_file_decides(lease: Lease) -> None:
+def test_very_long_track_has_a_checkpoint_that_its_file_decides(lease: DeviceLease) -> None:
     job = make_job([make_track("short"), make_track("zlong", duration=100_000)])
     short, long = claim(job, lease), claim(job, lease)
     assert chunks.spool_name(short.tracks[0], short.spaces) == ""
@@ -127,7 +131,7 @@ def test_very_long_track_has_a_checkpoint_that_its_file_decides(lease: Lease) ->
 # Committing
 
 
-def test_commit_writes_vectors_and_results(lease: Lease) -> None:
+def test_commit_writes_vectors_and_results(lease: DeviceLease) -> None:
     [track] = make_tracks(1)
     job = make_job([track], ("muq", "mert"))
     attempt(job, lease, success(track, "muq", "mert", seconds=0.5))
@@ -135,12 +139,12 @@ def test_commit_writes_vectors_and_results(lease: Lease) -> None:
         stored = from_bytes(row.vector, "float16" if row.space.model == "mert" else "float32", DIMENSION)
         assert np.array_equal(stored, VECTOR)
         assert (row.size, row.mtime, row.index_state) == (track.size, track.mtime, "pending")
-    assert set(job.results.values_list("status", "lane", "seconds", "audio_seconds")) == {
+    assert set(job.results.values_list("status", "device", "seconds", "audio_seconds")) == {
         ("succeeded", None, 0.5, SECONDS)
     }
 
 
-def test_vector_of_a_changed_file_is_replaced_and_indexed_again(lease: Lease) -> None:
+def test_vector_of_a_changed_file_is_replaced_and_indexed_again(lease: DeviceLease) -> None:
     [track] = make_tracks(1)
     job = make_job([track])
     space = progress_of(job).space
@@ -169,7 +173,7 @@ def failing_at(words: str) -> Iterator[None]:
     "words",
     ['INSERT INTO "batches_trackresult"', 'UPDATE "batches_modelprogress"', 'UPDATE "batches_batchjob"'],
 )
-def test_commit_that_fails_half_way_leaves_nothing(lease: Lease, words: str) -> None:
+def test_commit_that_fails_half_way_leaves_nothing(lease: DeviceLease, words: str) -> None:
     good, bad = make_tracks(2)
     job = make_job([good, bad])
     chunk = claim(job, lease)
@@ -181,15 +185,15 @@ def test_commit_that_fails_half_way_leaves_nothing(lease: Lease, words: str) -> 
     assert (job.processed_tracks, progress_of(job).succeeded, progress_of(job).rate) == (0, 0, None)
 
 
-def test_rows_without_an_outcome_go_back_without_a_counted_attempt(lease: Lease) -> None:
+def test_rows_without_an_outcome_go_back_without_a_counted_attempt(lease: DeviceLease) -> None:
     done, left = make_tracks(2)
     job = make_job([done, left])
     attempt(job, lease, success(done))
     row = job.results.get(track=left)
-    assert (row.status, row.attempts, row.deaths, row.lane) == ("pending", 0, 0, None)
+    assert (row.status, row.attempts, row.deaths, row.device) == ("pending", 0, 0, None)
 
 
-def test_outcomes_of_models_that_took_turns_are_put_together(lease: Lease) -> None:
+def test_outcomes_of_models_that_took_turns_are_put_together(lease: DeviceLease) -> None:
     [track] = make_tracks(1)
     job = make_job([track], ("muq", "mert"))
     attempt(job, lease, success(track, "muq"), failure(track, "mert"))
@@ -200,7 +204,7 @@ def test_outcomes_of_models_that_took_turns_are_put_together(lease: Lease) -> No
 # Failing
 
 
-def test_permanent_failure_is_not_tried_again(lease: Lease) -> None:
+def test_permanent_failure_is_not_tried_again(lease: DeviceLease) -> None:
     [track] = make_tracks(1)
     job = make_job([track])
     attempt(job, lease, failure(track))
@@ -209,7 +213,7 @@ def test_permanent_failure_is_not_tried_again(lease: Lease) -> None:
     assert not chunks.is_left(job)
 
 
-def test_passing_failure_is_tried_twice_more_with_pauses(lease: Lease) -> None:
+def test_passing_failure_is_tried_twice_more_with_pauses(lease: DeviceLease) -> None:
     [track] = make_tracks(1)
     job = make_job([track])
     for pause in chunks.PAUSES:
@@ -224,7 +228,7 @@ def test_passing_failure_is_tried_twice_more_with_pauses(lease: Lease) -> None:
     assert job.results.get().status == "failed"
 
 
-def test_success_after_a_passing_failure_forgets_the_error(lease: Lease) -> None:
+def test_success_after_a_passing_failure_forgets_the_error(lease: DeviceLease) -> None:
     [track] = make_tracks(1)
     job = make_job([track])
     attempt(job, lease, failure(track, permanent=False))
@@ -233,13 +237,13 @@ def test_success_after_a_passing_failure_forgets_the_error(lease: Lease) -> None
     assert (row.status, row.error_class, row.error_message, row.attempts) == ("succeeded", "", "", 2)
 
 
-def test_chunk_in_which_the_embedder_died_is_halved(lease: Lease) -> None:
+def test_chunk_in_which_the_embedder_died_is_halved(lease: DeviceLease) -> None:
     job = make_job(make_tracks(5))
     attempt(job, lease, died=True)
     assert [ids(claim(job, lease)) for _ in range(3)] == [["t000", "t001"], ["t002", "t003"], ["t004"]]
 
 
-def test_suspects_go_apart_from_the_others(lease: Lease, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_suspects_go_apart_from_the_others(lease: DeviceLease, monkeypatch: pytest.MonkeyPatch) -> None:
     job = make_job(make_tracks(5))
     monkeypatch.setattr(chunks, "MAX_ROWS", 3)
     attempt(job, lease, died=True)
@@ -249,7 +253,7 @@ def test_suspects_go_apart_from_the_others(lease: Lease, monkeypatch: pytest.Mon
     assert ids(claim(job, lease)) == ["t000", "t001"]
 
 
-def test_commit_whose_answer_was_lost_may_be_repeated(lease: Lease) -> None:
+def test_commit_whose_answer_was_lost_may_be_repeated(lease: DeviceLease) -> None:
     [track] = make_tracks(1)
     job = make_job([track])
     chunk = claim(job, lease)
@@ -259,7 +263,7 @@ def test_commit_whose_answer_was_lost_may_be_repeated(lease: Lease) -> None:
 
 
 @pytest.mark.parametrize("write", ["release", "blame", "commit"])
-def test_what_is_repeated_leaves_alone_what_another_lane_has_claimed_since(lease: Lease, write: str) -> None:
+def test_what_is_repeated_leaves_alone_what_another_device_has_claimed_since(lease: DeviceLease, write: str) -> None:
     [track] = make_tracks(1)
     job = make_job([track])
     chunk = claim(job, lease)
@@ -270,13 +274,13 @@ def test_what_is_repeated_leaves_alone_what_another_lane_has_claimed_since(lease
     }
     writes[write]()
     be_ready(job)
-    claim(job, take_lane(1))
+    claim(job, take_device(1))
     before = job.results.values().get()
     writes[write]()  # the database's first answer was lost
     assert job.results.values().get() == before
 
 
-def test_what_came_before_the_embedder_died_counts(lease: Lease) -> None:
+def test_what_came_before_the_embedder_died_counts(lease: DeviceLease) -> None:
     first, second = make_tracks(2)
     job = make_job([first, second])
     attempt(job, lease, success(first), died=True)
@@ -285,7 +289,7 @@ def test_what_came_before_the_embedder_died_counts(lease: Lease) -> None:
 
 
 def test_track_that_takes_the_embedder_down_each_time_is_isolated_and_failed_and_the_others_succeed(
-    lease: Lease,
+    lease: DeviceLease,
 ) -> None:
     tracks = make_tracks(8)
     job = make_job(tracks)
@@ -303,7 +307,7 @@ def test_track_that_takes_the_embedder_down_each_time_is_isolated_and_failed_and
     assert (job.processed_tracks, job.failed_tracks, deaths) == (7, 1, 4)
 
 
-def test_track_that_was_alone_is_failed_the_third_time(lease: Lease) -> None:
+def test_track_that_was_alone_is_failed_the_third_time(lease: DeviceLease) -> None:
     job = make_job(make_tracks(1))
     for _ in range(3):
         assert job.results.get().status == "pending"
@@ -314,7 +318,7 @@ def test_track_that_was_alone_is_failed_the_third_time(lease: Lease) -> None:
 # Counting
 
 
-def test_track_counts_when_its_last_model_is_done(lease: Lease) -> None:
+def test_track_counts_when_its_last_model_is_done(lease: DeviceLease) -> None:
     [track] = make_tracks(1)
     job = make_job([track], ("muq", "mert"))
     attempt(job, lease, success(track, "muq"), failure(track, "mert", permanent=False))
@@ -323,7 +327,7 @@ def test_track_counts_when_its_last_model_is_done(lease: Lease) -> None:
     assert (job.processed_tracks, job.failed_tracks) == (1, 0)
 
 
-def test_track_that_failed_for_one_model_counts_as_failed_once(lease: Lease) -> None:
+def test_track_that_failed_for_one_model_counts_as_failed_once(lease: DeviceLease) -> None:
     [track] = make_tracks(1)
     job = make_job([track], ALL)
     attempt(job, lease, failure(track, "muq"), failure(track, "mert", permanent=False))
@@ -333,7 +337,7 @@ def test_track_that_failed_for_one_model_counts_as_failed_once(lease: Lease) -> 
     assert list(counted) == [("latent", 1, 0), ("mert", 0, 1), ("muq", 0, 1)]
 
 
-def test_rate_is_audio_per_second_of_work_shared_by_what_models_cost(lease: Lease) -> None:
+def test_rate_is_audio_per_second_of_work_shared_by_what_models_cost(lease: DeviceLease) -> None:
     [track] = make_tracks(1)
     job = make_job([track], ("muq", "mert"))
     chunk = claim(job, lease)
@@ -343,32 +347,32 @@ def test_rate_is_audio_per_second_of_work_shared_by_what_models_cost(lease: Leas
     assert progress_of(job, "mert").rate == pytest.approx(SECONDS / 6)
 
 
-def test_rate_follows_slowly_and_interrupted_work_leaves_it_alone(lease: Lease) -> None:
+def test_rate_follows_slowly_and_interrupted_work_leaves_it_alone(lease: DeviceLease) -> None:
     first, second, third = make_tracks(3)
     job = make_job([first, second, third])
-    job.progress.update(rate=0.2)  # ten seconds a track: one a chunk
+    lease.device.rates = {"muq": 0.2}  # ten seconds a track: one a chunk
     chunks.commit(job, lease, claim(job, lease), [success(first)], 1.0)
-    assert progress_of(job).rate == pytest.approx(0.7 * 0.2 + 0.3 * SECONDS)
-    before = progress_of(job).rate
+    before = device().rates["muq"]
+    assert before == pytest.approx(0.7 * 0.2 + 0.3 * SECONDS)
     chunks.commit(job, lease, claim(job, lease), [success(second)], 0.0)
-    assert progress_of(job).rate == before
+    assert device().rates == {"muq": before}
 
 
 # Queries
 
 
-def big_chunk(lease: Lease, count: int) -> tuple[BatchJob, list[Track]]:
+def big_chunk(lease: DeviceLease, count: int) -> tuple[BatchJob, list[Track]]:
     tracks = make_tracks(count)
     job = make_job(tracks, ALL)
-    job.progress.update(rate=1000)
+    lease.device.rates = dict.fromkeys(ALL, 1000)
     return job, tracks
 
 
-def test_queries_of_a_chunk_do_not_grow_with_its_tracks(lease: Lease, django_assert_max_num_queries: Any) -> None:
+def test_queries_of_a_chunk_do_not_grow_with_its_tracks(lease: DeviceLease, django_assert_max_num_queries: Any) -> None:
     job, tracks = big_chunk(lease, 30)
-    with django_assert_max_num_queries(6):
+    with django_assert_max_num_queries(7):
         chunk = claim(job, lease)
     assert len(chunk.rows) == 90
-    with django_assert_max_num_queries(16):
+    with django_assert_max_num_queries(17):
         chunks.commit(job, lease, chunk, [success(track, *ALL) for track in tracks], 1.0)
     assert TrackResult.objects.filter(status="succeeded").count() == 90

@@ -14,7 +14,7 @@ from django_q.tasks import async_task
 
 from batches import tasks, webhook
 from batches.engine import chunks, leases
-from batches.engine.leases import Lease
+from batches.engine.leases import DeviceLease
 from navembed_site.process import clock
 from navembed_site.process.heartbeat import Watch
 from tests.batches.rows import make_job, make_tracks
@@ -36,20 +36,20 @@ def set_back(monkeypatch: pytest.MonkeyPatch) -> SetBack:
     return set_back
 
 
-def test_a_lane_whose_holder_died_before_is_woken(lease: Lease, set_back: SetBack) -> None:
+def test_a_device_whose_holder_died_before_is_woken(lease: DeviceLease, set_back: SetBack) -> None:
     make_job(make_tracks(1))
     set_back(DAY)
-    assert (leases.watch(), leases.take(0, lease.seq)) == (1, Lease(lease.lane_id, 0, lease.seq + 1))
+    assert (leases.watch(), leases.take(lease.device.pk, lease.seq)) == (1, DeviceLease(lease.device, lease.seq + 1))
 
 
-def test_a_holder_that_lives_keeps_its_lane(lease: Lease, set_back: SetBack) -> None:
+def test_a_holder_that_lives_keeps_its_device(lease: DeviceLease, set_back: SetBack) -> None:
     make_job(make_tracks(1))
     set_back(DAY)
     lease.renew()
     assert leases.watch() == 0
 
 
-def test_a_track_is_tried_again_after_its_pause(lease: Lease, set_back: SetBack) -> None:
+def test_a_track_is_tried_again_after_its_pause(lease: DeviceLease, set_back: SetBack) -> None:
     job = make_job(make_tracks(1))
     job.results.update(not_before=timezone.now() + chunks.PAUSES[0])
     assert chunks.claim(job, lease) is None
@@ -59,7 +59,7 @@ def test_a_track_is_tried_again_after_its_pause(lease: Lease, set_back: SetBack)
 
 def test_messages_and_schedules_follow_the_clock(set_back: SetBack) -> None:
     tasks.ensure_schedules()
-    async_task("batches.tasks.watch_lanes", cluster="light")
+    async_task("batches.tasks.watch_devices", cluster="light")
     watch = Watch("light", cast("Any", None))
     set_back(DAY)
     assert not ORM(list_key="light").dequeue()

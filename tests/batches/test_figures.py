@@ -12,7 +12,7 @@ from django.utils import timezone
 from django_q.models import OrmQ, Schedule
 
 from batches import housekeeping, services, tasks
-from batches.engine.leases import Lease
+from batches.engine.leases import DeviceLease
 from batches.models import BatchJob, TrackResult
 from batches.selectors.library import library_status
 from batches.selectors.progress import contract_progress, snapshot
@@ -189,7 +189,7 @@ def test_a_terminal_shows_which_model_hears_which_track(monkeypatch: pytest.Monk
     assert "[muq] A - B" in out.getvalue()
 
 
-def test_lanes_are_watched_while_a_job_is_followed(lease: Lease, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lanes_are_watched_while_a_job_is_followed(lease: DeviceLease, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follow_module, "POLL_SECONDS", 0)
     monkeypatch.setattr(follow_module, "WATCH_SECONDS", 0)
     looks = follow_module._looks(services.start_job())
@@ -236,7 +236,7 @@ def test_restart_leaves_the_time_of_a_schedule_alone() -> None:
 
 
 def test_scheduled_tasks_exist() -> None:
-    assert tasks.watch_lanes() == 0
+    assert tasks.watch_devices() == 0
     assert {name for name, _, _ in tasks.SCHEDULES} == {
         "watchdog",
         "schedule",

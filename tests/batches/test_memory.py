@@ -1,4 +1,4 @@
-"""The memory of a lane, which lives in the worker, does not grow with the number of tracks."""
+"""The memory of a time slice, which lives in the worker, does not grow with the number of tracks."""
 
 from __future__ import annotations
 

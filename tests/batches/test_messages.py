@@ -48,9 +48,9 @@ def trap(tmp_path: Path) -> Path:
 
 
 def test_message_comes_back_as_it_was_sent(db: None) -> None:
-    async_task("batches.tasks.run_lane", 0, 7, cluster="jobs", task_name="lane")
+    async_task("batches.tasks.run_device", 0, 7, cluster="jobs", task_name="device")
     [message] = OrmQ.objects.all()
-    assert (message.task["args"], message.task["kwargs"], message.name()) == ((0, 7), {}, "lane")
+    assert (message.task["args"], message.task["kwargs"], message.name()) == ((0, 7), {}, "device")
 
 
 def test_pickle_is_not_read_even_when_it_is_signed(trap: Path) -> None:

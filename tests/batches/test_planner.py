@@ -9,16 +9,16 @@ import pytest
 
 from batches import services
 from batches.engine import plan as planner
-from batches.engine.leases import LaneLost, Lease
+from batches.engine.leases import DeviceLease, LeaseLost
 from batches.engine.runner import Interrupted
-from batches.models import BatchJob, Lane
+from batches.models import BatchJob
 from embeddings.embedder.client import EmbedderClient
 from embeddings.errors import FingerprintChanged, LibraryUnavailable, WeightsMissing
 from embeddings.library.sync import sync_tracks
 from embeddings.models import Embedding, EmbeddingSpace, Track
 from embeddings.spaces.lifecycle import make_live, space_for
 from tests.batches.conftest import Music
-from tests.batches.rows import make_embedding, make_space, make_track, progress_of, set_status, take_lane
+from tests.batches.rows import device, make_embedding, make_space, make_track, progress_of, set_status, take_device
 from tests.instances import EmbedderProcess
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
@@ -27,7 +27,7 @@ Plan = Callable[..., BatchJob]
 
 
 @pytest.fixture
-def plan(music: Music, lease: Lease) -> Plan:
+def plan(music: Music, lease: DeviceLease) -> Plan:
     """Start a job with given spaces (else a new, live one for each model) and plan it."""
 
     def plan(models: Sequence[str] = ("muq",), **options: Any) -> BatchJob:
@@ -166,7 +166,7 @@ def test_cancel_ends_a_plan_between_two_slices(music: Music, plan: Plan, monkeyp
     library(music, *"abcde")
     job = services.start_job(["muq"])
     job.progress.update(space=make_space())
-    lease = take_lane()
+    lease = take_device()
 
     def raise_if_stopped() -> None:
         lease.renew()
@@ -264,7 +264,7 @@ def test_planner_goes_on_after_an_interruption_between_two_slices(
     tracks = library(music, *"abcde")
     make_embedding(make_space(), tracks["b"])
     lost_after(2, monkeypatch)
-    with pytest.raises(LaneLost):
+    with pytest.raises(LeaseLost):
         plan()
     job = BatchJob.objects.get()
     assert (job.planned, wanted(job)) == (False, ["a", "c", "d"])
@@ -276,13 +276,13 @@ def test_planner_goes_on_after_an_interruption_between_two_slices(
 
 
 def lost_after(slices: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the lane be taken over in the middle of the slice after so many."""
+    """Let the device be taken over in the middle of the slice after so many."""
     count, planned = planner._count, []
 
     def counting(job: BatchJob, *arguments: Any) -> None:
         planned.append(job)
         if len(planned) > slices:
-            raise LaneLost("taken over")
+            raise LeaseLost("taken over")
         count(job, *arguments)
 
     monkeypatch.setattr(planner, "_count", counting)
@@ -290,7 +290,7 @@ def lost_after(slices: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def plan_on(job: BatchJob) -> None:
     """Go on with a plan."""
-    lease = Lease(Lane.objects.get().pk, 0, Lane.objects.get().seq)
+    lease = DeviceLease(device(), device().seq)
     planner.plan(job, lease, lease.renew)
 
 
@@ -303,14 +303,14 @@ def test_resumed_plan_does_not_scan_again(music: Music, plan: Plan) -> None:
     assert Track.objects.get().scan == scan
 
 
-def test_a_scan_whose_lane_was_lost_marks_nothing(music: Music) -> None:
+def test_a_scan_whose_lease_was_lost_marks_nothing(music: Music) -> None:
     library(music, "a", "b")
     music.remove("b")
 
     def lost() -> None:
-        raise LaneLost
+        raise LeaseLost
 
-    with pytest.raises(LaneLost):
+    with pytest.raises(LeaseLost):
         sync_tracks(raise_if_stopped=lost)
     assert set(Track.objects.values_list("scan", "playable")) == {(1, True)}
 
@@ -326,7 +326,7 @@ def test_library_that_cannot_be_read_leaves_tracks_alone(music: Music, plan: Pla
 # With the real embedder, which says what the weights are.
 
 
-def test_first_space_of_a_model_is_live_at_once(music: Music, lease: Lease, embedder: EmbedderProcess) -> None:
+def test_first_space_of_a_model_is_live_at_once(music: Music, lease: DeviceLease, embedder: EmbedderProcess) -> None:
     library(music, "a")
     job = services.start_job(["muq"])
     planner.plan(job, lease, lease.renew)
@@ -335,7 +335,9 @@ def test_first_space_of_a_model_is_live_at_once(music: Music, lease: Lease, embe
     assert (space.status, space.dimension) == ("live", 1536)
 
 
-def test_other_weights_are_built_beside_what_is_live(music: Music, lease: Lease, embedder: EmbedderProcess) -> None:
+def test_other_weights_are_built_beside_what_is_live(
+    music: Music, lease: DeviceLease, embedder: EmbedderProcess
+) -> None:
     live = make_space(fingerprint="other weights")
     make_embedding(live, library(music, "a")["a"])
     job = services.start_job(["muq"])
@@ -347,7 +349,7 @@ def test_other_weights_are_built_beside_what_is_live(music: Music, lease: Lease,
 
 @pytest.mark.parametrize("restriction", [{"limit": 1}, {"library_id": 1}, {"path_prefix": "/"}])
 def test_restricted_job_is_refused_when_the_weights_have_changed(
-    music: Music, lease: Lease, embedder: EmbedderProcess, restriction: dict[str, Any]
+    music: Music, lease: DeviceLease, embedder: EmbedderProcess, restriction: dict[str, Any]
 ) -> None:
     music.add_row("a.flac")
     make_space(fingerprint="other weights")
@@ -358,7 +360,7 @@ def test_restricted_job_is_refused_when_the_weights_have_changed(
     assert EmbeddingSpace.objects.filter(pk=leftover.pk).exists()
 
 
-def test_restricted_job_works_in_the_live_space(music: Music, lease: Lease, embedder: EmbedderProcess) -> None:
+def test_restricted_job_works_in_the_live_space(music: Music, lease: DeviceLease, embedder: EmbedderProcess) -> None:
     library(music, "a", "b")
     live = space_for("muq", EmbedderClient().describe("muq"))
     job = services.start_job(["muq"], limit=1)
@@ -367,7 +369,7 @@ def test_restricted_job_works_in_the_live_space(music: Music, lease: Lease, embe
 
 
 def test_leftover_build_of_other_weights_is_dropped_though_a_cancelled_job_knows_it(
-    music: Music, lease: Lease, embedder: EmbedderProcess
+    music: Music, lease: DeviceLease, embedder: EmbedderProcess
 ) -> None:
     make_embedding(make_space(fingerprint="old"), library(music, "a")["a"])
     leftover = make_space(fingerprint="older", status="building")
@@ -379,7 +381,7 @@ def test_leftover_build_of_other_weights_is_dropped_though_a_cancelled_job_knows
     assert [space.status for space in EmbeddingSpace.objects.order_by("pk")] == ["live", "dropping", "building"]
 
 
-def test_build_goes_on_in_the_next_job(music: Music, lease: Lease, embedder: EmbedderProcess) -> None:
+def test_build_goes_on_in_the_next_job(music: Music, lease: DeviceLease, embedder: EmbedderProcess) -> None:
     tracks = library(music, "a", "b")
     make_embedding(make_space(fingerprint="old"), tracks["a"])
     building = space_for("muq", EmbedderClient().describe("muq"))
@@ -390,7 +392,7 @@ def test_build_goes_on_in_the_next_job(music: Music, lease: Lease, embedder: Emb
 
 
 def test_missing_weights_are_named_before_the_library_is_read(
-    music: Music, lease: Lease, embedder: EmbedderProcess, tmp_path: Any
+    music: Music, lease: DeviceLease, embedder: EmbedderProcess, tmp_path: Any
 ) -> None:
     music.add_row("a.flac")
     embedder.restart(NAVEMBED_MERT=str(tmp_path / "nowhere"))

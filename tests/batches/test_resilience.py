@@ -1,4 +1,4 @@
-"""What a lane does about an embedder that hangs or dies, a database that goes away, a human who wants to stop."""
+"""What a device does about an embedder that hangs or dies, a database that goes away, a human who wants to stop."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from django.db import OperationalError, connection
 
 from batches import services
 from batches.engine import deaths, runner
-from batches.models import BatchJob, Lane
+from batches.models import BatchJob
 from embeddings.embedder import client
 from embeddings.embedder.client import EmbedderClient
 from embeddings.errors import EmbedderUnavailable
 from embeddings.models import Embedding
 from navembed_site.process.patience import is_readable
 from tests.batches.conftest import Music, RunToEnd
+from tests.batches.rows import work_on
 from tests.batches.whole_jobs import at_event, computed, run_until_waiting, statuses
 from tests.instances import EmbedderProcess
 
@@ -56,7 +57,7 @@ def test_pause_in_the_middle_of_a_chunk_and_resume(
 
 
 def run_turn() -> str:
-    return runner.run_lane(0, Lane.objects.get().seq)
+    return work_on()
 
 
 def test_paused_job_needs_no_lane(four: Music) -> None:
@@ -122,7 +123,7 @@ def failing_database() -> Any:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(
-    "words", ['INSERT INTO "embeddings_embedding"', 'UPDATE "batches_lane"', 'INSERT INTO "batches_trackresult"']
+    "words", ['INSERT INTO "embeddings_embedding"', 'UPDATE "batches_device"', 'INSERT INTO "batches_trackresult"']
 )
 def test_database_that_fails_for_a_while_costs_no_computing(
     four: Music,
@@ -154,7 +155,7 @@ def test_slow_description_of_weights_does_not_hold_up_a_cancel(four: Music, monk
 
     def slow(client: EmbedderClient, model: str) -> Any:
         services.cancel_job(BatchJob.objects.get())
-        connection.close()  # of a thread beside the lane's
+        connection.close()  # of a thread beside the one that works
         assert over.wait(300)
         raise EmbedderUnavailable("nobody waits for this")
 
@@ -167,7 +168,7 @@ def test_slow_description_of_weights_does_not_hold_up_a_cancel(four: Music, monk
 
 
 def stop_until_missed(embedder: EmbedderProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stop the embedder until the lane has noticed, and told that the job waits for it to go on."""
+    """Stop the embedder until the worker has noticed, and told that the job waits for it to go on."""
     is_stopped = EmbedderClient.is_stopped
     looks = itertools.count(1)
 

@@ -12,12 +12,12 @@ from django_q.models import OrmQ
 
 from batches import services
 from batches.engine import chunks
-from batches.engine.leases import Lease
-from batches.models import BatchJob, Lane
+from batches.engine.leases import DeviceLease
+from batches.models import BatchJob
 from batches.services import JobConflict, UnknownModel
 from embeddings.encoders.registry import MODEL_KEYS
 from embeddings.models import EmbeddingSpace
-from tests.batches.rows import failure, make_job, make_track, make_tracks, progress_of, set_status, success
+from tests.batches.rows import device, failure, make_job, make_track, make_tracks, progress_of, set_status, success
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 
@@ -30,11 +30,12 @@ def in_status(status: str) -> BatchJob:
 
 
 def test_start_commits_an_initialized_job_with_a_row_per_model_and_a_message() -> None:
+    there = device()
     job = services.start_job(started_by="somebody")
     assert (job.status, job.started_by) == (Status.INITIALIZED, "somebody")
     assert set(job.progress.values_list("model", flat=True)) == set(MODEL_KEYS)
-    [message] = OrmQ.objects.filter(key="jobs")
-    assert message.task["args"] == (0, Lane.objects.get().seq)
+    [message] = OrmQ.objects.all()
+    assert message.task["args"] == (there.pk, there.seq)
 
 
 @pytest.mark.parametrize("models", [None, []])
@@ -113,7 +114,8 @@ def test_open_job_can_be_cancelled_and_cancelled_again(status: str) -> None:
     assert job.status == (Status.CANCELLING if in_hand else Status.CANCELLED)
 
 
-def test_cancel_wakes_a_sleeping_lane_once() -> None:
+def test_cancel_wakes_a_sleeping_device_once() -> None:
+    device()
     job = in_status(Status.WAITING)
     OrmQ.objects.all().delete()
     services.cancel_job(job)
@@ -129,6 +131,7 @@ def test_finished_job_cannot_be_cancelled(status: str) -> None:
 
 @pytest.mark.parametrize("status", [Status.CANCELLED, Status.FAILED])
 def test_resumed_job_goes_on_where_it_was(status: str) -> None:
+    device()
     job = in_status(status)
     OrmQ.objects.all().delete()
     services.resume_job(job)
@@ -241,7 +244,7 @@ def test_lane_changes_a_job_only_from_expected_statuses(
     assert job.status == (end if status in allowed else status)
 
 
-def finished(lease: Lease, models: tuple[str, ...], *outcomes: Any) -> BatchJob:
+def finished(lease: DeviceLease, models: tuple[str, ...], *outcomes: Any) -> BatchJob:
     """A job over three tracks that has ended with these outcomes."""
     job = make_job([make_track(name) for name in "abc"], models)
     chunk = chunks.claim(job, lease)
@@ -251,7 +254,7 @@ def finished(lease: Lease, models: tuple[str, ...], *outcomes: Any) -> BatchJob:
     return set_status(job, Status.CANCELLED if chunks.is_left(job) else Status.COMPLETED_WITH_ERRORS)
 
 
-def test_retry_puts_failed_results_back_and_takes_them_out_of_the_counters(lease: Lease) -> None:
+def test_retry_puts_failed_results_back_and_takes_them_out_of_the_counters(lease: DeviceLease) -> None:
     job = finished(lease, ("muq",), (success, "a"), (failure, "b"), (failure, "c"))
     assert (job.failed_tracks, progress_of(job).audio_seconds_done) == (2, 6.0)
     assert services.retry_failed(job) == 2
@@ -262,14 +265,14 @@ def test_retry_puts_failed_results_back_and_takes_them_out_of_the_counters(lease
     assert list(rows) == [(0, 0, None, None)] * 2
 
 
-def test_retry_of_one_model_counts_a_track_that_failed_for_two_once(lease: Lease) -> None:
+def test_retry_of_one_model_counts_a_track_that_failed_for_two_once(lease: DeviceLease) -> None:
     both = ("muq", "mert")
     job = finished(lease, both, (failure, "a", *both), (success, "b", *both), (success, "c", *both))
     assert services.retry_failed(job) == 2
     assert (job.processed_tracks, job.failed_tracks) == (2, 0)
 
 
-def test_retry_after_a_cancel_keeps_counters_right_for_a_track_with_work_left(lease: Lease) -> None:
+def test_retry_after_a_cancel_keeps_counters_right_for_a_track_with_work_left(lease: DeviceLease) -> None:
     job = finished(lease, ("muq", "mert"), (failure, "a", "muq"), (failure, "b", "muq", "mert"))
     assert job.failed_tracks == 1  # the other one has not been tried with every model
     services.retry_failed(job)

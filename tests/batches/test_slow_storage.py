@@ -11,12 +11,12 @@ import pytest
 
 from batches import services
 from batches.engine import plan
-from batches.engine.leases import Lease
-from batches.engine.runner import Interrupted, run_lane
-from batches.models import BatchJob, Lane
+from batches.engine.leases import DeviceLease
+from batches.engine.runner import Interrupted
+from batches.models import BatchJob
 from batches.selectors.progress import contract_progress
 from embeddings.models import Track
-from tests.batches.rows import make_space
+from tests.batches.rows import make_space, work_on
 from tests.reading import Wrap, wrap
 
 __all__ = ["wrap"]
@@ -58,13 +58,13 @@ def test_a_job_can_be_stopped_while_one_file_blocks(
             ask(job)
 
     monkeypatch.setattr(services, "set_planning", stop_when_it_waits)
-    run_lane(0, Lane.objects.get().seq)
+    work_on()
     job.refresh_from_db()
     assert (job.status, job.message) == (end, "")
     assert f"of {FILES} files; waiting for {folder}/" in shown[-1]
 
 
-def test_a_scan_that_was_broken_off_opens_no_file_twice(folder: Path, wrap: Wrap, lease: Lease) -> None:
+def test_a_scan_that_was_broken_off_opens_no_file_twice(folder: Path, wrap: Wrap, lease: DeviceLease) -> None:
     opened = folder.parent / "opened"
     wrap(f"time.sleep(1); open({str(opened)!r}, 'a').write(path + chr(10))")
     job = start()

@@ -13,11 +13,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from batches import services
 from batches.engine import chunks
 from batches.engine.chunks import Chunk
-from batches.engine.leases import Lease
-from batches.models import TERMINAL, BatchJob, Lane, TrackResult
+from batches.engine.leases import DeviceLease
+from batches.models import TERMINAL, BatchJob, Device, Host, TrackResult
 from embeddings.embedder.work import TrackOutcome
 from embeddings.models import Embedding, EmbeddingSpace, Track
-from tests.batches.rows import failure, make_space, make_tracks, success, take_lane
+from tests.batches.rows import device, failure, make_space, make_tracks, success, take_device
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 
@@ -29,16 +29,17 @@ TRACKS = 3
 
 
 class Jobs(RuleBasedStateMachine):
-    """One lane and whatever people do; the embedder's work is made up, all the rest is real."""
+    """One device and whatever people do; the embedder's work is made up, all the rest is real."""
 
     def __init__(self) -> None:
         super().__init__()
-        for model in (BatchJob, Lane, OrmQ, Embedding, EmbeddingSpace, Track):
+        for model in (BatchJob, Device, Host, OrmQ, Embedding, EmbeddingSpace, Track):
             model.objects.all().delete()
+        device()
         make_tracks(TRACKS)
         for key in MODELS:
             make_space(key)
-        self.lease: Lease | None = None
+        self.lease: DeviceLease | None = None
         self.chunk: Chunk | None = None
         self.ended: dict[int, str] = {}
 
@@ -67,7 +68,7 @@ class Jobs(RuleBasedStateMachine):
             job.refresh_from_db()
             assert job.status == before
 
-    # The lane
+    # The device
 
     @rule()
     def watch(self) -> None:
@@ -75,7 +76,7 @@ class Jobs(RuleBasedStateMachine):
 
     @rule(outcomes=st.lists(st.sampled_from(OUTCOMES), min_size=TRACKS, max_size=TRACKS))
     def work(self, outcomes: list[str]) -> None:
-        self.lease = self.lease or take_lane()
+        self.lease = self.lease or take_device()
         job = services.current_job()
         if self.chunk:
             self._settle(job, outcomes)
@@ -99,8 +100,8 @@ class Jobs(RuleBasedStateMachine):
     @precondition(lambda self: self.lease)
     @rule()
     def worker_is_killed(self) -> None:
-        """Another one takes the lane over; what was in hand has no outcome."""
-        self.chunk, self.lease = None, take_lane()
+        """Another one takes the device over; what was in hand has no outcome."""
+        self.chunk, self.lease = None, take_device()
         if job := services.current_job():
             chunks.release_abandoned(job, self.lease)
 

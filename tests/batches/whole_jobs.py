@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from batches.engine import runner
-from batches.engine.runner import run_lane
-from batches.models import BatchJob, Lane, TrackResult
+from batches.models import BatchJob, TrackResult
 from embeddings.embedder.client import EmbedderClient, Heartbeat
 from embeddings.embedder.work import TrackRequest
 from embeddings.models import Embedding
+from tests.batches.rows import work_on
 
 
 def at_event(number: int, act: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,7 +42,7 @@ def run_until_waiting(job: BatchJob, monkeypatch: pytest.MonkeyPatch) -> str:
     """Run a turn that ends when the job waits; returns what for."""
     with monkeypatch.context() as patch:
         patch.setattr(runner._TimeSlice, "_sleep", end_turn)
-        assert run_lane(0, Lane.objects.get().seq) == "goes on"
+        assert work_on() == "goes on"
     job.refresh_from_db()
     assert job.status == BatchJob.Status.WAITING
     return job.message

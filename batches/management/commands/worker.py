@@ -14,8 +14,10 @@ from django.db import connections
 from django_q import cluster
 from django_q.conf import Conf
 
+from batches.engine.hosts import Presence, queue_of
 from navembed_site.instance import command
 from navembed_site.process import heartbeat, locks
+from navembed_site.process.host import host_key
 from navembed_site.process.parent import die_with_parent, tie_forks_to_parent
 from navembed_site.process.stopping import announce_stops
 
@@ -81,7 +83,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *, light: bool, beat_seconds: float, **options: Any) -> None:
-        cluster_name = "light" if light else "jobs"
+        cluster_name = "light" if light else queue_of(host_key())
         if cluster_name != Conf.CLUSTER_NAME:
             _become_cluster(cluster_name)
         die_with_parent()
@@ -114,6 +116,11 @@ def _run(name: str, beat_seconds: float) -> int:
     cluster.Sentinel = Sentinel  # what Cluster.start() runs
     running = Cluster(name, beat_seconds)
     running.start()
+    presence = None if name == "light" else Presence()
+    if presence:
+        presence.start()
     while running.sentinel.is_alive():
         time.sleep(0.2)
+    if presence:
+        presence.stop()
     return 1 if running.sentinel.exitcode else 0

@@ -18,13 +18,13 @@ from django_q.models import OrmQ, Schedule, Task
 from django_q.tasks import schedule
 
 from batches import services
-from batches.models import BatchJob, Lane
+from batches.models import BatchJob
 from embeddings.models import Embedding, Track
 from navembed_site.instance.backup import archive, databases
 from navembed_site.instance.backup.archive import BackupError
 from navembed_site.instance.backup.backup import backup, restore, settings_text
 from navembed_site.process import locks
-from tests.batches.rows import VECTOR, make_embedding, make_job, make_space, make_track, make_tracks
+from tests.batches.rows import VECTOR, device, make_embedding, make_job, make_space, make_track, make_tracks
 
 TABLES = {"a": "a", "b": "b"}
 
@@ -63,12 +63,12 @@ def test_restore_brings_back_what_there_was_and_nothing_else(file: Path) -> None
 
 
 def test_restored_job_goes_on_with_a_lane_that_no_old_message_fits(file: Path) -> None:
-    before = Lane.objects.get().seq
+    before = device().seq
     restore(file, force=True)
     assert services.open_job() == BatchJob.objects.get()
     [message] = OrmQ.objects.all()
-    assert message.task["args"] == (0, Lane.objects.get().seq)
-    assert Lane.objects.get().seq > before
+    assert message.task["args"] == (0, device().seq)
+    assert device().seq > before
 
 
 def test_what_was_away_long_ago_is_kept_for_its_days_from_now(file: Path, home: Path) -> None:
