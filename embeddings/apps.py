@@ -12,6 +12,7 @@ class EmbeddingsConfig(AppConfig):
         from embeddings import checks  # noqa: F401  (registers the system checks)
 
         connection_created.connect(set_up_sqlite)
+        connection_created.connect(set_up_postgresql)
 
 
 def set_up_sqlite(connection: BaseDatabaseWrapper, **_: Any) -> None:
@@ -23,3 +24,14 @@ def set_up_sqlite(connection: BaseDatabaseWrapper, **_: Any) -> None:
         if cursor.execute("PRAGMA page_count").fetchone()[0] == 0:
             cursor.execute("PRAGMA auto_vacuum=INCREMENTAL")
         cursor.execute("PRAGMA journal_mode=WAL")
+
+
+def set_up_postgresql(connection: BaseDatabaseWrapper, **_: Any) -> None:
+    """Has the server, too, notice soon that this host has vanished: what it had locked would hold up all others."""
+    if connection.vendor != "postgresql":
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SET tcp_keepalives_idle = 15; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;"
+            "SET tcp_user_timeout = 30000"
+        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from datetime import datetime, timedelta
 
@@ -10,15 +9,13 @@ from django.conf import settings
 from django.db import models
 from django.db.models import Q
 
-from navembed_site.names import original
-
 
 class Track(models.Model):
     """A track as the library showed it at the last scan. Its key is Navidrome's id."""
 
     id = models.CharField(primary_key=True, max_length=255)
     library_id = models.IntegerField()
-    path = models.TextField(help_text="Absolute path on this machine.")
+    path = models.TextField(help_text="As MusicFolder has its library; ``places`` says where that is here.")
     title = models.TextField(blank=True)
     artist = models.TextField(blank=True, help_text="Display name of the artist.")
     album = models.TextField(blank=True)
@@ -41,10 +38,16 @@ class Track(models.Model):
     def __str__(self) -> str:
         return f"{self.artist} - {self.title}" if self.artist else self.title
 
-    @property
-    def file(self) -> str:
-        """Its path as the operating system knows it: names that are no UTF-8 are stored in another form."""
-        return os.fsdecode(original(self.path))
+
+class MusicFolder(models.Model):
+    """The folder of a library, as tracks' paths have it."""
+
+    library_id = models.IntegerField(primary_key=True)
+    path = models.TextField()
+    host = models.CharField(max_length=16, help_text="Key of the host that sees it there; others may see it elsewhere.")
+
+    def __str__(self) -> str:
+        return self.path
 
 
 class BadFile(models.Model):

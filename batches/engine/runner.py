@@ -20,6 +20,7 @@ from batches.engine import chunks, completion, deaths, hosts
 from batches.engine.deaths import EmbedderHung
 from batches.engine.leases import DeviceLease, LeaseLost, Looks, free_abandoned, take, take_job
 from batches.engine.plan import plan
+from batches.engine.pulse import LOOK_SECONDS, Interrupted, Pulse, require_wanted
 from batches.models import BatchJob, Device, TrackResult
 from embeddings.embedder.client import EmbedderClient, End, Heartbeat
 from embeddings.embedder.work import FileHash, Step, TrackOutcome, TrackRequest, failure_of
@@ -35,6 +36,7 @@ from embeddings.errors import (
     IndexRefused,
     LibraryUnavailable,
 )
+from embeddings.library.places import places
 from embeddings.library.storage import StorageWatch, why_away
 from embeddings.models import EmbeddingSpace
 from embeddings.spaces.reuse import has_orphans
@@ -50,17 +52,11 @@ logger = logging.getLogger(__name__)
 SLICE_SECONDS = 120.0  # then the task ends and a new message goes on: Django-Q recycles its workers
 MAX_PAUSE_SECONDS = 60.0
 EMBEDDER_PAUSE_SECONDS = 4.0
-RENEW_SECONDS = 10.0
 MAX_DATABASE_PAUSE_SECONDS = 10.0
 HANG_SECONDS = 120.0  # without a device batch …
 HANG_FACTOR = 20.0  # … and so many times what the whole chunk should take
 MAY_BE_AWAY = {AudioFileMissing.__name__, FileUnreachable.__name__, DecoderDied.__name__}
 MOST_SUSPECTS = 8  # files that are looked at when storage may be away
-LOOK_SECONDS = 1.0  # how often a running chunk looks whether it should stop
-
-
-class Interrupted(Exception):
-    """Somebody wants the job to stop; what is finished is committed, the rest is queued again."""
 
 
 def run_device(device_id: int, seq: int) -> str:
@@ -82,6 +78,7 @@ class _TimeSlice:
 
     def __init__(self, lease: DeviceLease) -> None:
         self.lease = lease
+        self.places = places()
         self.client = EmbedderClient(lease.device.index)
         self.deadline = time.monotonic() + SLICE_SECONDS
         self.pause = self.database_pause = 1.0
@@ -239,11 +236,12 @@ class _TimeSlice:
 
     def _settle_known(self, job: BatchJob, chunk: chunks.Chunk) -> chunks.Chunk:
         """Settle what only has other tags or another id, by the hash of its audio; returns the rest."""
-        asked = {c.track.file: c.track.id for c in chunk.tracks if self._may_be_known(c, chunk.spaces)}
+        unsure = [claimed.track for claimed in chunk.tracks if self._may_be_known(claimed, chunk.spaces)]
+        asked = {self.places.file(track.path): track.id for track in unsure}
         if not asked:
             return chunk
         hashes: dict[str, str] = {}
-        pulse, storage = _Pulse(job, self.lease), _watch(chunk)
+        pulse, storage = Pulse(job, self.lease), _watch(chunk)
         for event in self.client.hash(list(asked)):
             match event:
                 case FileHash():
@@ -269,11 +267,11 @@ class _TimeSlice:
         """Collect the outcomes of a chunk; returns the seconds of work, without those of loading models."""
         began = time.monotonic()
         names = {claimed.track.id: str(claimed.track) for claimed in chunk.tracks}
-        pulse, storage = _Pulse(job, self.lease), _watch(chunk)
+        pulse, storage = Pulse(job, self.lease), _watch(chunk)
         # A device that is slow is not one that hangs: what is allowed grows with the work and the measured rate.
         most = HANG_SECONDS + HANG_FACTOR * sum(claimed.estimated_seconds for claimed in chunk.tracks)
         outcomes += [_refused(claimed) for claimed in chunk.tracks if not can_be_id(claimed.track.id)]
-        requests = [_request(claimed, chunk) for claimed in chunk.tracks if can_be_id(claimed.track.id)]
+        requests = [self._request(claimed, chunk) for claimed in chunk.tracks if can_be_id(claimed.track.id)]
         fingerprints = {model: space.fingerprint for model, space in chunk.spaces.items()}
         for event in self.client.embed(requests, fingerprints) if requests else ():
             match event:
@@ -291,6 +289,14 @@ class _TimeSlice:
             pulse.beat()
         return 0.0
 
+    def _request(self, claimed: chunks.ClaimedTrack, chunk: chunks.Chunk) -> TrackRequest:
+        return TrackRequest(
+            id=claimed.track.id,
+            path=self.places.file(claimed.track.path),
+            models=tuple(claimed.results),
+            spool_name=chunks.spool_name(claimed, chunk.spaces),
+        )
+
     def _judge(self, job: BatchJob, chunk: chunks.Chunk, pid: int, death: EmbedderDied, out_of_memory: bool) -> None:
         """Blame the chunk if the embedder has died of it."""
 
@@ -300,7 +306,7 @@ class _TimeSlice:
             until = time.monotonic() + seconds
             while not (holds := condition()) and time.monotonic() < until:
                 self._sleep(0.5, job)
-                _require_wanted(job)
+                require_wanted(job)
             return holds
 
         with suppress(Interrupted):
@@ -338,7 +344,7 @@ class _TimeSlice:
     def _raise_if_stopped(self, job: BatchJob) -> None:
         """Renew the lease; raise Interrupted when the job or the worker is to stop."""
         self.lease.renew()
-        _require_wanted(job)
+        require_wanted(job)
 
     def _sleep(self, seconds: float, job: BatchJob) -> None:
         """Sleeps and keeps the lease; ends early when the job is to stop."""
@@ -376,60 +382,8 @@ class _TimeSlice:
         self.database_pause = min(MAX_DATABASE_PAUSE_SECONDS, self.database_pause * 2)
 
 
-class _Pulse:
-    """Between two frames of the embedder: look whether to stop, show the current track, renew the lease."""
-
-    def __init__(self, job: BatchJob, lease: DeviceLease, clock: Callable[[], float] = time.monotonic) -> None:
-        self.job = job
-        self.lease = lease
-        self.current = ""
-        self._shown = ""
-        self._clock = clock
-        self._look = clock() + LOOK_SECONDS
-        self._renew = clock() + RENEW_SECONDS
-
-    def beat(self) -> None:
-        """Raises Interrupted when the job or the worker is to stop, LeaseLost when the lane is not ours any more."""
-        heartbeat.beat()
-        if self._clock() < self._look:
-            return
-        self._look = self._clock() + LOOK_SECONDS
-        try:
-            self._touch()
-        except DatabaseError as error:  # the work goes on without it; frames must not wait for long
-            logger.warning("the database is away while a chunk runs: %s", error)
-            close_old_connections()
-            self._look = self._clock() + RENEW_SECONDS
-
-    def _touch(self) -> None:
-        if self._clock() >= self._renew:
-            self.lease.renew()
-            self._renew = self._clock() + RENEW_SECONDS
-        if self.current != self._shown:
-            BatchJob.objects.filter(pk=self.job.pk).update(current_track=self.current)
-            self._shown = self.current
-        _require_wanted(self.job)
-
-
-def _require_wanted(job: BatchJob) -> None:
-    """Raise Interrupted when the job, or this worker, is to stop."""
-    job.refresh_from_db(fields=["status"])
-    if job.status not in BatchJob.ADVANCING or stop_requested():
-        raise Interrupted
-
-
 def _watch(chunk: chunks.Chunk) -> StorageWatch:
     return StorageWatch({claimed.track.id: claimed.track.path for claimed in chunk.tracks})
-
-
-def _request(claimed: chunks.ClaimedTrack, chunk: chunks.Chunk) -> TrackRequest:
-    track = claimed.track
-    return TrackRequest(
-        id=track.id,
-        path=track.file,
-        models=tuple(claimed.results),
-        spool_name=chunks.spool_name(claimed, chunk.spaces),
-    )
 
 
 def _refused(claimed: chunks.ClaimedTrack) -> TrackOutcome:

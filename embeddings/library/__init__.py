@@ -48,7 +48,7 @@ def require_tracks(library_id: int | None, path_prefix: str) -> None:
             there_are = ", ".join(f"{number} ({name})" for number, name in names.items())
             raise NoSuchTracks(f"there is no library {library_id}; there are: {there_are}")
         if path_prefix and not library.holds(path_prefix, library_id):
-            folders = ", ".join(map(str, library.roots()))
+            folders = ", ".join(map(str, library.folders().values()))
             raise NoSuchTracks(f"no track's path begins with {path_prefix}; the music lies in {folders}")
     except LibraryUnavailable:
         return

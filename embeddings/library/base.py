@@ -68,12 +68,12 @@ class Library(Protocol):
         """Return whether a track's path begins so, in that library or any, in a second where there are a million."""
         ...
 
-    def roots(self) -> list[Path]:
-        """Return the folders the tracks lie in, absolute on this machine."""
+    def folders(self) -> dict[int, Path]:
+        """Return the folders the tracks lie in by library, absolute on this machine."""
         ...
 
     def examples(self, count: int) -> dict[Path, list[str]]:
-        """Return the paths of so many tracks for each of ``roots``; none where the folder itself is the list."""
+        """Return the paths of so many tracks for each of the ``folders``; none where the folder itself is the list."""
         ...
 
     def libraries(self) -> dict[int, str]:

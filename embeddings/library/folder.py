@@ -66,9 +66,9 @@ class FolderLibrary:
             return False
         return any(path.startswith(path_prefix) for path in self._paths(path_prefix))
 
-    def roots(self) -> list[Path]:
+    def folders(self) -> dict[int, Path]:
         """Return the folder itself."""
-        return [self.root]
+        return {1: self.root}
 
     def examples(self, count: int) -> dict[Path, list[str]]:
         """Return none: what is listed is there."""

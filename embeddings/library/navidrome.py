@@ -135,10 +135,10 @@ class NavidromeLibrary:
                 for stored in folder.stored(path_prefix)
             )
 
-    def roots(self) -> list[Path]:
+    def folders(self) -> dict[int, Path]:
         """Return the libraries' folders on this machine, ordered by library id. Raises LibraryUnavailable."""
         with self._reading() as database:
-            return [Path(folder.root) for folder in self._folders(database).values()]
+            return {number: Path(folder.root) for number, folder in self._folders(database).items()}
 
     def examples(self, count: int) -> dict[Path, list[str]]:
         """Return paths of tracks of each library, by its folder on this machine. Raises LibraryUnavailable."""

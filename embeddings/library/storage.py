@@ -10,6 +10,7 @@ from django.db import Error as DatabaseError
 
 from embeddings.errors import LibraryUnavailable
 from embeddings.library import open_library
+from embeddings.library.places import Places, here, places
 from embeddings.library.reader import look_at
 from embeddings.models import Track
 from navembed_site.names import original, storable
@@ -26,16 +27,20 @@ def why_away(paths: Sequence[str]) -> str:
     Other files of the same storage decide: where these can be read, each failure is the file's own.
     """
     try:
-        roots = [Path(storable(os.fsencode(root))) for root in open_library().roots()]  # as tracks' paths are written
-    except LibraryUnavailable as error:
-        return str(error)
-    below = {root: [path for path in paths if Path(path).is_relative_to(root)] for root in roots}
-    return next((reason for root in roots if below[root] and (reason := _why_away(root, below[root]))), "")
+        where = places()
+    except DatabaseError:  # it is away, too; what a chunk has computed must not be lost over that
+        where = Places({}, here())
+    below = {
+        root: [path for path in paths if Path(where.path_here(path)).is_relative_to(root)]
+        for root in map(Path, where.here.values())
+    }
+    return next((reason for root in below if below[root] and (reason := _why_away(root, below[root], where))), "")
 
 
-def _why_away(root: Path, paths: Sequence[str]) -> str:
+def _why_away(root: Path, paths: Sequence[str], where: Places) -> str:
+    others = _others(paths)
     try:
-        return _look(root, paths, _others(paths))
+        return _look(root, [*map(where.path_here, paths)], [*map(where.path_here, others)])
     except LibraryUnavailable:
         return f"the music folder {root} does not answer"
 

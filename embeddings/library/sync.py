@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from operator import attrgetter
 
@@ -15,6 +16,7 @@ from django.utils import timezone
 from embeddings.library import Library, LibraryTrack, PresentTrack, open_library
 from embeddings.library.base import PAGE_SIZE, Tell, tell_nobody
 from embeddings.library.folders import is_place_there
+from embeddings.library.places import Places, keep_places, places
 from embeddings.models import Track
 from navembed_site.names import LONGEST_TEXT
 from navembed_site.process.slow_calls import RaiseIfStopped, patiently
@@ -50,35 +52,42 @@ def sync_tracks(*, raise_if_stopped: RaiseIfStopped = lambda: None, tell: Tell =
     scan = (Track.objects.aggregate(last=Max("scan"))["last"] or 0) + 1
     values = attrgetter("id", *FIELDS)
     count = 0
-    library = open_library()
+    library, where = open_library(), keep_places()
     for page in library.pages(tell):
         with transaction.atomic(), connection.cursor() as cursor:
             raise_if_stopped()
-            cursor.executemany(UPSERT, [(*values(track), scan) for track in page])
+            cursor.executemany(UPSERT, [(*values(track), scan) for track in _kept(page, where)])
         count += len(page)
     with transaction.atomic():
         raise_if_stopped()
         Track.objects.filter(playable=True, scan__lt=scan).update(playable=False, away_since=timezone.now())
-    _tell_deleted(library, raise_if_stopped, lambda: tell("looking which tracks have been deleted"))
+    _tell_deleted(library, where, raise_if_stopped, lambda: tell("looking which tracks have been deleted"))
     return count
 
 
-def _tell_deleted(library: Library, raise_if_stopped: RaiseIfStopped, look: Callable[[], None]) -> None:
+def _kept(page: list[LibraryTrack], where: Places) -> list[LibraryTrack]:
+    """Return a page with the paths that our table keeps, where this host sees the music elsewhere."""
+    if where.here == where.kept:
+        return page
+    return [replace(track, path=where.path_kept(track.path)) for track in page]
+
+
+def _tell_deleted(library: Library, where: Places, raise_if_stopped: RaiseIfStopped, look: Callable[[], None]) -> None:
     """Tell tracks that have been deleted from those that are away, whose rows Navidrome may have purged."""
     away = Track.objects.filter(playable=False, away_since__isnull=False).order_by("pk")
     last = ""
     while page := list(away.filter(pk__gt=last).only("library_id", "path")[:PAGE_SIZE]):
         last = page[-1].pk
-        if deleted := patiently(partial(_deleted, library, page), look):
+        if deleted := patiently(partial(_deleted, library, where, page), look):
             with transaction.atomic():
                 raise_if_stopped()
                 Track.objects.filter(pk__in=deleted, playable=False).update(away_since=None)
 
 
-def _deleted(library: Library, tracks: Sequence[Track]) -> list[str]:
+def _deleted(library: Library, where: Places, tracks: Sequence[Track]) -> list[str]:
     """Return the ids of those that have been deleted; it asks the storage, but not our database."""
     gone = library.deleted({track.pk: track.library_id for track in tracks})
-    return [track.pk for track in tracks if track.pk in gone and is_place_there(track.file)]
+    return [track.pk for track in tracks if track.pk in gone and is_place_there(where.file(track.path))]
 
 
 @contextmanager
@@ -92,8 +101,9 @@ def scanned(tell: Tell = tell_nobody) -> Iterator[str]:
         cursor.execute(f"DROP TABLE IF EXISTS {SCAN}")
         cursor.execute(MAKE)
         try:
+            where = places()
             for page in open_library().pages(tell):
-                cursor.executemany(ADD, [values(track) for track in page])
+                cursor.executemany(ADD, [values(track) for track in _kept(page, where)])
             cursor.execute(f"CREATE UNIQUE INDEX {SCAN}_id ON {SCAN} (id)")
             cursor.execute(ADD_GONE)
             cursor.execute(f"CREATE INDEX {SCAN}_gone ON {SCAN} (size) WHERE NOT playable")

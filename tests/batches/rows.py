@@ -12,7 +12,7 @@ from batches import services
 from batches.engine import hosts, leases
 from batches.engine.leases import DeviceLease
 from batches.engine.runner import run_device
-from batches.models import TERMINAL, BatchJob, Device, ModelProgress, TrackResult
+from batches.models import TERMINAL, BatchJob, Device, Host, ModelProgress, TrackResult
 from embeddings.audio.summary import AudioSummary
 from embeddings.embedder.work import Failure, TrackOutcome, TrackVector
 from embeddings.encoders.registry import encoder_class
@@ -81,6 +81,12 @@ def set_status(job: BatchJob, status: str) -> BatchJob:
 def device(index: int = 0) -> Device:
     """A device of this host."""
     return Device.objects.get_or_create(host=hosts.announce(), index=index)[0]
+
+
+def elsewhere(key: str = "ffff", **fields: Any) -> Device:
+    """A device of another host, which is there."""
+    host, _ = Host.objects.get_or_create(key=key, defaults={"name": key, "seen_at": timezone.now()})
+    return Device.objects.create(host=host, **{"index": 0} | fields)
 
 
 def take_device(index: int = 0) -> DeviceLease:

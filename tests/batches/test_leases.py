@@ -16,7 +16,7 @@ from batches.engine.runner import run_device
 from batches.models import BatchJob, Device, Host
 from embeddings.models import Embedding
 from navembed_site.process.host import host_key
-from tests.batches.rows import device, make_job, make_tracks, success, take_device, work_on
+from tests.batches.rows import device, elsewhere, make_job, make_tracks, success, take_device, work_on
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 
@@ -39,12 +39,6 @@ def expire(lease: DeviceLease) -> None:
 def messages(key: str = "") -> list[Any]:
     queue = OrmQ.objects.filter(key=hosts.queue_of(key or host_key()))
     return [message.task["args"] for message in queue.order_by("pk")]
-
-
-def elsewhere(key: str = "ffff", **fields: Any) -> Device:
-    """A device of another host, which is there."""
-    host, _ = Host.objects.get_or_create(key=key, defaults={"name": key, "seen_at": timezone.now()})
-    return Device.objects.create(host=host, **{"index": 0} | fields)
 
 
 def look(looks: Looks, row: Any, times: int = leases.LOOKS + 1) -> bool:

@@ -10,7 +10,7 @@ import pytest
 from batches import services
 from batches.engine import plan as planner
 from batches.engine.leases import DeviceLease, LeaseLost
-from batches.engine.runner import Interrupted
+from batches.engine.pulse import Interrupted
 from batches.models import BatchJob
 from embeddings.embedder.client import EmbedderClient
 from embeddings.errors import FingerprintChanged, LibraryUnavailable, WeightsMissing

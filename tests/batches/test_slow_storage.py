@@ -12,7 +12,7 @@ import pytest
 from batches import services
 from batches.engine import plan
 from batches.engine.leases import DeviceLease
-from batches.engine.runner import Interrupted
+from batches.engine.pulse import Interrupted
 from batches.models import BatchJob
 from batches.selectors.progress import contract_progress
 from embeddings.models import Track

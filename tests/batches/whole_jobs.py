@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from batches.engine import runner
+from batches.engine import pulse, runner
 from batches.models import BatchJob, TrackResult
 from embeddings.embedder.client import EmbedderClient, Heartbeat
 from embeddings.embedder.work import TrackRequest
@@ -27,7 +27,7 @@ def at_event(number: int, act: Callable[[], object], monkeypatch: pytest.MonkeyP
             yield event
 
     monkeypatch.setattr(EmbedderClient, "embed", acting)
-    monkeypatch.setattr(runner, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(pulse, "LOOK_SECONDS", 0.0)
 
 
 def statuses(job: BatchJob) -> dict[str, int]:

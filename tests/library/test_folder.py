@@ -138,7 +138,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_the_library_is_named_after_its_folder(tmp_path: Path) -> None:
     library = FolderLibrary(tmp_path / "Музыка")
     assert library.libraries() == {1: "Музыка"}
-    assert library.roots() == [tmp_path / "Музыка"]
+    assert library.folders() == {1: tmp_path / "Музыка"}
 
 
 def test_a_folder_that_may_not_be_entered_does_not_hide_the_others(tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def test_each_library_has_its_own_folder_and_name(tmp_path: Path) -> None:
     rows = [{"id": "a", "path": "same.mp3"}, {"id": "b", "path": "same.mp3", "library_id": 2}]
     library = NavidromeLibrary(navidrome_with(tmp_path, *rows, libraries={1: "/music", 2: "/more"}))
     assert [track.path for track in tracks_of(library)] == ["/music/same.mp3", "/more/same.mp3"]
-    assert library.roots() == [Path("/music"), Path("/more")]
+    assert library.folders() == {1: Path("/music"), 2: Path("/more")}
     assert library.libraries() == {1: "Library 1", 2: "Library 2"}
 
 
@@ -217,7 +217,7 @@ def test_any_file_name_can_be_opened(tmp_path: Path, name: str) -> None:
 def test_a_database_that_is_not_there_is_named_with_its_variable(tmp_path: Path) -> None:
     database = tmp_path / "absent.db"
     with pytest.raises(LibraryUnavailable, match=r"NAVIDROME_DB_PATH is .*absent\.db, which does not exist"):
-        NavidromeLibrary(database).roots()
+        NavidromeLibrary(database).folders()
     assert not database.exists()
 
 

@@ -17,12 +17,12 @@ def test_navidrome_is_opened_with_its_folders(tmp_path: Path, settings: Any) -> 
     settings.NAVIDROME_DB_PATH = make_navidrome(tmp_path / "n.db", libraries={1: "/music", 2: "/more", 3: "/third"})
     settings.NAVIDROME_MUSIC_ROOT = Path("/nas")
     settings.LIBRARY_PATH_MAP = {2: Path("/two")}
-    assert open_library().roots() == [Path("/nas"), Path("/two"), Path("/third")]
+    assert open_library().folders() == {1: Path("/nas"), 2: Path("/two"), 3: Path("/third")}
 
 
 def test_a_folder_is_opened(tmp_path: Path, settings: Any) -> None:
     settings.LIBRARY, settings.NAVIDROME_MUSIC_ROOT = "folder", tmp_path
-    assert open_library().roots() == [tmp_path]
+    assert open_library().folders() == {1: tmp_path}
 
 
 @pytest.mark.parametrize(

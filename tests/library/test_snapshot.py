@@ -68,7 +68,7 @@ def answers(database: Path) -> dict[str, Any]:
         "pages": list(library.pages()),
         "count": library.count(),
         "holds": [library.holds(prefix, number) for prefix in ("/music/a", "/x") for number in (None, 1, 2)],
-        "roots": library.roots(),
+        "folders": library.folders(),
         "libraries": library.libraries(),
         "last_scan": library.last_scan(),
         "present": library.present(IDS),

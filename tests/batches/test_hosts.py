@@ -1,0 +1,122 @@
+"""Several hosts work for one instance: what keeps one from it holds up nobody else."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from batches import services
+from batches.engine import hosts, leases, pace, runner
+from batches.models import BatchJob, Device, Host
+from batches.selectors.progress import snapshot
+from embeddings.errors import EmbedderUnavailable, FingerprintChanged, SwitchRefused, WeightsMissing
+from navembed_site.errors import NavembedError
+from tests.batches.rows import device, elsewhere, make_job, make_space, make_track, make_tracks, take_device, work_on
+
+pytestmark = [pytest.mark.django_db, pytest.mark.database]
+
+
+@pytest.fixture
+def fails(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Make each step of a slice raise an error, once."""
+
+    def fail(error: NavembedError) -> str:
+        def advance(work: runner._TimeSlice, job: BatchJob) -> None:
+            work.deadline = 0.0
+            raise error
+
+        monkeypatch.setattr(runner._TimeSlice, "_advance", advance)
+        monkeypatch.setattr(runner._TimeSlice, "_sleep", lambda *_: None)
+        return work_on()
+
+    return fail
+
+
+def missing() -> WeightsMissing:
+    error = WeightsMissing("no weights")
+    error.model = "muq"
+    return error
+
+
+@pytest.mark.parametrize("error", [EmbedderUnavailable("away"), missing(), FingerprintChanged("other weights")])
+def test_what_keeps_a_device_from_working_is_its_own_problem_while_another_works(fails: Any, error: Any) -> None:
+    elsewhere()
+    job = make_job(make_tracks(1))
+    fails(error)
+    job.refresh_from_db()
+    assert (job.status, job.message, device().problem) == ("initialized", "", str(error))
+    assert job.progress.get().left_out == ""
+
+
+def test_the_job_waits_when_the_last_device_is_kept_from_working(fails: Any) -> None:
+    elsewhere(problem="no music")
+    job = make_job(make_tracks(1))
+    fails(EmbedderUnavailable("away"))
+    job.refresh_from_db()
+    assert (job.status, job.message) == ("waiting", "away")
+
+
+def test_a_host_that_has_gone_does_not_count_as_working(fails: Any) -> None:
+    elsewhere()
+    Host.objects.filter(key="ffff").update(seen_at=timezone.now() - timedelta(minutes=5))
+    job = make_job(make_tracks(1))
+    fails(EmbedderUnavailable("away"))
+    job.refresh_from_db()
+    assert job.status == "waiting"
+
+
+def test_what_concerns_the_job_itself_ends_it_whoever_else_works(fails: Any) -> None:
+    elsewhere()
+    job = make_job(make_tracks(1))
+    fails(SwitchRefused("too few"))
+    job.refresh_from_db()
+    assert (job.status, job.message) == ("failed", "too few")
+
+
+def test_a_problem_is_forgotten_when_work_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_job(make_tracks(1))
+    Device.objects.filter(pk=device().pk).update(problem="away")
+    monkeypatch.setattr(runner._TimeSlice, "_advance", lambda work, _: setattr(work, "deadline", 0.0))
+    work_on()
+    assert device().problem == ""
+
+
+def test_a_host_that_ends_says_so() -> None:
+    leases.recover()
+    presence = hosts.Presence()
+    presence.stop()
+    assert Host.objects.get().seen_at is None
+
+
+def test_a_chunk_is_so_many_seconds_of_the_devices_own_work() -> None:
+    job = make_job([make_track(f"t{number:03}", duration=10) for number in range(100)])
+    fast, slow = device(), elsewhere()
+    fast.rates, slow.rates = {"muq": 10.0}, {"muq": 2.0}
+    assert (pace.estimated_seconds(make_track("x", duration=10), fast, "muq")) == 1
+    progress = list(job.progress.all())
+    assert pace.chunk_seconds(progress, [fast, slow]) == pace.CHUNK_SECONDS
+    job.progress.update(audio_seconds_done=940)  # sixty are left: five seconds of both together
+    assert pace.chunk_seconds(list(job.progress.all()), [fast, slow]) == pytest.approx(2.5)
+
+
+def test_the_time_that_is_left_is_that_of_all_devices_together() -> None:
+    make_space()
+    job = make_job([make_track("a", duration=120)])
+    Device.objects.filter(pk=device().pk).update(rates={"muq": 10.0})
+    elsewhere(rates={"muq": 2.0})
+    elsewhere(index=1, rates={"muq": 100.0}, problem="no music")
+    assert (snapshot(job).seconds_left, snapshot(job).speed) == (pytest.approx(10), pytest.approx(12))
+
+
+def test_two_devices_share_what_is_ready() -> None:
+    from batches.engine import chunks
+
+    job = make_job(make_tracks(60))
+    first, second = take_device(0), take_device(1)
+    claimed = [chunks.claim(job, lease) for lease in (first, second, first)]
+    ids = [row.track_id for chunk in claimed if chunk for row in chunk.rows]
+    assert len(ids) == len(set(ids))
+    assert services.current_job() == job
