@@ -7,6 +7,7 @@ from django.urls import include, path
 from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
 from rest_framework.routers import SimpleRouter
 
+from batches.api.v1.hosts import HostViewSet
 from batches.api.v1.jobs import JobViewSet
 from batches.api.v1.library import LibraryView
 from batches.api.v1.results import CsvRenderer, ResultViewSet
@@ -22,6 +23,7 @@ router.register("batches", JobViewSet, "job")
 router.register("tracks", TrackViewSet, "track")
 router.register("models", ModelViewSet, "model")
 router.register("spaces", SpaceViewSet, "space")
+router.register("hosts", HostViewSet, "host")
 
 results = ResultViewSet.as_view({"get": "list"})
 table = ResultViewSet.as_view({"get": "export"}, renderer_classes=[CsvRenderer])

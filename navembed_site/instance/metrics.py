@@ -20,6 +20,7 @@ from prometheus_client.registry import Collector
 
 from batches.engine.hosts import queue_of
 from batches.models import BatchJob, ModelProgress, TrackResult
+from batches.selectors.hosts import hosts
 from batches.selectors.progress import snapshot
 from batches.services import open_job
 from embeddings.embedder.states import EmbedderState, embedder_states
@@ -43,7 +44,7 @@ class InstanceCollector(Collector):
             "navembed_build", "What runs here.", {"version": VERSION, "python": platform.python_version()}
         )
         try:
-            rows = [*_jobs(), *_operations(), *_queues(), *_errors(), *_library_counts.get()]
+            rows = [*_jobs(), *_operations(), *_queues(), *_hosts(), *_errors(), *_library_counts.get()]
         except DatabaseError:
             rows = []
         yield _up(states, database=bool(rows))
@@ -140,6 +141,21 @@ def _queues() -> Iterator[Metric]:
         rows = space.embeddings.exclude(index_state=INDEXED)[:MOST_COUNTED]
         behind.add_metric([space.model], rows.count())
     yield behind
+
+
+def _hosts() -> Iterator[Metric]:
+    """The machines that work for this instance, and how fast their devices are."""
+    there = _gauge("host_up", "Whether a host's worker runs.", "host")
+    able = _gauge("device_up", "Whether nothing keeps a device from working.", "host", "device")
+    rate = _gauge("device_rate", "Seconds of audio per second of work, lately.", "host", "device", "model")
+    for host in hosts():
+        there.add_metric([host["name"]], host["is_here"])
+        for device in host["devices"]:
+            labels = [host["name"], str(device["index"])]
+            able.add_metric(labels, host["is_here"] and not device["problem"])
+            for model, measured in device["rates"].items():
+                rate.add_metric([*labels, model], measured)
+    yield from (there, able, rate)
 
 
 def _errors() -> Iterator[Metric]:
