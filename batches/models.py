@@ -28,7 +28,7 @@ class Host(models.Model):
 
     key = models.CharField(primary_key=True, max_length=16, help_text="As its NAVEMBED_HOME keeps it.")
     name = models.CharField(max_length=255, help_text="Name of the machine.")
-    seen_at = models.DateTimeField(null=True, help_text="By the database's clock. Null when its worker has ended.")
+    seen_at = models.DateTimeField(help_text="Last sign of life of its worker, by the database's clock.")
 
     def __str__(self) -> str:
         return self.name

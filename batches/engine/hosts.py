@@ -13,7 +13,7 @@ from django.db import close_old_connections
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
-from batches.models import Device, Host
+from batches.models import Device, Host, TrackResult
 from embeddings.embedder.client import EmbedderClient
 from navembed_site.errors import NavembedError
 from navembed_site.process.host import host_key, host_name
@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 SIGN_SECONDS = 10.0  # between two signs of life
 ABSENT = timedelta(seconds=40)  # without one; by the database's clock, since those of hosts may differ
+FORGOTTEN = timedelta(days=7)
 ANSWER_SECONDS = 3.0  # an embedder answers at once, or it is frozen
 
 
@@ -51,6 +52,13 @@ def another_works(device: Device) -> bool:
     return at_work().exclude(pk=device.pk).exists()
 
 
+def forget_absent() -> int:
+    """Delete hosts that have not been seen for a week; returns how many."""
+    working = TrackResult.objects.filter(status=TrackResult.Status.RUNNING)
+    absent = Host.objects.filter(seen_at__lt=Now() - FORGOTTEN).exclude(devices__in=working.values("device"))
+    return absent.delete()[1].get("batches.Host", 0)
+
+
 class Presence(threading.Thread):
     """Says in the database that this host is there and what its devices hold, until it is stopped."""
 
@@ -70,7 +78,7 @@ class Presence(threading.Thread):
         """Say that this host works no more."""
         self._stopping.set()
         with suppress(DatabaseError):
-            Host.objects.filter(pk=host_key()).update(seen_at=None)
+            Host.objects.filter(pk=host_key()).update(seen_at=Now() - ABSENT)
 
 
 def _describe(device: Device) -> None:

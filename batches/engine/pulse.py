@@ -37,7 +37,7 @@ class Pulse:
         self._renew = clock() + RENEW_SECONDS
 
     def beat(self) -> None:
-        """Raises Interrupted when the job or the worker is to stop, LeaseLost when the lane is not ours any more."""
+        """Raises Interrupted when the job or the worker is to stop, LeaseLost when the device is not ours any more."""
         heartbeat.beat()
         if self._clock() < self._look:
             return

@@ -39,7 +39,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('key', models.CharField(help_text='As its NAVEMBED_HOME keeps it.', max_length=16, primary_key=True, serialize=False)),
                 ('name', models.CharField(help_text='Name of the machine.', max_length=255)),
-                ('seen_at', models.DateTimeField(help_text="By the database's clock. Null when its worker has ended.", null=True)),
+                ('seen_at', models.DateTimeField(help_text="Last sign of life of its worker, by the database's clock.")),
             ],
         ),
         migrations.DeleteModel(

@@ -36,7 +36,7 @@ def _device(device: Device) -> dict[str, Any]:
 
 def host_text(host: dict[str, Any]) -> str:
     """Return a host in a line, for people: ``tower: here; cuda:0 120 × muq``."""
-    seen = "here" if host["is_here"] else f"last seen {host['seen_at']:%Y-%m-%d %H:%M}" if host["seen_at"] else "ended"
+    seen = "here" if host["is_here"] else f"last seen {host['seen_at']:%Y-%m-%d %H:%M} UTC"
     return f"{host['name']}: {seen}; {', '.join(map(device_text, host['devices'])) or 'no devices'}"
 
 

@@ -208,7 +208,7 @@ def _tables() -> list[Model]:
     """All tables with rows to be moved, those that others refer to first.
 
     Messages and schedules of Django-Q are among them, as the instance is the same one: what was to be done is still to
-    be done, and a message that wakes a lane twice does no harm.
+    be done, and a message that wakes a device twice does no harm.
     """
     everything = apps.get_models(include_auto_created=True)
     found = [model for model in everything if not model._meta.proxy and model._meta.label_lower not in LEFT_BEHIND]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 from django.test import Client
 
-from batches.models import Device
+from batches.models import Device, Host
 from batches.selectors.hosts import host_text, hosts
 from tests.batches.rows import device, elsewhere
 
@@ -39,7 +41,6 @@ def test_a_host_is_a_line_for_people(two_hosts: Device) -> None:
     assert "ffff: here; RTX 3060 (cuda) (muq 900×): no music" in texts
 
 
-def test_a_host_that_was_stopped_has_ended(two_hosts: Device) -> None:
-    two_hosts.host.seen_at = None
-    two_hosts.host.save()
-    assert any(text.startswith("ffff: ended; ") for text in map(host_text, hosts()))
+def test_a_host_that_has_gone_was_last_seen_some_time_ago(two_hosts: Device) -> None:
+    Host.objects.filter(key="ffff").update(seen_at=datetime(2026, 1, 2, 3, 4, tzinfo=UTC))
+    assert any(text.startswith("ffff: last seen 2026-01-02 03:04 UTC; ") for text in map(host_text, hosts()))

@@ -189,7 +189,7 @@ def test_a_terminal_shows_which_model_hears_which_track(monkeypatch: pytest.Monk
     assert "[muq] A - B" in out.getvalue()
 
 
-def test_lanes_are_watched_while_a_job_is_followed(lease: DeviceLease, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_devices_are_watched_while_a_job_is_followed(lease: DeviceLease, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follow_module, "POLL_SECONDS", 0)
     monkeypatch.setattr(follow_module, "WATCH_SECONDS", 0)
     looks = follow_module._looks(services.start_job())

@@ -88,7 +88,22 @@ def test_a_host_that_ends_says_so() -> None:
     leases.recover()
     presence = hosts.Presence()
     presence.stop()
-    assert Host.objects.get().seen_at is None
+    assert not Host.objects.filter(seen_at__gt=timezone.now() - hosts.ABSENT / 2).exists()
+
+
+def test_hosts_that_were_not_seen_for_a_week_are_forgotten() -> None:
+    old, new = elsewhere("old"), elsewhere("new")
+    Host.objects.filter(key="old").update(seen_at=timezone.now() - timedelta(days=8))
+    assert hosts.forget_absent() == 1
+    assert list(Device.objects.filter(pk__in=[old.pk, new.pk])) == [new]
+
+
+def test_a_host_is_kept_while_something_is_claimed_by_it() -> None:
+    device = elsewhere("old")
+    job = make_job(make_tracks(1))
+    job.results.update(status="running", device=device)
+    Host.objects.filter(key="old").update(seen_at=timezone.now() - timedelta(days=8))
+    assert hosts.forget_absent() == 0
 
 
 def test_a_chunk_is_so_many_seconds_of_the_devices_own_work() -> None:

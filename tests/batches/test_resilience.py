@@ -60,7 +60,7 @@ def run_turn() -> str:
     return work_on()
 
 
-def test_paused_job_needs_no_lane(four: Music) -> None:
+def test_paused_job_needs_no_device(four: Music) -> None:
     job = start()
     services.pause_job(job)
     assert run_turn() == "idle"

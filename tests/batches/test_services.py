@@ -236,7 +236,7 @@ def test_of_starts_in_line_at_the_same_moment_one_has_the_turn() -> None:
     ids=["running", "waiting", "paused", "cancelled", "completed", "failed"],
 )
 @pytest.mark.parametrize("status", Status)
-def test_lane_changes_a_job_only_from_expected_statuses(
+def test_device_changes_a_job_only_from_expected_statuses(
     change: Callable[[BatchJob], bool], allowed: set[str], end: str, status: str
 ) -> None:
     job = in_status(status)

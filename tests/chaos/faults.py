@@ -101,7 +101,7 @@ def _kill(role: str, *, part: bool | None = None) -> Fault:
 
 
 def kill_busy_worker(scene: Scene, rng: random.Random) -> None:
-    """The child that has worked most is the one that runs the lane."""
+    """The child that has worked most is the one that embeds."""
     children = scene.machine.tree("worker")[1:]
     if not children:
         raise Missed("no worker runs")

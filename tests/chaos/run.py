@@ -46,7 +46,7 @@ class Report:
     surplus: int = 0
     recomputed: int = 0
     tried_again: int = 0
-    """(track, model) that a death took from a lane before their result was written."""
+    """(track, model) that a death took away before their result was written."""
     unpruned: int = 0
     """Vectors of tracks that Navidrome no longer has, after the second job."""
     polls: int = 0

@@ -127,7 +127,7 @@ def test_other_spaces_are_left_alone(space: EmbeddingSpace) -> None:
     assert owners(other) == {"old": b"old"}
 
 
-def test_who_has_lost_the_lane_moves_nothing(space: EmbeddingSpace) -> None:
+def test_who_has_lost_the_lease_moves_nothing(space: EmbeddingSpace) -> None:
     def lost() -> None:
         raise RuntimeError
 

@@ -56,7 +56,7 @@ class HostSerializer(Body):
     key = serializers.CharField()
     name = serializers.CharField()
     is_here = serializers.BooleanField(help_text="Whether its worker runs.")
-    seen_at = serializers.DateTimeField(allow_null=True, help_text="Its last sign of life; null when it was stopped.")
+    seen_at = serializers.DateTimeField(help_text="Its last sign of life.")
     devices = DeviceSerializer(many=True)
 
 

@@ -62,7 +62,7 @@ def test_restore_brings_back_what_there_was_and_nothing_else(file: Path) -> None
     assert User.objects.get().username == "anna"
 
 
-def test_restored_job_goes_on_with_a_lane_that_no_old_message_fits(file: Path) -> None:
+def test_restored_job_goes_on_with_a_device_that_no_old_message_fits(file: Path) -> None:
     before = device().seq
     restore(file, force=True)
     assert services.open_job() == BatchJob.objects.get()
