@@ -45,6 +45,7 @@ class Device(Leased):
     kind = models.CharField(max_length=64, blank=True, help_text="As PyTorch names it.")
     loaded = models.JSONField(default=list, help_text="Keys of the models in its memory.")
     rates = models.JSONField(default=dict, help_text="Rolling, by model: seconds of audio per second of work.")
+    fingerprints = models.JSONField(default=dict, help_text="By model, of the vectors that it has made last.")
     problem = models.TextField(blank=True, help_text="Why it cannot work at present.")
 
     class Meta:

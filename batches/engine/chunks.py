@@ -135,7 +135,8 @@ def commit(
         lock_for_writing(chunk.spaces[model] for model in {m for outcome in outcomes for m in outcome.vectors})
         _write_vectors(by_id, chunk.spaces, outcomes)
         _keep_bad_files(chunk, finished, outcomes)
-        _finish(job, lease.device, finished, by_id, wall_seconds)
+        _finish(job, finished, by_id, measured := _measure(finished, wall_seconds))
+        _keep_figures(lease.device, measured, chunk.spaces)
 
 
 def settle_known(job: BatchJob, lease: DeviceLease, chunk: Chunk, hashes: Mapping[str, str]) -> Chunk:
@@ -152,7 +153,7 @@ def settle_known(job: BatchJob, lease: DeviceLease, chunk: Chunk, hashes: Mappin
         for row in known:
             row.status, row.recognised, row.device, row.finished_at = Status.SUCCEEDED, True, None, timezone.now()
             row.error_class = row.error_message = row.traceback = ""
-        _finish(job, lease.device, known, by_id, 0.0)
+        _finish(job, known, by_id, {})
     return _without(chunk, {row.pk for row in known})
 
 
@@ -165,7 +166,7 @@ def _without(chunk: Chunk, settled: set[int]) -> Chunk:
 
 
 def _finish(
-    job: BatchJob, device: Device, rows: list[TrackResult], by_id: dict[str, ClaimedTrack], wall_seconds: float
+    job: BatchJob, rows: list[TrackResult], by_id: dict[str, ClaimedTrack], measured: Mapping[str, float]
 ) -> None:
     # They are there, every row conflicts. `bulk_update` takes seven times as long, with the database locked.
     TrackResult.objects.bulk_create(
@@ -176,8 +177,7 @@ def _finish(
         update_fields=["status", "device", "not_before", "error_class", "error_message", "traceback",
                        "note", "recognised", "seconds", "audio_seconds", "finished_at"],
     )  # fmt: skip
-    _count_models(job, rows, by_id, measured := _measure(rows, wall_seconds))
-    _keep_rates(device, measured)
+    _count_models(job, rows, by_id, measured)
     _count_tracks(job, {row.track_id for row in rows})
 
 
@@ -349,10 +349,12 @@ def _measure(rows: Iterable[TrackResult], wall_seconds: float) -> dict[str, floa
     return {model: audio[model] / share for model, share in seconds.items() if share > 0}
 
 
-def _keep_rates(device: Device, measured: Mapping[str, float]) -> None:
+def _keep_figures(device: Device, measured: Mapping[str, float], spaces: Mapping[str, EmbeddingSpace]) -> None:
+    """Write down how fast the device is with these models, and which vectors its weights make."""
     if measured:
         device.rates |= {model: pace.rolling(device.rates.get(model), rate) for model, rate in measured.items()}
-        Device.objects.filter(pk=device.pk).update(rates=device.rates)
+        device.fingerprints |= {model: spaces[model].fingerprint for model in measured}
+        device.save(update_fields=["rates", "fingerprints"])
 
 
 def _count_models(

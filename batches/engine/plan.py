@@ -9,9 +9,10 @@ from django.db import connection, transaction
 from django.db.models import Count, F, Q, Sum
 from django.db.models.functions import Coalesce
 
+from batches.engine import hosts
 from batches.engine.due import DUE, IN_SCOPE, Counts, Scope, Wanted, count, end_of_slice, wanted
 from batches.engine.leases import DeviceLease
-from batches.models import BatchJob, ModelProgress, TrackResult
+from batches.models import BatchJob, Device, ModelProgress, TrackResult
 from embeddings.embedder.client import EmbedderClient
 from embeddings.encoders.base import Description
 from embeddings.errors import FingerprintChanged
@@ -19,7 +20,7 @@ from embeddings.library import bad_files
 from embeddings.library.base import Tell, tell_nobody
 from embeddings.library.sync import sync_tracks
 from embeddings.models import EmbeddingSpace
-from embeddings.spaces.lifecycle import fingerprint_of, space_for
+from embeddings.spaces.lifecycle import fingerprint_of, live_space, space_for
 from embeddings.spaces.reuse import take_over_moved
 from navembed_site.process.slow_calls import RaiseIfStopped, patiently
 
@@ -127,10 +128,30 @@ def _spaces(job: BatchJob, lease: DeviceLease, raise_if_stopped: RaiseIfStopped)
     spaces = {}
     for progress in job.progress.filter(left_out="").select_related("space"):
         model = progress.model
-        space = progress.space or _space(job, model, patiently(partial(client.describe, model), raise_if_stopped))
+        space = progress.space
+        if space is None:
+            description = patiently(partial(client.describe, model), raise_if_stopped)
+            _require_same_weights(lease.device, model, fingerprint_of(description))
+            space = _space(job, model, description)
         ModelProgress.objects.filter(pk=progress.pk).update(space=space)
         spaces[model] = space
     return spaces
+
+
+def _require_same_weights(device: Device, model: str, fingerprint: str) -> None:
+    """Raise FingerprintChanged when another host goes on with what search uses, and this one has other weights.
+
+    Else a job that happened to be planned here would embed the whole library anew.
+    """
+    live = live_space(model)
+    if live is None or live.fingerprint == fingerprint:
+        return
+    for other in hosts.at_work().exclude(pk=device.pk).select_related("host"):
+        if other.fingerprints.get(model) == live.fingerprint:
+            raise FingerprintChanged(
+                f"the weights of {model} on {device.host} are not those on {other.host}, with which the library was "
+                "embedded: `manage.py fetch_models` on both makes them the same"
+            )
 
 
 def _take_over_moved(job: BatchJob, spaces: dict[str, EmbeddingSpace], raise_if_stopped: RaiseIfStopped) -> None:

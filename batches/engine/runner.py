@@ -36,6 +36,7 @@ from embeddings.errors import (
     IndexRefused,
     LibraryUnavailable,
 )
+from embeddings.library import has_library
 from embeddings.library.places import places
 from embeddings.library.storage import StorageWatch, why_away
 from embeddings.models import EmbeddingSpace
@@ -128,6 +129,8 @@ class _TimeSlice:
     def _advance(self, job: BatchJob) -> None:
         if job.status not in BatchJob.ADVANCING:
             self._come_to_rest(job)
+        elif not job.planned and not has_library() and hosts.another_works(self.lease.device):
+            self._sleep(1.0, job)
         elif not job.planned:
             self._with_job(job, self._plan)
         elif self.behind:

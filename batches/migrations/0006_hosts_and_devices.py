@@ -31,6 +31,7 @@ class Migration(migrations.Migration):
                 ('kind', models.CharField(blank=True, help_text='As PyTorch names it.', max_length=64)),
                 ('loaded', models.JSONField(default=list, help_text='Keys of the models in its memory.')),
                 ('rates', models.JSONField(default=dict, help_text='Rolling, by model: seconds of audio per second of work.')),
+                ('fingerprints', models.JSONField(default=dict, help_text='By model, of the vectors that it has made last.')),
                 ('problem', models.TextField(blank=True, help_text='Why it cannot work at present.')),
             ],
         ),

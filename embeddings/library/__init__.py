@@ -7,7 +7,7 @@ from pathlib import Path
 from embeddings.errors import LibraryUnavailable, NoSuchTracks
 from embeddings.library.base import Library, LibraryTrack, PresentTrack
 
-__all__ = ["Library", "LibraryTrack", "PresentTrack", "open_library", "require_tracks"]
+__all__ = ["Library", "LibraryTrack", "PresentTrack", "has_library", "open_library", "require_tracks"]
 
 
 def open_library() -> Library:
@@ -32,6 +32,13 @@ def open_library() -> Library:
     if database is None:
         raise LibraryUnavailable("Set NAVIDROME_DB_PATH to Navidrome's database, usually named navidrome.db.")
     return NavidromeLibrary(database, music_root=music_root, path_map=settings.LIBRARY_PATH_MAP)
+
+
+def has_library() -> bool:
+    """Whether the settings name a library: a host that only computes may go without."""
+    from django.conf import settings
+
+    return bool(settings.NAVIDROME_MUSIC_ROOT if settings.LIBRARY == "folder" else settings.NAVIDROME_DB_PATH)
 
 
 def require_tracks(library_id: int | None, path_prefix: str) -> None:

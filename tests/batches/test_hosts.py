@@ -9,12 +9,23 @@ import pytest
 from django.utils import timezone
 
 from batches import services
-from batches.engine import hosts, leases, pace, runner
+from batches.engine import chunks, hosts, leases, pace, runner
+from batches.engine.plan import _require_same_weights
 from batches.models import BatchJob, Device, Host
 from batches.selectors.progress import snapshot
 from embeddings.errors import EmbedderUnavailable, FingerprintChanged, SwitchRefused, WeightsMissing
 from navembed_site.errors import NavembedError
-from tests.batches.rows import device, elsewhere, make_job, make_space, make_track, make_tracks, take_device, work_on
+from tests.batches.rows import (
+    device,
+    elsewhere,
+    make_job,
+    make_space,
+    make_track,
+    make_tracks,
+    success,
+    take_device,
+    work_on,
+)
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 
@@ -127,11 +138,38 @@ def test_the_time_that_is_left_is_that_of_all_devices_together() -> None:
 
 
 def test_two_devices_share_what_is_ready() -> None:
-    from batches.engine import chunks
-
     job = make_job(make_tracks(60))
     first, second = take_device(0), take_device(1)
     claimed = [chunks.claim(job, lease) for lease in (first, second, first)]
     ids = [row.track_id for chunk in claimed if chunk for row in chunk.rows]
     assert len(ids) == len(set(ids))
     assert services.current_job() == job
+
+
+def test_a_host_without_a_library_leaves_planning_to_another(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.LIBRARY, settings.NAVIDROME_DB_PATH = "navidrome", None
+    elsewhere()
+    job = services.start_job(["muq"])
+    monkeypatch.setattr(runner._TimeSlice, "_sleep", lambda work, *_: setattr(work, "deadline", 0.0))
+    assert (work_on(), device().problem) == ("goes on", "")
+    job.refresh_from_db()
+    assert (job.holder, job.planned) == (None, False)
+
+
+def test_a_host_with_other_weights_does_not_plan_while_another_has_those_that_search_uses() -> None:
+    make_space(fingerprint="of search")
+    other = elsewhere(fingerprints={"muq": "of search"})
+    with pytest.raises(FingerprintChanged, match="are not those on ffff"):
+        _require_same_weights(device(), "muq", "another")
+    _require_same_weights(device(), "muq", "of search")
+    Device.objects.filter(pk=other.pk).update(problem="no music")
+    _require_same_weights(device(), "muq", "another")  # nobody else goes on
+
+
+def test_a_device_keeps_which_vectors_it_makes() -> None:
+    [track] = make_tracks(1)
+    job, lease = make_job([track]), take_device()
+    chunk = chunks.claim(job, lease)
+    assert chunk
+    chunks.commit(job, lease, chunk, [success(track)], 1.0)
+    assert device().fingerprints == {"muq": "f"}

@@ -62,7 +62,7 @@ def test_killed_process_manager_takes_all_processes_along(instance: Instance, ev
 
 def test_status_and_stop_say_that_nothing_runs(instance: Instance) -> None:
     status, stop = instance.run("status", "--json"), instance.run("stop")
-    assert (status.returncode, json.loads(status.stdout)) == (1, {"running": False, "processes": []})
+    assert (status.returncode, json.loads(status.stdout)) == (1, {"running": False, "processes": [], "hosts": []})
     assert (stop.returncode, stop.stdout) == (0, "serve does not run.\n")
 
 
@@ -78,6 +78,14 @@ def test_wrong_value_stops_serve_with_its_name(instance: Instance) -> None:
     refused = instance.run("serve", NAVEMBED_MODEL_IDLE_SECONDS="soon")
     assert refused.returncode == 1
     assert "NAVEMBED_MODEL_IDLE_SECONDS is 'soon'; it must be a number" in refused.stderr
+
+
+def test_a_further_host_needs_no_library(instance: Instance, eventually: Eventually) -> None:
+    instance.environment["NAVIDROME_MUSIC_ROOT"] = ""
+    assert "NAVIDROME_MUSIC_ROOT is not set" in instance.run("serve", "--only", "web").stderr
+    instance.start("serve", "--only", "worker")
+    eventually(lambda: "worker" in instance.processes())
+    assert instance.run("stop").returncode == 0
 
 
 def test_missing_library_stops_serve_with_its_name(instance: Instance) -> None:

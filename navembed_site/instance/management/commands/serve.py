@@ -16,6 +16,7 @@ from django.core.management.base import CommandError, CommandParser
 from django.db import connections
 
 from embeddings.checks import require_library
+from embeddings.library import has_library
 from navembed_site.database.look import look
 from navembed_site.http import sockets
 from navembed_site.instance import command, first_user, supervisor
@@ -25,6 +26,9 @@ from navembed_site.process.slow_calls import wait_for
 
 ANSWER_SECONDS = 120  # importing everything from a cold disk, on a busy machine
 ENDING_SECONDS = 10  # for processes of a `serve` that was killed a moment ago
+
+
+COMPUTING = {"worker", "embedder"}  # what a further host runs; another one reads the library
 
 
 class Command(command.Command):
@@ -49,7 +53,8 @@ class Command(command.Command):
         **options: Any,
     ) -> None:
         chosen = _choose(only, without or [])
-        require_library()
+        if has_library() or not COMPUTING.issuperset(program.kind for program in chosen):
+            require_library()
         _make_folders()
         sockets.keep(_only_one())
         chosen = [_listening(program) for program in chosen]

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.core.management.base import CommandParser
+from django.core.serializers.json import DjangoJSONEncoder
 from django.db import Error as DatabaseError
 
 from batches.selectors.hosts import host_text, hosts
@@ -40,7 +41,7 @@ class Command(command.Command):
         all_run = bool(states) and not problems and all(state.state == "RUNNING" for state in states)
         if as_json:
             report = {"running": all_run, "processes": [state.as_dict() for state in states], "hosts": known}
-            self.stdout.write(json.dumps(report | ({"problems": problems} if problems else {})))
+            self.stdout.write(json.dumps(report | ({"problems": problems} if problems else {}), cls=DjangoJSONEncoder))
         elif not states and not problems:
             self.stdout.write("serve does not run.")
         else:
