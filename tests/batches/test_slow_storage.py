@@ -14,6 +14,7 @@ from batches.engine import plan
 from batches.engine.leases import Lease
 from batches.engine.runner import Interrupted, run_lane
 from batches.models import BatchJob, Lane
+from batches.requests import JobRequest
 from batches.selectors.progress import contract_progress
 from embeddings.models import Track
 from tests.batches.rows import make_space
@@ -38,7 +39,7 @@ def folder(tmp_path: Path, settings: Any, pool: list[Path]) -> Path:
 
 
 def start() -> BatchJob:
-    job = services.start_job(["muq"])
+    job = services.start_job(JobRequest(["muq"]))
     job.progress.update(space=make_space())
     return job
 

@@ -23,6 +23,7 @@ from django_q.models import OrmQ, Schedule
 
 from batches import services, webhook
 from batches.models import BatchJob
+from batches.requests import JobRequest
 from tests.batches.rows import make_job, make_tracks, set_status
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
@@ -94,7 +95,7 @@ def test_announced_end_arrives_with_its_figures(receiver: Receiver) -> None:
 )
 def test_every_end_is_announced_once(settings: Any, end: Callable[[BatchJob], Any], status: str) -> None:
     settings.WEBHOOK_URL = "http://localhost/"
-    job = services.start_job(["muq"])
+    job = services.start_job(JobRequest(["muq"]))
     for _ in range(2):
         end(job)
     if status == "cancelling":
