@@ -78,9 +78,11 @@ def _headers(body: str) -> dict[str, str]:
 def _reason(error: BaseException) -> str:
     """Say why, without the error's text: it may repeat the address, which may hold a secret."""
     cause: BaseException | None = error
-    while cause and not getattr(cause, "strerror", None):
+    while cause:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
         cause = cause.__cause__ or cause.__context__
-    return cause.strerror if isinstance(cause, OSError) else type(error).__name__
+    return type(error).__name__
 
 
 def _payload(job: BatchJob) -> dict[str, Any]:
