@@ -15,6 +15,7 @@ from django.utils.text import Truncator
 
 from batches import services
 from batches.models import BatchJob, ModelProgress, TrackResult
+from batches.requests import JobRequest, RequestRefused
 from batches.selectors.progress import snapshot
 from batches.terminal.jobs import state_text
 from embeddings.encoders.registry import ENCODERS
@@ -35,7 +36,7 @@ class StartForm(forms.ModelForm[BatchJob]):
 
     clear_existing = forms.BooleanField(required=False, help_text="Embed everything anew, not only what is missing.")
     retry_bad_files = forms.BooleanField(required=False, help_text="Also try files again that are known to be bad.")
-    limit = forms.IntegerField(required=False, min_value=1, help_text="At most so many tracks.")
+    limit = forms.IntegerField(required=False, help_text="At most so many tracks.")
     library_id = forms.IntegerField(required=False, label="Library", help_text="Only Navidrome's library of this id.")
     path_prefix = forms.CharField(required=False, help_text="Only files whose absolute path begins so.")
     model_keys = forms.MultipleChoiceField(
@@ -44,10 +45,23 @@ class StartForm(forms.ModelForm[BatchJob]):
         widget=forms.CheckboxSelectMultiple,
         label="Models",
     )
+    refusal = ""  # why a start with these values was refused
 
     class Meta:
         model = BatchJob
         fields = ["model_keys", "clear_existing", "retry_bad_files", "limit", "library_id", "path_prefix"]
+
+    def clean(self) -> dict[str, Any]:
+        """Put the values together to ``request``; after a refusal they stay in the form, beside the reason."""
+        values = super().clean() or {}
+        if self.refusal:
+            self.add_error(None, self.refusal)
+        elif not self.errors:
+            try:
+                values["request"] = JobRequest(values["model_keys"], *(values[name] for name in self.Meta.fields[1:]))
+            except RequestRefused as error:
+                self.add_error(error.field, str(error))
+        return values
 
 
 class ModelProgressInline(admin.TabularInline[ModelProgress, BatchJob]):
@@ -82,7 +96,9 @@ class BatchJobAdmin(ReadOnlyAdmin[BatchJob]):
         return request.user.has_perm("batches.add_batchjob")
 
     def get_form(self, request: HttpRequest, obj: BatchJob | None = None, change: bool = False, **kwargs: Any) -> Any:
-        return super().get_form(request, obj, change, **kwargs) if obj else StartForm
+        if obj is None:
+            return type("Form", (StartForm,), {"refusal": getattr(request, "refusal", "")})
+        return super().get_form(request, obj, change, **kwargs)
 
     def get_fields(self, request: HttpRequest, obj: BatchJob | None = None) -> Any:
         if obj is None:
@@ -96,26 +112,17 @@ class BatchJobAdmin(ReadOnlyAdmin[BatchJob]):
         return self.inlines if obj else []
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
-        """One way to save, since it starts a job. A start that is refused is an answer, not an error."""
+        """One way to save, since it starts a job. A start that is refused shows the form again, as it was filled in."""
+        context = dict.fromkeys(OTHER_BUTTONS, False) | (extra_context or {})
         try:
-            return super().add_view(request, form_url, dict.fromkeys(OTHER_BUTTONS, False) | (extra_context or {}))
+            return super().add_view(request, form_url, context)
         except (services.JobConflict, NoSuchTracks) as error:
-            self.message_user(request, str(error), messages.ERROR)
-            return HttpResponseRedirect(reverse("admin:batches_batchjob_changelist"))
+            request.refusal = str(error)  # type: ignore[attr-defined]  # for get_form
+            return super().add_view(request, form_url, context)
 
     def save_model(self, request: HttpRequest, obj: BatchJob, form: Any, change: bool) -> None:
         """Start the job, or queue it; the service makes the row, and ``obj`` becomes it."""
-        wanted = form.cleaned_data
-        job = services.start_job(
-            wanted["model_keys"],
-            clear_existing=wanted["clear_existing"],
-            retry_bad_files=wanted["retry_bad_files"],
-            limit=wanted["limit"],
-            library_id=wanted["library_id"],
-            path_prefix=wanted["path_prefix"],
-            started_by=request.user.get_username(),
-            queue=True,
-        )
+        job = services.start_job(form.cleaned_data["request"], started_by=request.user.get_username(), queue=True)
         obj.pk = job.pk
         obj.refresh_from_db()
 
@@ -199,7 +206,8 @@ class BadFileAdmin(ReadOnlyAdmin[BadFile]):
     @admin.action(description="Try all bad files again, in a new job", permissions=["start"])
     def retry(self, request: HttpRequest, chosen: QuerySet[BadFile]) -> None:
         try:
-            job = services.start_job(retry_bad_files=True, started_by=request.user.get_username(), queue=True)
+            everything = JobRequest(retry_bad_files=True)
+            job = services.start_job(everything, started_by=request.user.get_username(), queue=True)
         except services.JobConflict as error:
             self.message_user(request, str(error), messages.ERROR)
         else:

@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from batches import services
 from batches.models import BatchJob
+from batches.requests import JobRequest
 from embeddings.embedder.available_weights import problems_with
 from embeddings.encoders.registry import MODEL_KEYS
 from embeddings.errors import LibraryUnavailable
@@ -36,7 +37,7 @@ def run(now: datetime | None = None) -> str:
         if services.open_job():
             return _steer(may_work)
         if may_work and _is_due(now) and (models := _models_here()):
-            return f"started job {services.start_job(models, started_by=STARTED_BY).pk}"
+            return f"started job {services.start_job(JobRequest(models), started_by=STARTED_BY).pk}"
     except services.JobConflict as conflict:
         logger.warning("the schedule could not do what was due: %s", conflict)
         return str(conflict)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from django.db import IntegrityError, transaction
@@ -18,9 +19,9 @@ from django.utils import timezone
 from batches import webhook
 from batches.engine import leases, plan
 from batches.models import BatchJob, ModelProgress, TrackResult
-from batches.selectors.dry_run import DiskFull, require_space
+from batches.requests import EVERYTHING, JobRequest
+from batches.selectors.dry_run import DiskFull, require_free_disk
 from embeddings.embedder.available_weights import problems_with
-from embeddings.encoders.registry import MODEL_KEYS
 from embeddings.library import require_tracks
 from embeddings.spaces.lifecycle import WRITABLE
 
@@ -40,10 +41,6 @@ class KeyReused(JobConflict):
     """The caller's key stands for another job than the one that it asks for now."""
 
 
-class UnknownModel(ValueError):
-    """A model that is not in the registry."""
-
-
 def open_job() -> BatchJob | None:
     """Return the job that is not finished yet; of several the active one."""
     queued = Case(When(status=Status.QUEUED, then=1), default=0)
@@ -56,47 +53,20 @@ def current_job() -> BatchJob | None:
 
 
 def start_job(
-    models: Sequence[str] | None = None,
-    *,
-    clear_existing: bool = False,
-    retry_bad_files: bool = False,
-    limit: int | None = None,
-    library_id: int | None = None,
-    path_prefix: str = "",
-    only_track: str = "",
-    started_by: str = "",
-    idempotency_key: str = "",
-    queue: bool = False,
+    request: JobRequest = EVERYTHING, *, started_by: str = "", idempotency_key: str = "", queue: bool = False
 ) -> BatchJob:
     """Commit a new job and wake the devices; with ``queue`` it is queued behind an unfinished one.
 
-    ``start_once`` is for callers that have an ``idempotency_key``. Raises UnknownModel; NoSuchTracks; JobConflict when
-    none of the models has weights, when it would not fit on the disk, or beside an unfinished one without ``queue``.
+    ``start_once`` is for callers that have an ``idempotency_key``. Raises NoSuchTracks; JobConflict when none of the
+    models has weights, when it would not fit on the disk, or beside an unfinished one without ``queue``.
     """
-    unknown = [model for model in models or () if model not in MODEL_KEYS]
-    if unknown:
-        raise UnknownModel(f"unknown model {unknown[0]!r}; known are {', '.join(MODEL_KEYS)}")
-    keys = _keys(models)
-    _require_weights(keys)
-    extent: dict[str, Any] = {
-        "clear_existing": clear_existing,
-        "limit": limit,
-        "library_id": library_id,
-        "path_prefix": path_prefix,
-        "only_track": only_track,
-    }
-    require_tracks(library_id, path_prefix)
+    _require_weights(request.models)
+    require_tracks(request.library_id, request.path_prefix)
     try:
-        require_space(keys, **extent)
+        require_free_disk(request)
     except DiskFull as error:
         raise JobConflict(str(error)) from error
-    job = BatchJob(
-        model_keys=keys,
-        retry_bad_files=retry_bad_files,
-        started_by=started_by,
-        idempotency_key=idempotency_key,
-        **extent,
-    )
+    job = request.job(started_by=started_by, idempotency_key=idempotency_key)
     try:
         with transaction.atomic():
             if other := open_job():
@@ -110,57 +80,51 @@ def start_job(
             _insert(job)
             promote_next()  # the other may have ended meanwhile
         job.refresh_from_db()
-    logger.info("job %d was started by %s for %s", job.pk, started_by or "somebody", ", ".join(keys))
+    logger.info("job %d was started by %s for %s", job.pk, started_by or "somebody", ", ".join(request.models))
     return job
 
 
-def start_or_join(models: Sequence[str] | None, *, clear_existing: bool, started_by: str) -> BatchJob:
+def start_or_join(request: JobRequest, *, started_by: str) -> BatchJob:
     """Commit a new job, or return the unfinished one when it does what is asked for.
 
     So a client that has lost sight of a job, such as a page that was reloaded, gets it back. Raises as ``start_job``.
     """
-    if (job := open_job()) and _does(job, models, clear_existing):
+    if (job := open_job()) and _does(job, request):
         return job
     try:
-        return start_job(models, clear_existing=clear_existing, started_by=started_by)
+        return start_job(request, started_by=started_by)
     except JobConflict as error:
-        if error.job and _does(error.job, models, clear_existing):  # another start was faster
+        if error.job and _does(error.job, request):  # another start was faster
             return error.job
         raise
 
 
-def _does(job: BatchJob, models: Sequence[str] | None, clear_existing: bool) -> bool:
-    return not job.is_restricted and job.model_keys == _keys(models) and job.clear_existing == clear_existing
+def _does(job: BatchJob, request: JobRequest) -> bool:
+    """Whether ``job`` does what is asked for; it may try known bad files besides."""
+    return replace(JobRequest.of(job), retry_bad_files=request.retry_bad_files) == request
 
 
-def start_once(
-    key: str, models: Sequence[str] | None = None, *, started_by: str, **extent: Any
-) -> tuple[BatchJob, bool]:
+def start_once(request: JobRequest, key: str, *, started_by: str) -> tuple[BatchJob, bool]:
     """Queue a job, unless this caller has done so with ``key``; returns it, and whether it is new.
 
     Keys are remembered as long as their jobs. Raises JobConflict as ``start_job``, and KeyReused.
     """
     if not key:
-        return start_job(models, started_by=started_by, queue=True, **extent), True
+        return start_job(request, started_by=started_by, queue=True), True
     if earlier := BatchJob.objects.filter(started_by=started_by, idempotency_key=key).first():
-        return _same(earlier, models, extent), False
+        return _same(earlier, request), False
     try:
-        return start_job(models, started_by=started_by, idempotency_key=key, queue=True, **extent), True
+        return start_job(request, started_by=started_by, idempotency_key=key, queue=True), True
     except IntegrityError:  # the same request, sent twice at once
         earlier = BatchJob.objects.get(started_by=started_by, idempotency_key=key)
-        return _same(earlier, models, extent), False
+        return _same(earlier, request), False
 
 
-def _same(job: BatchJob, models: Sequence[str] | None, extent: dict[str, Any]) -> BatchJob:
+def _same(job: BatchJob, request: JobRequest) -> BatchJob:
     """Return ``job`` if it is what is asked for now. Raises KeyReused."""
-    asked = {"model_keys": _keys(models), **extent}
-    if any(getattr(job, name) != value for name, value in asked.items()):
+    if JobRequest.of(job) != request:
         raise KeyReused(f"this key belongs to job {job.pk}, which was asked for something else", job)
     return job
-
-
-def _keys(models: Sequence[str] | None) -> list[str]:
-    return [key for key in MODEL_KEYS if not models or key in models]
 
 
 def _require_weights(models: Sequence[str]) -> None:

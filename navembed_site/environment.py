@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -70,6 +71,16 @@ def web_address(text: str) -> str:
     if text and not (parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0):
         raise ValueError(text)
     return text
+
+
+def webhook_key(text: str) -> bytes:
+    """What follows ``whsec_`` in base64, or any other text as it is. Raises ValueError."""
+    prefix, coded, rest = text.partition("whsec_")
+    if prefix or not coded:
+        return text.encode()
+    if key := base64.b64decode(rest, validate=True):
+        return key
+    raise ValueError(text)
 
 
 def database(url: str) -> dict[str, Any]:

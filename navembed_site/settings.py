@@ -78,7 +78,9 @@ KEEP_SPACES_DAYS = env.number("NAVEMBED_KEEP_SPACES_DAYS", 7, low=0, high=10**4)
 SCHEDULE = env.parsed("NAVEMBED_SCHEDULE", "off", environment.schedule, "off, scan or a time of day like 03:00")
 QUIET_HOURS = env.parsed("NAVEMBED_QUIET_HOURS", "", environment.hours, "two times of day like 22:00-07:00")
 WEBHOOK_URL = env.parsed("NAVEMBED_WEBHOOK_URL", "", environment.web_address, "an address with http:// or https://")
-WEBHOOK_SECRET = env.string("NAVEMBED_WEBHOOK_SECRET")
+WEBHOOK_SECRET = env.parsed(
+    "NAVEMBED_WEBHOOK_SECRET", "", environment.webhook_key, "any words, or whsec_ and a key in base64"
+)
 
 # HTTP.
 BIND = env.string("NAVEMBED_BIND", "127.0.0.1")
@@ -295,7 +297,7 @@ LOGGING = {
     "root": {"handlers": ["stderr"], "level": "DEBUG" if IS_TALKATIVE else "INFO"},
     "loggers": {
         "waitress.queue": {"level": "ERROR"},  # a line for every request that waits
-        "httpx": {"level": "DEBUG" if IS_TALKATIVE else "WARNING"},  # a line for every request
+        "httpx": {"level": "WARNING"},  # a line for every request, with its address: that of the webhook is a secret
         "huggingface_hub": {"propagate": False},  # has a handler of its own
     },
 }

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,13 +27,14 @@ from batches.engine.due import (
     wanted,
 )
 from batches.models import ModelProgress
+from batches.requests import EVERYTHING, JobRequest
 from embeddings.embedder.available_weights import described_here, download_size
 from embeddings.embedder.client import EmbedderClient
 from embeddings.encoders.base import Description
-from embeddings.encoders.registry import MODEL_KEYS, encoder_class
+from embeddings.encoders.registry import encoder_class
 from embeddings.errors import NOT_LOADABLE, EmbedderUnavailable, LibraryUnavailable
 from embeddings.index.projection import search_dimension
-from embeddings.library import open_library
+from embeddings.library import open_library, require_tracks
 from embeddings.library.base import Tell, tell_nobody
 from embeddings.library.sync import scanned
 from embeddings.models import EmbeddingSpace
@@ -117,30 +118,21 @@ class Preview:
         return {"tracks": self.tracks, "work_seconds": self.work_seconds, "models": models, "disks": disks}
 
 
-def preview(
-    models: Sequence[str] | None = None,
-    *,
-    clear_existing: bool = False,
-    retry_bad_files: bool = False,
-    limit: int | None = None,
-    library_id: int | None = None,
-    path_prefix: str = "",
-    only_track: str = "",
-    tell: Tell = tell_nobody,
-) -> Preview:
+def preview(request: JobRequest = EVERYTHING, *, tell: Tell = tell_nobody) -> Preview:
     """Read the library as a job would, and let the same SQL decide what is due; nothing is written.
 
     ``tell`` is called about once a second while it is read.
-    A model whose weights are not there is foreseen with the published ones. Raises LibraryUnavailable,
+    A model whose weights are not there is foreseen with the published ones. Raises NoSuchTracks, LibraryUnavailable,
     EmbedderUnavailable.
     """
-    restricted = bool(limit or library_id is not None or path_prefix or only_track)
+    require_tracks(request.library_id, request.path_prefix)
+    clear, restricted, limit = request.clear_existing, request.is_restricted, request.limit
     asked, found = [], []
-    for model in _keys(models):
+    for model in request.models:
         description, problem = _describe(model)
         live = live_space(model)
         fingerprint = fingerprint_of(description) if description else live.fingerprint if live else ""
-        each = wanted(model, fingerprint, clear=clear_existing, restricted=restricted, retry_bad_files=retry_bad_files)
+        each = wanted(model, fingerprint, clear=clear, restricted=restricted, retry_bad_files=request.retry_bad_files)
         asked.append(each)
         found.append(
             ModelPreview(
@@ -151,8 +143,10 @@ def preview(
                 download_bytes=download_size(model) if problem else 0,
             )
         )
-    scope: Scope = {"after": "", "library": library_id, "prefix": path_prefix, "only": only_track}
-    spaces = [each.space for each in asked if each.space and not clear_existing]
+    scope: Scope = {
+        "after": "", "library": request.library_id, "prefix": request.path_prefix, "only": request.only_track,
+    }  # fmt: skip
+    spaces = [each.space for each in asked if each.space and not clear]
     with scanned(tell) as scan, foreseen(spaces, scan, whole=not restricted) as known:
         most = 2**31 if limit is None else limit
         until = end_of_slice(asked, scope, most, due_only=limit is not None, tracks=scan)
@@ -205,28 +199,21 @@ def _weigh(result: ModelPreview) -> None:
     result.database_bytes, result.index_bytes = _bytes(result.model, result.dimension, result.vectors)
 
 
-def require_space(
-    models: Sequence[str] | None = None,
-    *,
-    clear_existing: bool = False,
-    limit: int | None = None,
-    library_id: int | None = None,
-    path_prefix: str = "",
-    only_track: str = "",
-) -> None:
+def require_free_disk(request: JobRequest = EVERYTHING) -> None:
     """Raise DiskFull, with the figures, when a job would not fit; cheap, by counts alone.
 
     Says nothing when the library cannot be read now, and of a job over a part that nobody has counted.
     """
-    if library_id is not None or path_prefix or only_track:
+    limit = request.limit
+    if replace(request, limit=None).is_restricted:
         return
     try:
         tracks = open_library().count()
     except LibraryUnavailable:
         return
     database = index = 0
-    for model in _keys(models):
-        space = _counted_space(model, clear=clear_existing and limit is None)
+    for model in request.models:
+        space = _counted_space(model, clear=request.clear_existing and limit is None)
         missing = max(0, tracks - (space.embeddings.count() if space else 0))
         dimension = space.dimension if space else encoder_class(model).published_dimension
         for_database, for_index = _bytes(model, dimension, missing if limit is None else min(limit, missing))
@@ -237,10 +224,6 @@ def require_space(
                 f"the vectors need about {size_text(disk.needed_bytes)} in {disk.path}, where "
                 f"{size_text(disk.free_bytes)} are free: make room, or start with fewer models"
             )
-
-
-def _keys(models: Sequence[str] | None) -> list[str]:
-    return [key for key in MODEL_KEYS if not models or key in models]
 
 
 def _counted_space(model: str, *, clear: bool) -> EmbeddingSpace | None:

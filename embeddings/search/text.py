@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 import time
 import unicodedata
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from cachetools import LRUCache, cached
 from django.conf import settings
 from numpy.typing import NDArray
 
@@ -115,39 +115,15 @@ def answering_embedder() -> tuple[EmbedderClient, dict[str, Any]]:
     raise failure
 
 
-class _Recent:
-    """The vectors of the latest prompts, by fingerprint of the space and prompt."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._vectors: OrderedDict[tuple[str, str], Vector] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: tuple[str, str]) -> Vector | None:
-        with self._lock:
-            if key in self._vectors:
-                self._vectors.move_to_end(key)
-            return self._vectors.get(key)
-
-    def put(self, key: tuple[str, str], vector: Vector) -> None:
-        vector.flags.writeable = False
-        with self._lock:
-            self._vectors[key] = vector
-            self._vectors.move_to_end(key)
-            if len(self._vectors) > self._most:
-                self._vectors.popitem(last=False)
+def _fingerprint_and_prompt(space: EmbeddingSpace | None, prompt: str, *_: object) -> tuple[str, str]:
+    return (space.fingerprint if space else "", prompt)
 
 
-recent = _Recent(MOST_REMEMBERED)
-
-
+@cached(LRUCache(MOST_REMEMBERED), key=_fingerprint_and_prompt, lock=threading.Lock())
 def _words(space: EmbeddingSpace | None, prompt: str, wait_seconds: float, patient: bool) -> Vector:
     """Return the prompt in the space of words and music, float32 [512], made by the weights of ``space``."""
-    key = (space.fingerprint if space else "", prompt)
-    vector = recent.get(key)
-    if vector is None:
-        vector = _ask(prompt, space.recipe["weights"] if space else None, wait_seconds, patient)
-        recent.put(key, vector)
+    vector = _ask(prompt, space.recipe["weights"] if space else None, wait_seconds, patient)
+    vector.flags.writeable = False
     return vector
 
 

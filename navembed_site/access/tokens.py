@@ -6,11 +6,12 @@ import hashlib
 import logging
 import re
 import secrets
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from threading import Lock
 
+from cachetools import TTLCache, cached
 from django.db import DatabaseError, connection, transaction
 from django.utils import timezone
 
@@ -26,8 +27,7 @@ LONGEST_DAYS = 36_500
 NOTE_USE_EVERY = timedelta(minutes=1)
 FRESH_SECONDS = 1.0
 """How old what is known of a token may be: a program that polls would ask the database each time."""
-
-_read: dict[str, tuple[float, Token]] = {}  # by digest, with the moment
+MOST_REMEMBERED = 1000
 
 
 class NameTaken(NavembedError):
@@ -59,13 +59,13 @@ def find_token(secret: str) -> Token | None:
     """Return the valid token with this secret; what another process does to it shows after ``FRESH_SECONDS``."""
     if not SECRET.fullmatch(secret):
         return None
-    digest = _digest(secret)
-    read_at, token = _read.get(digest, (0.0, None))
-    if token is None or time.monotonic() > read_at + FRESH_SECONDS:
-        token = Token.objects.filter(digest=digest).first()
-        if token:
-            _read[digest] = (time.monotonic(), token)
+    token = _read(_digest(secret))
     return token if token and token.state == "valid" else None
+
+
+@cached(TTLCache(MOST_REMEMBERED, FRESH_SECONDS), lock=Lock())
+def _read(digest: str) -> Token | None:
+    return Token.objects.filter(digest=digest).first()
 
 
 def note_use(token: Token) -> None:
@@ -84,7 +84,7 @@ def note_use(token: Token) -> None:
 def revoke(token: Token) -> None:
     """Revokes ``token``; other processes notice within ``FRESH_SECONDS``."""
     Token.objects.filter(pk=token.pk).update(revoked=True)
-    _read.pop(token.digest, None)
+    _read.cache_clear()
 
 
 def _digest(secret: str) -> str:

@@ -13,6 +13,7 @@ from batches.engine import hosts, leases
 from batches.engine.leases import DeviceLease
 from batches.engine.runner import run_device
 from batches.models import TERMINAL, BatchJob, Device, Host, ModelProgress, TrackResult
+from batches.requests import JobRequest
 from embeddings.audio.summary import AudioSummary
 from embeddings.embedder.work import Failure, TrackOutcome, TrackVector
 from embeddings.encoders.registry import encoder_class
@@ -55,7 +56,7 @@ def make_embedding(space: EmbeddingSpace, track: Track, **fields: Any) -> Embedd
 
 def make_job(tracks: Sequence[Track], models: Sequence[str] = ("muq",), **options: Any) -> BatchJob:
     """A planned job that has to embed all ``tracks``."""
-    job = services.start_job(models, **options)
+    job = services.start_job(JobRequest(models, **options))
     for progress in job.progress.all():
         progress.space = EmbeddingSpace.objects.filter(model=progress.model, status="live").first()
         progress.space = progress.space or make_space(progress.model)

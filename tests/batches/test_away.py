@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from batches import services
 from batches.models import BatchJob
+from batches.requests import JobRequest
 from embeddings.errors import LibraryUnavailable
 from embeddings.library import reader, storage
 from embeddings.library.away import away, away_text
@@ -34,7 +35,7 @@ Status = BatchJob.Status
 
 
 def start(**options: Any) -> BatchJob:
-    return services.start_job(["latent"], **options)
+    return services.start_job(JobRequest(["latent"], **options))
 
 
 def embedded() -> list[str]:

@@ -10,6 +10,7 @@ from batches import services
 from batches.engine.chunks import claim, commit
 from batches.engine.leases import Lease
 from batches.models import BatchJob
+from batches.requests import JobRequest
 from batches.selectors.dry_run import preview
 from embeddings.embedder.work import Failure, TrackOutcome
 from embeddings.library.bad_files import bad_files
@@ -23,7 +24,7 @@ Status = BatchJob.Status
 
 
 def start(**options: object) -> BatchJob:
-    return services.start_job(["latent"], **options)  # type: ignore[arg-type]
+    return services.start_job(JobRequest(["latent"], **options))  # type: ignore[arg-type]
 
 
 def known() -> list[tuple[str, str]]:
@@ -73,8 +74,8 @@ def test_it_stays_known_under_a_new_id(one_bad: Music, run_to_end: RunToEnd) -> 
 
 
 def test_it_is_known_to_the_dry_run(one_bad: Music) -> None:
-    assert preview(["latent"]).models[0].tracks["bad file"] == 1
-    assert preview(["latent"], retry_bad_files=True).models[0].tracks["failed before"] == 1
+    assert preview(JobRequest(["latent"])).models[0].tracks["bad file"] == 1
+    assert preview(JobRequest(["latent"], retry_bad_files=True)).models[0].tracks["failed before"] == 1
 
 
 def test_every_kind_of_damage_is_known(one_bad: Music, run_to_end: RunToEnd) -> None:

@@ -12,6 +12,7 @@ from batches import services
 from batches.engine import chunks, hosts, leases, pace, runner
 from batches.engine.plan import _require_same_weights
 from batches.models import BatchJob, Device, Host
+from batches.requests import JobRequest
 from batches.selectors.progress import snapshot
 from embeddings.errors import EmbedderUnavailable, FingerprintChanged, SwitchRefused, WeightsMissing
 from navembed_site.errors import NavembedError
@@ -149,7 +150,7 @@ def test_two_devices_share_what_is_ready() -> None:
 def test_a_host_without_a_library_leaves_planning_to_another(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.LIBRARY, settings.NAVIDROME_DB_PATH = "navidrome", None
     elsewhere()
-    job = services.start_job(["muq"])
+    job = services.start_job(JobRequest(["muq"]))
     monkeypatch.setattr(runner._TimeSlice, "_sleep", lambda work, *_: setattr(work, "deadline", 0.0))
     assert (work_on(), device().problem) == ("goes on", "")
     job.refresh_from_db()

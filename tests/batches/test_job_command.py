@@ -9,6 +9,7 @@ from django.core.management import CommandError, call_command
 
 from batches import services
 from batches.models import BatchJob
+from batches.requests import JobRequest
 from batches.terminal.jobs import state_text
 from navembed_site.process.locks import hold
 from tests.batches.rows import make_job, make_track, make_tracks, set_status
@@ -48,7 +49,7 @@ def test_list_tells_what_a_job_waits_for(capsys: Captured) -> None:
 
 
 def test_newest_job_is_shown_in_full(capsys: Captured) -> None:
-    job = services.start_job(["muq"], limit=5, clear_existing=True, started_by="anna")
+    job = services.start_job(JobRequest(["muq"], limit=5, clear_existing=True), started_by="anna")
     call_command("job", "show")
     shown = capsys.readouterr().out
     assert shown.startswith(f"Job {job.pk} (muq) is active")
@@ -84,7 +85,7 @@ def test_what_was_not_heard_is_shown(capsys: Captured) -> None:
 
 
 def test_actions_tell_where_the_job_stands(capsys: Captured) -> None:
-    job = services.start_job(["muq"])
+    job = services.start_job(JobRequest(["muq"]))
     call_command("job", "pause")
     services.set_paused(job)
     call_command("job", "pause")
@@ -101,16 +102,16 @@ def test_actions_tell_where_the_job_stands(capsys: Captured) -> None:
 
 def test_worker_that_runs_is_not_missed() -> None:
     with hold("worker"):
-        assert state_text(services.start_job(["muq"])).endswith("is active and about to go on.")
+        assert state_text(services.start_job(JobRequest(["muq"]))).endswith("is active and about to go on.")
 
 
 @pytest.mark.parametrize("status", BatchJob.Status.values)
 def test_every_state_has_a_sentence(status: str) -> None:
-    assert state_text(set_status(services.start_job(["muq"]), status)).startswith("Job ")
+    assert state_text(set_status(services.start_job(JobRequest(["muq"])), status)).startswith("Job ")
 
 
 def test_job_that_left_a_model_out_is_not_said_to_have_failed_tracks() -> None:
-    job = set_status(services.start_job(["muq", "mert"]), "completed_with_errors")
+    job = set_status(services.start_job(JobRequest(["muq", "mert"])), "completed_with_errors")
     job.message = "mert is left out."
     assert state_text(job) == f"Job {job.pk} (muq, mert) is completed, with errors: mert is left out."
 

@@ -14,6 +14,7 @@ from batches import services
 from batches.engine import plan
 from batches.engine.leases import Lease
 from batches.models import BatchJob
+from batches.requests import JobRequest
 from batches.selectors.progress import contract_progress
 from embeddings.embedder.client import EmbedderClient
 from embeddings.errors import WeightsMissing
@@ -56,7 +57,7 @@ def latent(folder: Path, checkpoints: dict[str, Path]) -> Path:
 @pytest.mark.parametrize("spoil", [missing, damaged])
 def test_the_others_go_on(four: Music, latent: Path, run_to_end: RunToEnd, spoil: Spoil) -> None:
     spoil(latent)
-    job = run_to_end(services.start_job(["muq", "latent"]))
+    job = run_to_end(services.start_job(JobRequest(["muq", "latent"])))
     assert (job.status, job.processed_tracks, job.failed_tracks) == (Status.COMPLETED_WITH_ERRORS, 4, 0)
     assert Embedding.objects.filter(space__model="muq").count() == 4
     assert "latent is left out: " in job.message
@@ -64,7 +65,7 @@ def test_the_others_go_on(four: Music, latent: Path, run_to_end: RunToEnd, spoil
 
 
 def test_what_was_planned_already_is_not_tried(four: Music, latent: Path, run_to_end: RunToEnd, lease: Lease) -> None:
-    job = services.start_job(["muq", "latent"])
+    job = services.start_job(JobRequest(["muq", "latent"]))
     plan.plan(job, lease, lease.renew)
     services.leave_out(job, "latent", "latent does not fit in the memory of cuda")
     assert set(job.results.values_list("model", flat=True)) == {"muq"}
@@ -73,7 +74,7 @@ def test_what_was_planned_already_is_not_tried(four: Music, latent: Path, run_to
 
 
 def test_the_panel_shows_what_is_left_out() -> None:
-    job = services.start_job(["muq", "latent"])
+    job = services.start_job(JobRequest(["muq", "latent"]))
     services.set_running(job)
     services.leave_out(job, "latent", "its weights are damaged")
     BatchJob.objects.update(current_track="[muq] Artist - Title")
@@ -84,7 +85,7 @@ def test_the_panel_shows_what_is_left_out() -> None:
 
 
 def test_a_job_without_any_model_fails() -> None:
-    job = services.start_job(["latent"])
+    job = services.start_job(JobRequest(["latent"]))
     services.set_running(job)
     services.leave_out(job, "latent", "its weights are damaged")
     assert (job.status, "its weights are damaged" in job.message) == (Status.FAILED, True)
@@ -93,9 +94,9 @@ def test_a_job_without_any_model_fails() -> None:
 def test_a_build_of_a_model_that_is_left_out_waits_for_the_next_job(
     four: Music, latent: Path, run_to_end: RunToEnd
 ) -> None:
-    run_to_end(services.start_job(["muq", "latent"]))
+    run_to_end(services.start_job(JobRequest(["muq", "latent"])))
     damaged(latent)
-    run_to_end(services.start_job(["muq", "latent"], clear_existing=True))
+    run_to_end(services.start_job(JobRequest(["muq", "latent"], clear_existing=True)))
     live = EmbeddingSpace.objects.filter(status="live")
     assert sorted(live.values_list("model", flat=True)) == ["latent", "muq"]
 
@@ -103,9 +104,9 @@ def test_a_build_of_a_model_that_is_left_out_waits_for_the_next_job(
 def test_the_rest_comes_with_the_weights(four: Music, latent: Path, run_to_end: RunToEnd, tmp_path: Path) -> None:
     kept = shutil.copytree(latent, tmp_path / "kept")
     damaged(latent)
-    run_to_end(services.start_job(["muq", "latent"]))
+    run_to_end(services.start_job(JobRequest(["muq", "latent"])))
     shutil.copytree(kept, latent, dirs_exist_ok=True)
-    assert run_to_end(services.start_job(["muq", "latent"])).status == Status.COMPLETED
+    assert run_to_end(services.start_job(JobRequest(["muq", "latent"]))).status == Status.COMPLETED
     assert Embedding.objects.filter(space__model="latent").count() == 4
 
 
@@ -116,10 +117,10 @@ def test_the_rest_comes_with_the_weights(four: Music, latent: Path, run_to_end: 
 def test_the_embedder_knows_where_weights_are(four: Music, latent: Path) -> None:
     missing(latent)
     assert set(EmbedderClient().status()["problems"]) == {"muq", "mert", "latent"}
-    assert services.start_job(["muq", "latent"]).status == Status.INITIALIZED
+    assert services.start_job(JobRequest(["muq", "latent"])).status == Status.INITIALIZED
     services.cancel_all()
     with pytest.raises(services.JobConflict, match="no job was started"):
-        services.start_job(["latent"])
+        services.start_job(JobRequest(["latent"]))
 
 
 def test_an_error_names_the_model_that_it_concerns(latent: Path) -> None:

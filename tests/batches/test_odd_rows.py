@@ -10,6 +10,7 @@ import pytest
 
 from batches import services
 from batches.models import BatchJob
+from batches.requests import JobRequest
 from batches.selectors.dry_run import preview
 from embeddings.models import Embedding, Track
 from embeddings.spaces.vectors import from_bytes
@@ -21,7 +22,7 @@ Status = BatchJob.Status
 
 
 def run(run_to_end: RunToEnd) -> BatchJob:
-    return run_to_end(services.start_job(["latent"]))
+    return run_to_end(services.start_job(JobRequest(["latent"])))
 
 
 @pytest.mark.parametrize("odd", ["a\nb", "a\u200fb", "x" * 300, "a\0b"])
@@ -68,7 +69,7 @@ def test_a_missing_file_whose_name_is_no_text_fails_with_its_reason(four: Music,
 @pytest.mark.parametrize("duration", [float("inf"), "NaN", 1e300])
 def test_a_length_that_is_none_does_not_break_a_dry_run(four: Music, duration: object) -> None:
     four.add("odd.flac", duration=duration)
-    [model] = preview(["latent"]).models
+    [model] = preview(JobRequest(["latent"])).models
     assert model.audio_seconds == 8
 
 

@@ -12,6 +12,7 @@ from batches.engine import plan as planner
 from batches.engine.leases import DeviceLease, LeaseLost
 from batches.engine.pulse import Interrupted
 from batches.models import BatchJob
+from batches.requests import JobRequest
 from embeddings.embedder.client import EmbedderClient
 from embeddings.errors import FingerprintChanged, LibraryUnavailable, WeightsMissing
 from embeddings.library.sync import sync_tracks
@@ -31,7 +32,7 @@ def plan(music: Music, lease: DeviceLease) -> Plan:
     """Start a job with given spaces (else a new, live one for each model) and plan it."""
 
     def plan(models: Sequence[str] = ("muq",), **options: Any) -> BatchJob:
-        job = services.start_job(models, **options)
+        job = services.start_job(JobRequest(models, **options))
         for progress in job.progress.all():
             progress.space = EmbeddingSpace.objects.filter(model=progress.model).last() or make_space(progress.model)
             progress.save()
@@ -85,7 +86,7 @@ def test_rows_say_why_their_track_needs_work(music: Music, plan: Plan) -> None:
     space = make_space()
     make_embedding(space, tracks["a"])
     make_embedding(space, tracks["b"], mtime="old")
-    former = set_status(services.start_job(["muq"]), "completed_with_errors")
+    former = set_status(services.start_job(JobRequest(["muq"])), "completed_with_errors")
     former.results.create(track=tracks["c"], model="muq", status="failed")
     job = plan()
     assert dict(job.results.values_list("track", "reason")) == {"b": "changed", "c": "failed before", "d": "new"}
@@ -164,7 +165,7 @@ def test_library_that_changes_all_the_time_is_not_planned_for_ever(music: Music,
 def test_cancel_ends_a_plan_between_two_slices(music: Music, plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planner, "TRACKS_A_SLICE", 2)
     library(music, *"abcde")
-    job = services.start_job(["muq"])
+    job = services.start_job(JobRequest(["muq"]))
     job.progress.update(space=make_space())
     lease = take_device()
 
@@ -328,7 +329,7 @@ def test_library_that_cannot_be_read_leaves_tracks_alone(music: Music, plan: Pla
 
 def test_first_space_of_a_model_is_live_at_once(music: Music, lease: DeviceLease, embedder: EmbedderProcess) -> None:
     library(music, "a")
-    job = services.start_job(["muq"])
+    job = services.start_job(JobRequest(["muq"]))
     planner.plan(job, lease, lease.renew)
     space = progress_of(job).space
     assert space
@@ -340,7 +341,7 @@ def test_other_weights_are_built_beside_what_is_live(
 ) -> None:
     live = make_space(fingerprint="other weights")
     make_embedding(live, library(music, "a")["a"])
-    job = services.start_job(["muq"])
+    job = services.start_job(JobRequest(["muq"]))
     planner.plan(job, lease, lease.renew)
     space = progress_of(job).space
     assert space
@@ -355,7 +356,7 @@ def test_restricted_job_is_refused_when_the_weights_have_changed(
     make_space(fingerprint="other weights")
     leftover = make_space(fingerprint="third weights", status="building")
     with pytest.raises(FingerprintChanged, match="over the whole library"):
-        planner.plan(services.start_job(["muq"], **restriction), lease, lease.renew)
+        planner.plan(services.start_job(JobRequest(["muq"], **restriction)), lease, lease.renew)
     assert set(EmbeddingSpace.objects.values_list("status", flat=True)) == {"live", "building"}
     assert EmbeddingSpace.objects.filter(pk=leftover.pk).exists()
 
@@ -363,7 +364,7 @@ def test_restricted_job_is_refused_when_the_weights_have_changed(
 def test_restricted_job_works_in_the_live_space(music: Music, lease: DeviceLease, embedder: EmbedderProcess) -> None:
     library(music, "a", "b")
     live = space_for("muq", EmbedderClient().describe("muq"))
-    job = services.start_job(["muq"], limit=1)
+    job = services.start_job(JobRequest(["muq"], limit=1))
     planner.plan(job, lease, lease.renew)
     assert (progress_of(job).space, wanted(job)) == (live, ["a"])
 
@@ -373,10 +374,10 @@ def test_leftover_build_of_other_weights_is_dropped_though_a_cancelled_job_knows
 ) -> None:
     make_embedding(make_space(fingerprint="old"), library(music, "a")["a"])
     leftover = make_space(fingerprint="older", status="building")
-    former = services.start_job(["muq"])
+    former = services.start_job(JobRequest(["muq"]))
     former.progress.update(space=leftover)
     set_status(former, "cancelled")
-    planner.plan(services.start_job(["muq"]), lease, lease.renew)
+    planner.plan(services.start_job(JobRequest(["muq"])), lease, lease.renew)
     assert progress_of(former).space == leftover
     assert [space.status for space in EmbeddingSpace.objects.order_by("pk")] == ["live", "dropping", "building"]
 
@@ -386,7 +387,7 @@ def test_build_goes_on_in_the_next_job(music: Music, lease: DeviceLease, embedde
     make_embedding(make_space(fingerprint="old"), tracks["a"])
     building = space_for("muq", EmbedderClient().describe("muq"))
     make_embedding(building, tracks["a"])
-    job = services.start_job(["muq"])
+    job = services.start_job(JobRequest(["muq"]))
     planner.plan(job, lease, lease.renew)
     assert (progress_of(job).space, wanted(job)) == (building, ["b"])
 

@@ -12,8 +12,9 @@ from django.core.management import CommandError, call_command
 
 from batches import services
 from batches.models import BatchJob, ModelProgress, TrackResult
+from batches.requests import JobRequest
 from batches.selectors import dry_run as module
-from batches.selectors.dry_run import DiskFull, Preview, preview, require_space
+from batches.selectors.dry_run import DiskFull, Preview, preview, require_free_disk
 from batches.terminal.dry_run import preview_text
 from embeddings.embedder.client import EmbedderClient
 from embeddings.encoders.registry import MODEL_KEYS
@@ -51,7 +52,7 @@ def test_every_track_is_counted_with_its_reason(music: Music, space: EmbeddingSp
         make_embedding(space, tracks[name])
     music.change("changed", size=7)
     make_job([tracks["failed"]]).results.update(status=TrackResult.Status.FAILED)
-    found = preview(["muq"])
+    found = preview(JobRequest(["muq"]))
     assert counts(found) == {"new": 1, "changed": 1, "failed before": 1, "up to date": 1}
     assert (found.tracks, found.models[0].audio_seconds, found.models[0].vectors) == (4, 6.0, 2)
 
@@ -65,7 +66,7 @@ def test_nothing_is_written(music: Music, space: EmbeddingSpace) -> None:
 
 def test_clear_existing_makes_everything_anew(music: Music, space: EmbeddingSpace) -> None:
     make_embedding(space, library(music, "a", "b")["a"])
-    found = preview(["muq"], clear_existing=True)
+    found = preview(JobRequest(["muq"], clear_existing=True))
     assert (counts(found), found.models[0].vectors, found.models[0].gone) == ({"anew": 2}, 2, 0)
 
 
@@ -73,49 +74,48 @@ def test_embeddings_of_gone_tracks_are_counted(music: Music, space: EmbeddingSpa
     for track in library(music, "a", "b").values():
         make_embedding(space, track)
     music.remove("b")
-    assert (preview(["muq"]).models[0].gone, preview(["muq"], limit=5).models[0].gone) == (1, 0)
+    assert (preview(JobRequest(["muq"])).models[0].gone, preview(JobRequest(["muq"], limit=5)).models[0].gone) == (1, 0)
 
 
 def test_a_vector_that_is_leaving_is_none(music: Music, space: EmbeddingSpace) -> None:
     make_embedding(space, library(music, "a")["a"], index_state=Embedding.IndexState.DELETING)
-    assert counts(preview(["muq"])) == {"new": 1}
+    assert counts(preview(JobRequest(["muq"]))) == {"new": 1}
 
 
 def test_vectors_of_a_space_that_is_dropped_are_none(music: Music, space: EmbeddingSpace) -> None:
     make_embedding(space, library(music, "a")["a"])
     EmbeddingSpace.objects.update(status="dropping")
-    assert counts(preview(["muq"]))["new"] == 1
+    assert counts(preview(JobRequest(["muq"])))["new"] == 1
 
 
 def test_other_weights_leave_nothing_to_use(music: Music, embedder: EmbedderProcess) -> None:
     make_embedding(make_space("muq", "other"), library(music, "a")["a"])
-    found = preview(["muq"])
+    found = preview(JobRequest(["muq"]))
     assert (found.models[0].fingerprint_changed, counts(found)) == (True, {"new": 1})
 
 
 def test_a_part_of_the_library(music: Music, space: EmbeddingSpace) -> None:
     library(music, "a", "b", "c")
-    assert preview(["muq"], path_prefix=str(music.root / "b")).tracks == 1
-    assert preview(["muq"], library_id=2).tracks == 0
-    assert preview(["muq"], limit=2).tracks == 2
+    assert preview(JobRequest(["muq"], path_prefix=str(music.root / "b"))).tracks == 1
+    assert preview(JobRequest(["muq"], limit=2)).tracks == 2
 
 
 def test_a_limit_counts_only_tracks_that_need_work(music: Music, space: EmbeddingSpace) -> None:
     make_embedding(space, library(music, "a", "b", "c")["a"])
-    assert counts(preview(["muq"], limit=1)) == {"new": 1, "up to date": 1}
+    assert counts(preview(JobRequest(["muq"], limit=1))) == {"new": 1, "up to date": 1}
 
 
 def test_time_follows_from_the_rate_measured_last(music: Music, space: EmbeddingSpace) -> None:
     job = make_job(list(library(music, "a", "b").values()))
     ModelProgress.objects.filter(job=job).update(rate=8.0)
-    assert preview(["muq"]).work_seconds == pytest.approx(0.5)
+    assert preview(JobRequest(["muq"])).work_seconds == pytest.approx(0.5)
 
 
 def test_without_a_measured_rate_the_time_is_unknown(music: Music, space: EmbeddingSpace) -> None:
     library(music, "a")
-    assert preview(["muq"]).work_seconds is None
+    assert preview(JobRequest(["muq"])).work_seconds is None
     make_embedding(space, Track.objects.get())
-    assert preview(["muq"]).work_seconds == 0
+    assert preview(JobRequest(["muq"])).work_seconds == 0
 
 
 def test_without_an_embedder_the_weights_of_this_machine_are_looked_at(
@@ -124,14 +124,14 @@ def test_without_an_embedder_the_weights_of_this_machine_are_looked_at(
     make_embedding(space, library(music, "a", "b")["a"])
     embedder.kill()
     settings.MODEL_SOURCES = {key: str(folder) for key, folder in checkpoints.items()}
-    found = preview(["muq"])
+    found = preview(JobRequest(["muq"]))
     assert (counts(found), found.models[0].problem) == ({"new": 1, "up to date": 1}, "")
 
 
 def test_no_weights_are_needed(music: Music, embedder: EmbedderProcess) -> None:
     library(music, "a", "b")
     embedder.kill()  # and the published weights are not on this machine
-    model = preview(["mert"]).models[0]
+    model = preview(JobRequest(["mert"])).models[0]
     assert (model.tracks["new"], model.audio_seconds, model.dimension) == (2, 4.0, 76_800)
     assert "fetch_models" in model.problem
     assert model.download_bytes == pytest.approx(1.26e9, rel=0.01)
@@ -157,9 +157,9 @@ def test_ids_that_all_change_at_once_cost_nothing(
         make_embedding(space, track)
     for name in "abc":
         music.change(name, id=f"new-{name}")
-    found = preview(["muq"])
+    found = preview(JobRequest(["muq"]))
     assert (counts(found), found.models[0].work_seconds, found.models[0].gone) == ({"new id": 3}, 0, 0)
-    job = run_to_end(services.start_job(["muq"]))
+    job = run_to_end(services.start_job(JobRequest(["muq"])))
     assert (job.total_tracks, job.progress.get().skipped["new id"]) == (0, 3)
 
 
@@ -167,7 +167,7 @@ def test_a_file_that_has_moved_is_said_to_be_the_same(music: Music, space: Embed
     for track in library(music, "a", "b").values():
         make_embedding(space, track)
     music.change("a", id="moved", path="elsewhere.flac", updated_at="2031-01-01")
-    found = preview(["muq"])
+    found = preview(JobRequest(["muq"]))
     assert (counts(found), found.models[0].audio_seconds) == ({"same audio": 1, "up to date": 1}, 0)
 
 
@@ -176,7 +176,7 @@ def test_a_vector_is_taken_over_once(music: Music, space: EmbeddingSpace) -> Non
     make_embedding(space, track)
     music.change("a", id="one")
     music.add_row("a.flac", id="two", updated_at=track.mtime)
-    assert counts(preview(["muq"])) == {"new": 1, "new id": 1}
+    assert counts(preview(JobRequest(["muq"]))) == {"new": 1, "new id": 1}
 
 
 def test_a_build_that_was_left_goes_on(music: Music, space: EmbeddingSpace) -> None:
@@ -184,12 +184,12 @@ def test_a_build_that_was_left_goes_on(music: Music, space: EmbeddingSpace) -> N
     make_embedding(space, tracks["a"])
     build = space_for("muq", EmbedderClient().describe("muq"), anew=True)
     make_embedding(build, tracks["b"])
-    assert counts(preview(["muq"], clear_existing=True)) == {"anew": 1, "up to date": 1}
+    assert counts(preview(JobRequest(["muq"], clear_existing=True))) == {"anew": 1, "up to date": 1}
 
 
 def test_a_part_that_is_cleared_takes_no_more_room(music: Music, space: EmbeddingSpace) -> None:
     make_embedding(space, library(music, "a", "b")["a"])
-    found = preview(["muq"], clear_existing=True, library_id=1)
+    found = preview(JobRequest(["muq"], clear_existing=True, library_id=1))
     assert (counts(found), found.models[0].vectors) == ({"anew": 2}, 1)
 
 
@@ -230,30 +230,30 @@ def test_a_job_that_does_not_fit_is_refused_with_the_figures(music: Music, free:
     library(music, *(f"t{number}" for number in range(20)))
     free(300_000)
     with pytest.raises(DiskFull, match=r"about \d\.\d MB in /.*, where 0\.3 MB are free"):
-        require_space(["mert"])
-    require_space(["latent"])
+        require_free_disk(JobRequest(["mert"]))
+    require_free_disk(JobRequest(["latent"]))
 
 
 def test_what_is_there_already_needs_no_room(music: Music, free: Any) -> None:
     make_embedding(make_space(), library(music, "a")["a"])
     free(0)
-    require_space(["muq"])
+    require_free_disk(JobRequest(["muq"]))
     with pytest.raises(DiskFull):
-        require_space(["muq"], clear_existing=True)
+        require_free_disk(JobRequest(["muq"], clear_existing=True))
 
 
 def test_a_limit_bounds_what_is_needed(music: Music, free: Any) -> None:
     library(music, *(f"t{number}" for number in range(20)))
     free(300_000)
     with pytest.raises(DiskFull):
-        require_space(["mert"])
-    require_space(["mert"], limit=1)
+        require_free_disk(JobRequest(["mert"]))
+    require_free_disk(JobRequest(["mert"], limit=1))
 
 
 def test_a_library_that_is_away_refuses_nothing(music: Music, free: Any) -> None:
     free(0)
     music.database.unlink()
-    require_space()
+    require_free_disk()
 
 
 def test_servers_elsewhere_need_nothing_here(music: Music, free: Any, settings: Any) -> None:
@@ -262,9 +262,9 @@ def test_servers_elsewhere_need_nothing_here(music: Music, free: Any, settings: 
     settings.MILVUS_URI = "http://milvus:19530"
     if module.connection.vendor == "sqlite":
         with pytest.raises(DiskFull):
-            require_space(["muq"])
+            require_free_disk(JobRequest(["muq"]))
     else:
-        require_space(["muq"])
+        require_free_disk(JobRequest(["muq"]))
 
 
 # Pruning by hand

@@ -21,6 +21,7 @@ from django.core.management import CommandError, call_command
 
 from batches import services
 from batches.models import BatchJob
+from batches.requests import JobRequest
 from embeddings.models import Embedding
 from navembed_site.process import locks
 from navembed_site.process.slow_calls import wait_for
@@ -169,7 +170,7 @@ def wait_until(job: BatchJob, condition: Callable[[], bool]) -> None:
 def test_worker_killed_in_the_middle_of_a_job_is_followed_by_another(music: Music, worker: Start) -> None:
     for number in range(24):
         music.add(f"track{number:02}.flac", seed=number)
-    job = services.start_job(["mert", "latent"])
+    job = services.start_job(JobRequest(["mert", "latent"]))
     first = worker()
     wait_until(job, lambda: job.processed_tracks > 0)
     first.send_signal(signal.SIGKILL)
@@ -204,7 +205,7 @@ def test_a_worker_that_was_stopped_for_long_blames_nobody(
     pid = embedder.pid
     for number in range(24):
         music.add(f"track{number:02}.flac", seed=number)
-    job = services.start_job(["mert"])
+    job = services.start_job(JobRequest(["mert"]))
     process = worker()
     wait_until(job, lambda: job.results.filter(status="running").exists())
     stop_until(process, lambda: "has gone" in embedder.log())  # it has given up a caller that took nothing

@@ -10,6 +10,7 @@ from django.core.management import call_command
 
 from batches import services
 from batches.models import BatchJob
+from batches.requests import JobRequest
 from embeddings.index.sync import vector_store
 from embeddings.models import Embedding, EmbeddingSpace
 from embeddings.search.neighbours import nearest_to_track
@@ -34,7 +35,7 @@ def in_milvus() -> list[str]:
 
 
 def start(**options: Any) -> BatchJob:
-    return services.start_job(["latent"], **options)
+    return services.start_job(JobRequest(["latent"], **options))
 
 
 # Beside what search uses

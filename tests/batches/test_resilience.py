@@ -15,6 +15,7 @@ from django.db import OperationalError, connection
 from batches import services
 from batches.engine import deaths, runner
 from batches.models import BatchJob
+from batches.requests import JobRequest
 from embeddings.embedder import client
 from embeddings.embedder.client import EmbedderClient
 from embeddings.errors import EmbedderUnavailable
@@ -31,7 +32,7 @@ Status = BatchJob.Status
 
 
 def start() -> BatchJob:
-    return services.start_job(["latent"])
+    return services.start_job(JobRequest(["latent"]))
 
 
 def pause() -> None:

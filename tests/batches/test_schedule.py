@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from batches import schedule, services
 from batches.models import BatchJob
+from batches.requests import JobRequest
 from tests.batches.rows import set_status
 from tests.navidrome_db import make_navidrome
 
@@ -83,7 +84,7 @@ def test_a_night_has_one_job_however_it_ended(status: str) -> None:
 
 
 def test_job_of_somebody_else_is_not_the_nights() -> None:
-    set_status(services.start_job(["muq"], started_by="anna"), Status.COMPLETED)
+    set_status(services.start_job(JobRequest(["muq"]), started_by="anna"), Status.COMPLETED)
     BatchJob.objects.update(created_at=at("03:00"))
     assert run(at("03:01"))
 
@@ -96,7 +97,7 @@ def test_machine_that_was_off_catches_up(now: datetime) -> None:
 
 @pytest.mark.parametrize("status", BatchJob.OPEN)
 def test_nothing_starts_beside_an_unfinished_job(status: str) -> None:
-    job = services.start_job(["muq"])
+    job = services.start_job(JobRequest(["muq"]))
     set_status(job, status)
     assert run(at("03:00")) is None
     set_status(job, Status.COMPLETED)
@@ -180,7 +181,7 @@ def test_human_may_make_the_schedules_pause_last(working: BatchJob) -> None:
 
 def test_job_of_somebody_else_works_by_day(settings: Any) -> None:
     settings.QUIET_HOURS = (time(22), time(7))
-    job = services.start_job(["muq"], started_by="anna")
+    job = services.start_job(JobRequest(["muq"]), started_by="anna")
     assert looked(job, at("12:00")) == Status.INITIALIZED
 
 

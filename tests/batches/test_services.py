@@ -14,7 +14,8 @@ from batches import services
 from batches.engine import chunks
 from batches.engine.leases import DeviceLease
 from batches.models import BatchJob
-from batches.services import JobConflict, UnknownModel
+from batches.requests import JobRequest, RequestRefused
+from batches.services import JobConflict
 from embeddings.encoders.registry import MODEL_KEYS
 from embeddings.models import EmbeddingSpace
 from tests.batches.rows import device, failure, make_job, make_track, make_tracks, progress_of, set_status, success
@@ -38,19 +39,35 @@ def test_start_commits_an_initialized_job_with_a_row_per_model_and_a_message() -
     assert message.task["args"] == (there.pk, there.seq)
 
 
-@pytest.mark.parametrize("models", [None, []])
-def test_no_models_means_all(models: list[str] | None) -> None:
-    assert services.start_job(models).model_keys == list(MODEL_KEYS)
+def test_no_models_means_all() -> None:
+    assert services.start_job(JobRequest([])).model_keys == list(MODEL_KEYS)
 
 
 def test_models_are_kept_in_the_order_of_the_registry_and_once() -> None:
-    assert services.start_job(["latent", "muq", "latent"]).model_keys == ["muq", "latent"]
+    assert services.start_job(JobRequest(["latent", "muq", "latent"])).model_keys == ["muq", "latent"]
 
 
-def test_unknown_model_is_named_and_starts_nothing() -> None:
-    with pytest.raises(UnknownModel, match="'vggish'"):
-        services.start_job(["muq", "vggish"])
-    assert not BatchJob.objects.exists()
+def test_a_job_tells_what_was_asked_for() -> None:
+    request = JobRequest(["mert"], limit=5, path_prefix="/m", library_id=0, only_track="t", retry_bad_files=True)
+    assert JobRequest.of(request.job()) == request
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"models": ["muq", "vggish"]}, "unknown model 'vggish'"),
+        ({"limit": 0}, "from 1 to"),
+        ({"limit": 2**31}, "from 1 to"),
+        ({"library_id": -1}, "from 0 to"),
+        ({"library_id": 2**31}, "from 0 to"),
+        ({"path_prefix": "/" * 4097}, "at most 4096"),
+        ({"path_prefix": "/a\0"}, "none is NUL"),
+    ],
+)
+def test_what_no_job_can_do_is_refused_by_its_name(wrong: dict[str, Any], told: str) -> None:
+    with pytest.raises(RequestRefused, match=told) as caught:
+        JobRequest(**wrong)
+    assert caught.value.field == next(iter(wrong))
 
 
 @pytest.mark.parametrize("status", BatchJob.OPEN)
@@ -186,7 +203,7 @@ def test_only_a_running_job_can_pause(status: str) -> None:
 
 
 def test_start_in_line_waits_until_the_other_has_ended() -> None:
-    first, second, third = (services.start_job(["muq"], queue=True) for _ in range(3))
+    first, second, third = (services.start_job(JobRequest(["muq"]), queue=True) for _ in range(3))
     assert [job.status for job in (first, second, third)] == [Status.INITIALIZED, Status.QUEUED, Status.QUEUED]
     services.set_completed(first)
     second.refresh_from_db()
@@ -195,7 +212,7 @@ def test_start_in_line_waits_until_the_other_has_ended() -> None:
 
 
 def test_paused_job_keeps_its_turn() -> None:
-    first, second = services.start_job(["muq"]), services.start_job(["muq"], queue=True)
+    first, second = services.start_job(JobRequest(["muq"])), services.start_job(JobRequest(["muq"]), queue=True)
     services.pause_job(first)
     services.set_paused(first)
     services.watch()
@@ -211,14 +228,14 @@ def test_watchdog_gives_the_turn_to_a_job_that_was_forgotten_in_line() -> None:
 
 
 def test_cancel_of_all_leaves_nobody_to_follow() -> None:
-    jobs = [services.start_job(["muq"], queue=True) for _ in range(3)]
+    jobs = [services.start_job(JobRequest(["muq"]), queue=True) for _ in range(3)]
     assert services.cancel_all() == jobs[0]
     assert sorted(BatchJob.objects.values_list("status", flat=True)) == ["cancelled", "cancelled", "cancelling"]
 
 
 @pytest.mark.django_db(transaction=True)
 def test_of_starts_in_line_at_the_same_moment_one_has_the_turn() -> None:
-    at_once(lambda: services.start_job(["muq"], queue=True), 4)
+    at_once(lambda: services.start_job(JobRequest(["muq"]), queue=True), 4)
     statuses = sorted(BatchJob.objects.values_list("status", flat=True))
     assert statuses == [Status.INITIALIZED, Status.QUEUED, Status.QUEUED, Status.QUEUED]
 

@@ -14,6 +14,7 @@ from batches.engine import plan
 from batches.engine.leases import DeviceLease
 from batches.engine.pulse import Interrupted
 from batches.models import BatchJob
+from batches.requests import JobRequest
 from batches.selectors.progress import contract_progress
 from embeddings.models import Track
 from tests.batches.rows import make_space, work_on
@@ -38,7 +39,7 @@ def folder(tmp_path: Path, settings: Any, pool: list[Path]) -> Path:
 
 
 def start() -> BatchJob:
-    job = services.start_job(["muq"])
+    job = services.start_job(JobRequest(["muq"]))
     job.progress.update(space=make_space())
     return job
 

@@ -15,6 +15,7 @@ from batches.engine import chunks
 from batches.engine.chunks import Chunk
 from batches.engine.leases import DeviceLease
 from batches.models import TERMINAL, BatchJob, Device, Host, TrackResult
+from batches.requests import JobRequest
 from embeddings.embedder.work import TrackOutcome
 from embeddings.models import Embedding, EmbeddingSpace, Track
 from tests.batches.rows import device, failure, make_space, make_tracks, success, take_device
@@ -49,7 +50,7 @@ class Jobs(RuleBasedStateMachine):
     def start(self, queue: bool) -> None:
         unfinished = services.open_job() is not None
         try:
-            services.start_job(MODELS, queue=queue)
+            services.start_job(JobRequest(MODELS), queue=queue)
         except services.JobConflict:
             assert unfinished
             assert not queue

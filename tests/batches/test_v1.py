@@ -15,6 +15,7 @@ from pytest_django import DjangoAssertNumQueries
 
 from batches import services
 from batches.models import BatchJob
+from batches.requests import JobRequest
 from tests.batches.conftest import Music
 from tests.batches.rows import make_job, make_tracks, set_status
 
@@ -136,7 +137,7 @@ def test_unusable_key_starts_nothing(client: Client, key: str) -> None:
 def test_request_sent_twice_at_once_gives_one_job() -> None:
     def send(_: int) -> tuple[BatchJob, bool]:
         try:
-            return services.start_once("k", ["muq"], started_by="me")
+            return services.start_once(JobRequest(["muq"]), "k", started_by="me")
         finally:
             connection.close()
 

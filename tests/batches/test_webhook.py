@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ast
-import hashlib
-import hmac
 import json
 import logging
 import socket
@@ -20,9 +18,12 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db import transaction
 from django_q.models import OrmQ, Schedule
+from standardwebhooks import Webhook, WebhookVerificationError
 
 from batches import services, webhook
 from batches.models import BatchJob
+from batches.requests import JobRequest
+from navembed_site import environment
 from tests.batches.rows import make_job, make_tracks, set_status
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
@@ -36,6 +37,8 @@ class Receiver:
     url: str = ""
     status: int = 204
     location: str = ""
+    answer: bytes = b""
+    is_cut_off: bool = False
     requests: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
 
 
@@ -50,7 +53,12 @@ def receiver(settings: Any) -> Iterator[Receiver]:
             self.send_response(received.status)
             if received.location:
                 self.send_header("Location", received.location)
+            self.send_header("Content-Length", str(len(received.answer)))
             self.end_headers()
+            try:
+                self.wfile.write(received.answer)
+            except ConnectionError:
+                received.is_cut_off = True
 
         def log_message(self, *_: Any) -> None:
             pass
@@ -81,7 +89,7 @@ def test_announced_end_arrives_with_its_figures(receiver: Receiver) -> None:
     told = json.loads(body)
     assert (path, headers["User-Agent"], headers["Content-Type"]) == (SECRET_PATH, "navembed", "application/json")
     assert (told["job_id"], told["status"], told["total_tracks"]) == (job.pk, "completed", 2)
-    assert "X-Navembed-Signature" not in headers
+    assert "webhook-signature" not in headers
 
 
 @pytest.mark.parametrize(
@@ -94,7 +102,7 @@ def test_announced_end_arrives_with_its_figures(receiver: Receiver) -> None:
 )
 def test_every_end_is_announced_once(settings: Any, end: Callable[[BatchJob], Any], status: str) -> None:
     settings.WEBHOOK_URL = "http://localhost/"
-    job = services.start_job(["muq"])
+    job = services.start_job(JobRequest(["muq"]))
     for _ in range(2):
         end(job)
     if status == "cancelling":
@@ -127,11 +135,37 @@ def test_duration_is_from_the_start_of_the_work_to_the_end() -> None:
     assert told["duration_seconds"] == (job.finished_at - job.created_at).total_seconds()
 
 
-def test_signature_is_the_hmac_of_the_body(receiver: Receiver, settings: Any) -> None:
-    settings.WEBHOOK_SECRET = "key"
+@pytest.mark.parametrize("key", ["whsec_a2V5", "any words"])
+def test_message_is_signed_as_others_verify_it(receiver: Receiver, settings: Any, key: str) -> None:
+    settings.WEBHOOK_SECRET = environment.webhook_key(key)
+    webhook.send('{"a": 1}')
+    [(_, headers, body)] = receiver.requests
+    assert Webhook(settings.WEBHOOK_SECRET).verify(body, headers) == {"a": 1}
+
+
+@pytest.mark.parametrize("name", ["webhook-id", "webhook-timestamp"])
+def test_message_that_is_sent_anew_by_others_is_known_by_its_signature(
+    receiver: Receiver, settings: Any, name: str
+) -> None:
+    settings.WEBHOOK_SECRET = b"key"
     webhook.send("{}")
     [(_, headers, body)] = receiver.requests
-    assert headers["X-Navembed-Signature"] == "sha256=" + hmac.new(b"key", body, hashlib.sha256).hexdigest()
+    changed = headers | {name: str(int(headers["webhook-timestamp"]) + 1)}
+    with pytest.raises(WebhookVerificationError, match="No matching signature"):
+        Webhook(b"key").verify(body, changed)
+
+
+def test_message_that_is_tried_again_keeps_its_id(receiver: Receiver) -> None:
+    for body in ("{}", "{}", '{"a": 1}'):
+        webhook.send(body)
+    first, again, other = [headers["webhook-id"] for _, headers, _ in receiver.requests]
+    assert first == again != other
+
+
+def test_a_long_answer_is_not_read(receiver: Receiver) -> None:
+    receiver.answer = b"x" * 10_000_000  # more than the sockets hold
+    webhook.send("{}")
+    assert receiver.is_cut_off
 
 
 def test_user_and_password_of_the_address_become_a_header(receiver: Receiver, settings: Any) -> None:
@@ -177,13 +211,13 @@ def test_receiver_that_never_answers_is_given_up(settings: Any, monkeypatch: pyt
     monkeypatch.setattr(webhook, "TIMEOUT_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         settings.WEBHOOK_URL = f"http://127.0.0.1:{silent.getsockname()[1]}/"
-        assert webhook.deliver("{}", 2) == "failed: TimeoutError"
+        assert webhook.deliver("{}", 2) == "failed: ReadTimeout"
     assert not Schedule.objects.exists()
 
 
 def test_command_sends_a_test(receiver: Receiver) -> None:
     call_command("send_test_webhook", stdout=StringIO())
-    assert json.loads(receiver.requests[0][2]) == {"event": "test"}
+    assert json.loads(receiver.requests[0][2])["event"] == "test"
     receiver.status = 404
     with pytest.raises(CommandError, match="Not delivered: HTTP status 404"):
         call_command("send_test_webhook")

@@ -12,6 +12,7 @@ import pytest
 from batches import services
 from batches.engine import runner
 from batches.models import BatchJob
+from batches.requests import JobRequest
 from batches.selectors.library import library_status
 from batches.selectors.progress import snapshot
 from embeddings.encoders.registry import MODEL_KEYS, encoder_class
@@ -73,26 +74,26 @@ def test_vectors_have_unit_length_and_the_aliases_lead_to_them(four: Music, run_
 
 
 def test_nothing_to_do_is_a_completed_job_at_100_percent(music: Music, run_to_end: RunToEnd) -> None:
-    job = run_to_end(services.start_job(["muq"]))
+    job = run_to_end(services.start_job(JobRequest(["muq"])))
     assert (job.status, job.total_tracks, snapshot(job).percent) == (Status.COMPLETED, 0, 100.0)
 
 
 def test_second_job_skips_everything_that_is_up_to_date(four: Music, run_to_end: RunToEnd) -> None:
-    run_to_end(services.start_job(["muq"]))
+    run_to_end(services.start_job(JobRequest(["muq"])))
     before = computed()
-    job = run_to_end(services.start_job(["muq"]))
+    job = run_to_end(services.start_job(JobRequest(["muq"])))
     assert (job.status, job.total_tracks, job.progress.get().skipped) == (Status.COMPLETED, 0, {"up to date": 4})
     assert computed() == before
 
 
 def test_changed_file_is_embedded_and_indexed_again(four: Music, run_to_end: RunToEnd) -> None:
-    run_to_end(services.start_job(["latent"]))
+    run_to_end(services.start_job(JobRequest(["latent"])))
     before = dict(Embedding.objects.values_list("track_id", "audio_hash"))
     four.add("track2.mp3", seed=1, id="other")
     (four.root / "track2.mp3").replace(four.root / "track2.flac")
     four.remove("other")
     four.change("track2", updated_at="2031-01-01")
-    job = run_to_end(services.start_job(["latent"]))
+    job = run_to_end(services.start_job(JobRequest(["latent"])))
     after = dict(Embedding.objects.values_list("track_id", "audio_hash"))
     assert (job.status, job.processed_tracks) == (Status.COMPLETED, 1)
     assert {track for track in after if after[track] != before[track]} == {"track2"}
@@ -101,10 +102,10 @@ def test_changed_file_is_embedded_and_indexed_again(four: Music, run_to_end: Run
 
 @pytest.mark.database
 def test_other_weights_replace_the_live_space_at_the_end(four: Music, run_to_end: RunToEnd) -> None:
-    run_to_end(services.start_job(["muq"]))
+    run_to_end(services.start_job(JobRequest(["muq"])))
     EmbeddingSpace.objects.update(fingerprint="of other weights")
     old = EmbeddingSpace.objects.get()
-    job = run_to_end(services.start_job(["muq"]))
+    job = run_to_end(services.start_job(JobRequest(["muq"])))
     new = EmbeddingSpace.objects.get(status="live")
     assert (job.processed_tracks, new.embeddings.count(), old.embeddings.count()) == (4, 4, 4)
     alias = vector_store()._read("describe_alias", encoder_class("muq").alias)
@@ -121,7 +122,7 @@ def test_cancelled_job_keeps_what_it_did_and_resume_computes_only_the_rest(
 ) -> None:
     with monkeypatch.context() as patch:
         at_event(event, cancel, patch)
-        job = run_to_end(services.start_job(["muq"]))
+        job = run_to_end(services.start_job(JobRequest(["muq"])))
     assert job.status == Status.CANCELLED
     kept = computed()
     assert len(kept) == job.processed_tracks < 4
@@ -137,7 +138,7 @@ def test_cancel_in_the_middle_of_a_chunk_keeps_its_finished_tracks(
     four: Music, run_to_end: RunToEnd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at_event(3, cancel, monkeypatch)
-    job = run_to_end(services.start_job(["muq"]))
+    job = run_to_end(services.start_job(JobRequest(["muq"])))
     assert job.status == Status.CANCELLED
     assert 0 < job.processed_tracks < 4
     assert statuses(job)["running"] == 0
@@ -159,7 +160,7 @@ def test_embedder_killed_in_the_middle_of_a_chunk(
 
     write_audio(four.root / "track1.flac", tone(200, 8_000, 1), 8_000)  # several device batches
     at_event(4, kill, monkeypatch)  # after the step, the outcome and the end of the first track
-    job = run_to_end(services.start_job(["latent"]))
+    job = run_to_end(services.start_job(JobRequest(["latent"])))
     assert (job.status, job.processed_tracks, job.failed_tracks) == (Status.COMPLETED, 4, 0)
     results = job.results.order_by("track")
     assert list(results.values_list("attempts", "deaths")) == [(1, 0), (2, 1), (1, 0), (1, 0)]
@@ -169,7 +170,7 @@ def test_embedder_killed_in_the_middle_of_a_chunk(
 def test_milvus_away_makes_the_job_wait_and_is_brought_up_to_date_after(
     four: Music, run_to_end: RunToEnd, milvus: LiteServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = services.start_job(["latent"])
+    job = services.start_job(JobRequest(["latent"]))
     milvus.end(signal.SIGKILL)
     assert "nothing listens" in run_until_waiting(job, monkeypatch)
     milvus.start()
@@ -181,7 +182,7 @@ def test_milvus_away_makes_the_job_wait_and_is_brought_up_to_date_after(
 def test_milvus_lost_after_a_commit_gets_it_before_more_is_computed(
     four: Music, run_to_end: RunToEnd, milvus: LiteServer, one_track_a_chunk: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = services.start_job(["latent"])
+    job = services.start_job(JobRequest(["latent"]))
     with monkeypatch.context() as patch:
         at_event(1, lambda: milvus.end(signal.SIGKILL), patch)
         run_until_waiting(job, patch)
@@ -199,7 +200,7 @@ def test_empty_music_folder_makes_the_job_wait_and_no_track_fails(
     away = four.root.with_name("away")
     four.root.rename(away)
     four.root.mkdir()  # as a mount point is without its mount
-    job = services.start_job(["latent"])
+    job = services.start_job(JobRequest(["latent"]))
     assert f"{four.root} is empty or not mounted" in run_until_waiting(job, monkeypatch)
     assert statuses(job) == {"pending": 4, "running": 0, "succeeded": 0, "failed": 0}
     four.root.rmdir()
@@ -219,7 +220,7 @@ def test_share_lost_in_the_middle_of_a_chunk_keeps_what_was_done(
         four.root.rename(four.root.with_name("away"))
         return look(*arguments)
 
-    job = services.start_job(["latent"])
+    job = services.start_job(JobRequest(["latent"]))
     with monkeypatch.context() as patch:
         patch.setattr(runner, "why_away", look_late)
         assert "not mounted" in run_until_waiting(job, patch)
@@ -232,7 +233,7 @@ def test_empty_folder_of_another_library_is_no_reason_to_wait(
 ) -> None:
     (four.root / "track0.flac").unlink()
     four.add_library(2, tmp_path / "unused")
-    job = run_to_end(services.start_job(["latent"]))
+    job = run_to_end(services.start_job(JobRequest(["latent"])))
     assert (job.status, job.failed_tracks) == (Status.COMPLETED_WITH_ERRORS, 1)
 
 
@@ -240,7 +241,7 @@ def test_without_the_only_models_weights_a_job_fails_and_goes_on_when_they_are_t
     four: Music, run_to_end: RunToEnd, embedder: EmbedderProcess
 ) -> None:
     embedder.restart(NAVEMBED_LATENT="nobody/has-such-weights")
-    job = run_to_end(services.start_job(["latent"]))
+    job = run_to_end(services.start_job(JobRequest(["latent"])))
     assert (job.status, "fetch_models" in job.message) == (Status.FAILED, True)
     embedder.restart()
     services.resume_job(job)
@@ -251,7 +252,7 @@ def test_weights_that_changed_since_the_plan_fail_the_job_and_mix_nothing(
     four: Music, run_to_end: RunToEnd, one_track_a_chunk: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at_event(1, lambda: EmbeddingSpace.objects.update(fingerprint="of the weights before"), monkeypatch)
-    job = run_to_end(services.start_job(["latent"]))
+    job = run_to_end(services.start_job(JobRequest(["latent"])))
     assert (job.status, Embedding.objects.count()) == (Status.FAILED, 0)
     assert "not in use any more" in job.message
     assert statuses(job)["running"] == 0

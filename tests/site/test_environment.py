@@ -96,6 +96,18 @@ def test_wrong_web_address(text: str) -> None:
     assert env.problems == ["X is not usable; it must be an address."]
 
 
+@pytest.mark.parametrize(("text", "key"), [("", b""), ("whsec_a2V5", b"key"), ("a key", b"a key")])
+def test_webhook_key(text: str, key: bytes) -> None:
+    assert environment.webhook_key(text) == key
+
+
+@pytest.mark.parametrize("text", ["whsec_", "whsec_a key", "whsec_a2V5x"])
+def test_wrong_webhook_key(text: str) -> None:
+    env = Environment({"X": text})
+    assert env.parsed("X", "", environment.webhook_key, "a key") == b""
+    assert env.problems == ["X is not usable; it must be a key."]
+
+
 def test_networks() -> None:
     found = environment.networks("127.0.0.0/8, 192.168.1.7,::1/128")
     assert [str(network) for network in found] == ["127.0.0.0/8", "192.168.1.7/32", "::1/128"]

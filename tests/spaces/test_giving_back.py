@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from batches import housekeeping, services, tasks
 from batches.housekeeping import give_back
+from batches.requests import JobRequest
 from embeddings.index.store import VectorStore
 from embeddings.models import Embedding, EmbeddingSpace
 from tests.index.conftest import unit
@@ -66,7 +67,7 @@ def test_milvus_that_is_away_is_asked_again_later(dropped: EmbeddingSpace, milvu
 
 
 def test_job_survives_the_space_it_worked_in(dropped: EmbeddingSpace) -> None:
-    job = services.start_job(["muq"])
+    job = services.start_job(JobRequest(["muq"]))
     job.progress.update(space=dropped, total=40, succeeded=40)
     give_back(ENOUGH)
     progress = job.progress.get()

@@ -34,8 +34,8 @@ class Library(NamedTuple):
 
 
 @pytest.fixture(autouse=True)
-def nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(text, "recent", text._Recent(text.MOST_REMEMBERED))
+def nothing_remembered() -> None:
+    text._words.cache_clear()
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from django_q.models import OrmQ
 
 from batches import services, tasks
 from batches.engine import completion
+from batches.requests import JobRequest
 from embeddings.management.commands import fit_text_bridge
 from embeddings.models import EmbeddingSpace
 from embeddings.search import bridge_fitting
@@ -73,7 +74,7 @@ def test_a_large_library_is_learnt_from_in_part(bridges: Path, monkeypatch: pyte
 def test_the_end_of_a_job_wants_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(completion, "reconcile_with_milvus", lambda *_: None)
     monkeypatch.setattr(completion, "point_aliases", lambda: None)
-    job = services.start_job(["muq"])
+    job = services.start_job(JobRequest(["muq"]))
     completion.complete(job, lambda: None)
     wanted = [message.func() for message in OrmQ.objects.all()]
     assert "batches.tasks.fit_bridges" in wanted

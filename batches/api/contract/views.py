@@ -20,6 +20,7 @@ from batches.api.contract.bodies import (
     StartSerializer,
     UnhealthySerializer,
 )
+from batches.requests import JobRequest
 from batches.selectors.last_known import LastKnown
 from navembed_site.database.look import watch
 from navembed_site.http.openapi import ContractErrorSerializer
@@ -44,12 +45,9 @@ class BatchViewSet(ViewSet):
         body = StartSerializer(data=request.data)
         if not body.is_valid():
             return Response({"error": sentence(body.errors)}, status.HTTP_422_UNPROCESSABLE_ENTITY)
+        wanted = JobRequest(body.validated_data["models"] or (), clear_existing=body.validated_data["clearExisting"])
         try:
-            job = services.start_or_join(
-                body.validated_data["models"],
-                clear_existing=body.validated_data["clearExisting"],
-                started_by="http",
-            )
+            job = services.start_or_join(wanted, started_by="http")
         except services.JobConflict as error:
             running = error.job.pk if error.job else None
             return Response({"error": str(error), "job_id": running}, status.HTTP_400_BAD_REQUEST)

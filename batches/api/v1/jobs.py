@@ -18,8 +18,8 @@ from rest_framework.viewsets import GenericViewSet
 from batches import services
 from batches.api.v1.serializers import JobFilter, JobSerializer, NewJobSerializer, PreviewSerializer
 from batches.models import BatchJob, ModelProgress
+from batches.requests import JobRequest
 from batches.selectors.dry_run import preview
-from embeddings.library import require_tracks
 from navembed_site.access.scopes import Scope, caller_name
 from navembed_site.http.etags import etag_of, not_modified, tagged
 from navembed_site.http.filters import query
@@ -55,7 +55,7 @@ class JobViewSet(GenericViewSet[BatchJob]):
 
         With an `Idempotency-Key` that you have used before, the job of then is the answer, with 200.
         """
-        return start(request, **_body(request))
+        return start(request, _body(request))
 
     @extend_schema(parameters=[IF_NONE_MATCH], responses={200: JobSerializer, 304: NOT_MODIFIED})
     def retrieve(self, request: Request, pk: str) -> Response:
@@ -73,9 +73,7 @@ class JobViewSet(GenericViewSet[BatchJob]):
     @action(detail=False, methods=["post"], url_path="dry-run")
     def dry_run(self, request: Request) -> Response:
         """Say what a job with this body would do, and why. Nothing is started."""
-        wanted = _body(request)
-        require_tracks(wanted["library_id"], wanted["path_prefix"])
-        return Response(PreviewSerializer(preview(wanted.pop("models"), **wanted).as_dict()).data)
+        return Response(PreviewSerializer(preview(_body(request)).as_dict()).data)
 
     @extend_schema(request=None)
     @action(detail=True, methods=["post"])
@@ -130,11 +128,11 @@ def _shown(job: int, tag: str) -> dict[str, Any]:
     return dict(JobSerializer(BatchJob.objects.prefetch_related("progress").get(pk=job)).data)
 
 
-def start(request: Request, models: list[str], **extent: Any) -> Response:
+def start(request: Request, wanted: JobRequest) -> Response:
     """Start what is asked for, once for each key, and show the job. Raises Conflict."""
     key = idempotency_key(request)
     try:
-        job, is_new = services.start_once(key, models, started_by=caller_name(request), **extent)
+        job, is_new = services.start_once(wanted, key, started_by=caller_name(request))
     except services.JobConflict as error:
         raise Conflict(str(error)) from error
     place = request.build_absolute_uri(f"/api/v1/batches/{job.pk}")
@@ -142,10 +140,10 @@ def start(request: Request, models: list[str], **extent: Any) -> Response:
     return Response(JobSerializer(job).data, code, headers={"Location": place})
 
 
-def _body(request: Request) -> dict[str, Any]:
+def _body(request: Request) -> JobRequest:
     body = NewJobSerializer(data=request.data)
     body.is_valid(raise_exception=True)
-    return dict(body.validated_data)
+    return JobRequest(**body.validated_data)
 
 
 def _conditions(wanted: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from drf_spectacular.utils import OpenApiExample, extend_schema_serializer
 from rest_framework import serializers
 
 from batches.models import BatchJob, ModelProgress
+from batches.requests import LARGEST_NUMBER, LONGEST_PATH
 from batches.selectors.progress import Snapshot, snapshot
 from embeddings.encoders.registry import MODEL_KEYS
 
@@ -138,18 +139,18 @@ class NewJobSerializer(ModelsSerializer):
         allow_null=True,
         default=None,
         min_value=1,
-        max_value=2**31 - 1,
+        max_value=LARGEST_NUMBER,
         help_text="At most so many tracks.",
     )
     library_id = serializers.IntegerField(
-        required=False, allow_null=True, default=None, min_value=0, max_value=2**31 - 1,
+        required=False, allow_null=True, default=None, min_value=0, max_value=LARGEST_NUMBER,
         help_text="Only Navidrome's library of this id.",
     )  # fmt: skip
     path_prefix = serializers.CharField(
         required=False,
         allow_blank=True,
         default="",
-        max_length=4096,
+        max_length=LONGEST_PATH,
         trim_whitespace=False,
         help_text="Only files whose absolute path begins so.",
     )

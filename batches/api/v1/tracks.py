@@ -16,6 +16,7 @@ from rest_framework.viewsets import GenericViewSet
 from batches.api.v1.jobs import start
 from batches.api.v1.serializers import JobSerializer, ModelsSerializer
 from batches.models import TrackResult
+from batches.requests import JobRequest
 from embeddings.models import Embedding, EmbeddingSpace, Track
 from navembed_site.http.filters import query
 from navembed_site.http.openapi import IDEMPOTENCY
@@ -171,8 +172,8 @@ class TrackViewSet(GenericViewSet[Track]):
             raise Conflict(f"track {track.pk} is not in the library any more")
         body = ModelsSerializer(data=request.data)
         body.is_valid(raise_exception=True)
-        models = body.validated_data["models"]
-        return start(request, models, only_track=track.pk, clear_existing=True, retry_bad_files=True)
+        wanted = JobRequest(**body.validated_data, only_track=track.pk, clear_existing=True, retry_bad_files=True)
+        return start(request, wanted)
 
 
 def _found(wanted: dict[str, Any]) -> QuerySet[Track]:

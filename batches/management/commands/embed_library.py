@@ -11,6 +11,7 @@ from django.core.management.base import CommandError, CommandParser
 
 from batches import services
 from batches.models import BatchJob
+from batches.requests import JobRequest
 from batches.selectors.dry_run import preview
 from batches.selectors.progress import contract_progress
 from batches.terminal.dry_run import preview_text
@@ -18,8 +19,6 @@ from batches.terminal.follow import LINE_SECONDS, follow
 from batches.terminal.jobs import has_worker, state_text
 from embeddings.checks import require_library
 from embeddings.encoders.registry import MODEL_KEYS
-from embeddings.errors import NoSuchTracks
-from embeddings.library import require_tracks
 from embeddings.library.base import Tell
 from embeddings.library.storage import what_is_away
 from embeddings.search.bridge_upkeep import fit_due_bridges, worth
@@ -36,7 +35,7 @@ class Command(command.Command):
         parser.add_argument("--models", nargs="+", choices=MODEL_KEYS, help="Only these; default: all.")
         parser.add_argument("--clear-existing", action="store_true", help="Embed everything anew.")
         parser.add_argument("--retry-bad-files", action="store_true", help="Try known bad files again, too.")
-        parser.add_argument("--limit", type=command.positive, help="At most so many tracks.")
+        parser.add_argument("--limit", type=int, help="At most so many tracks.")
         parser.add_argument("--library", type=int, help="Only the Navidrome library with this id.")
         parser.add_argument("--path-prefix", default="", help="Only files whose absolute path begins so.")
         parser.add_argument("--no-wait", action="store_true", help="Start the job and return.")
@@ -71,8 +70,7 @@ class Command(command.Command):
 
     def _preview(self, options: dict[str, Any]) -> None:
         try:
-            require_tracks(options["library"], options["path_prefix"])
-            found = preview(options["models"], **_extent(options), tell=self._now_and_then())
+            found = preview(_request(options), tell=self._now_and_then())
         except NavembedError as error:
             raise CommandError(str(error)) from error
         for problem in what_is_away():
@@ -99,22 +97,24 @@ class Command(command.Command):
                 if left.status in BatchJob.RESUMABLE:
                     services.resume_job(left)
                 return left
-            job = services.start_job(options["models"], **_extent(options), started_by="command", queue=True)
-        except (services.JobConflict, NoSuchTracks) as error:
+            job = services.start_job(_request(options), started_by="command", queue=True)
+        except (services.JobConflict, NavembedError) as error:
             raise CommandError(str(error)) from error
         if job.status == BatchJob.Status.QUEUED:
             self.stderr.write(state_text(job))
         return job
 
 
-def _extent(options: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "clear_existing": options["clear_existing"],
-        "retry_bad_files": options["retry_bad_files"],
-        "limit": options["limit"],
-        "library_id": options["library"],
-        "path_prefix": options["path_prefix"],
-    }
+def _request(options: dict[str, Any]) -> JobRequest:
+    """Return what is asked for. Raises RequestRefused."""
+    return JobRequest(
+        options["models"] or (),
+        clear_existing=options["clear_existing"],
+        retry_bad_files=options["retry_bad_files"],
+        limit=options["limit"],
+        library_id=options["library"],
+        path_prefix=options["path_prefix"],
+    )
 
 
 def _end(job: BatchJob) -> str:

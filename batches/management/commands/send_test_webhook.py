@@ -7,6 +7,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import CommandError
+from django.utils import timezone
 
 from batches.webhook import NotDelivered, send
 from navembed_site.instance import command
@@ -20,7 +21,7 @@ class Command(command.Command):
         if not settings.WEBHOOK_URL:
             raise CommandError("NAVEMBED_WEBHOOK_URL is not set.")
         try:
-            send(json.dumps({"event": "test"}))
+            send(json.dumps({"event": "test", "created_at": timezone.now().isoformat()}))
         except NotDelivered as error:
             raise CommandError(f"Not delivered: {error}") from error
         self.stdout.write("Delivered.")

@@ -88,7 +88,7 @@ def member(path: Path, name: str) -> Iterator[tuple[IO[bytes], int]]:
         yield _content(tar, info), info.size
 
 
-def require_space(folder: Path, needed: int) -> None:
+def require_free_disk(folder: Path, needed: int) -> None:
     """Raise BackupError, with the figures, when ``needed`` bytes do not fit on the disk of ``folder``."""
     free = shutil.disk_usage(folder).free
     if needed > free:

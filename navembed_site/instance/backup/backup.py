@@ -40,7 +40,7 @@ def backup(file: Path) -> Manifest:
     if not set(counted_tables().values()) <= set(connection.introspection.table_names()):
         raise BackupError("This instance has no tables yet; `manage.py serve` makes them.")
     folder = file.absolute().parent
-    archive.require_space(folder, 2 * databases.size())
+    archive.require_free_disk(folder, 2 * databases.size())
     with tempfile.TemporaryDirectory(dir=folder, prefix=f".{file.name}-") as work:  # for its owner alone
         database, variables, whole = Path(work, DATABASE), Path(work, SETTINGS), Path(work, "whole")
         counts = databases.dump(database, counted_tables())

@@ -18,7 +18,7 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.db.backends.postgresql.client import DatabaseClient
 
-from navembed_site.instance.backup.archive import PIECE, BackupError, require_space, sync_folder
+from navembed_site.instance.backup.archive import PIECE, BackupError, require_free_disk, sync_folder
 
 PAGES_A_STEP = 4096
 COMPANIONS = ("-wal", "-shm", "-journal")
@@ -91,7 +91,7 @@ def _interruptible(*_: Any) -> None:
 def _restore_sqlite(content: IO[bytes], size: int, without: Collection[str] = ()) -> None:
     path = _sqlite_path()
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    require_space(path.parent, size)
+    require_free_disk(path.parent, size)
     new = path.with_name(f"{path.name}.restoring")
     new.unlink(missing_ok=True)
     try:
