@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -35,7 +35,7 @@ from embeddings.errors import (
     IndexRefused,
     LibraryUnavailable,
 )
-from embeddings.library.storage import StorageWatch, why_away
+from embeddings.library.storage import StorageWatch, gone_with_their_folder, why_away
 from embeddings.models import EmbeddingSpace
 from embeddings.spaces.reuse import has_orphans
 from navembed_site.database import look as database_look
@@ -205,6 +205,8 @@ class _TimeSlice:
         if reason := self._away(chunk, outcomes, problem):
             problem = LibraryUnavailable(reason)
             outcomes = [outcome for outcome in outcomes if not _may_be_away(outcome)]
+        elif given_up := _gone(chunk, outcomes):
+            self._retry_on_database_error(lambda: chunks.set_aside(job, self.lease, chunk, given_up))
         self.behind = True
         try:
             self._retry_on_database_error(lambda: chunks.commit(job, self.lease, chunk, outcomes, seconds))
@@ -438,5 +440,21 @@ def _refused(claimed: chunks.ClaimedTrack) -> TrackOutcome:
     return TrackOutcome(claimed.track.id, failures=dict.fromkeys(claimed.results, failure))
 
 
+def _gone(chunk: chunks.Chunk, outcomes: Sequence[TrackOutcome]) -> set[str]:
+    """Return the tracks that would fail now because their file is missing, with its whole folder."""
+    missing = {outcome.id for outcome in outcomes if _has_failed_with(outcome, {AudioFileMissing.__name__})}
+    given_up = [
+        claimed.track
+        for claimed in chunk.tracks
+        if claimed.track.id in missing and any(chunks.is_last_attempt(row) for row in claimed.results.values())
+    ]
+    gone = gone_with_their_folder([track.path for track in given_up])
+    return {track.id for track in given_up if track.path in gone}
+
+
 def _may_be_away(outcome: TrackOutcome) -> bool:
-    return any(failure.error_class in MAY_BE_AWAY for failure in outcome.failures.values())
+    return _has_failed_with(outcome, MAY_BE_AWAY)
+
+
+def _has_failed_with(outcome: TrackOutcome, classes: Collection[str]) -> bool:
+    return any(failure.error_class in classes for failure in outcome.failures.values())
