@@ -20,6 +20,7 @@ from embeddings.embedder.work import Failure, TrackOutcome, TrackVector
 from embeddings.encoders.registry import encoder_class
 from embeddings.errors import FingerprintChanged
 from embeddings.library import bad_files
+from embeddings.library.away import looked_at
 from embeddings.models import Embedding, EmbeddingSpace, Track
 from embeddings.spaces.lifecycle import lock_for_writing
 from embeddings.spaces.reuse import recognise
@@ -206,7 +207,7 @@ def set_aside(job: BatchJob, lease: DeviceLease, chunk: Chunk, track_ids: Collec
         kept = set(TrackResult.objects.filter(job=job, track_id__in=ids).values_list("track_id", flat=True))
         BatchJob.objects.filter(pk=job.pk).update(total_tracks=F("total_tracks") - len(ids - kept))
         _count_tracks(job, kept)
-        Track.objects.filter(pk__in=ids, playable=True).update(playable=False, away_since=timezone.now())
+        Track.objects.filter(pk__in=ids, playable=True).update(playable=False, away_since=looked_at())
 
 
 def blame(job: BatchJob, lease: DeviceLease, chunk: Chunk, reason: str) -> None:

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from django.conf import settings
-from django.db.models import Count, Exists, Max, Min, OuterRef, Q
+from django.db.models import Count, Exists, F, Max, Min, OuterRef, Q
 from django.utils import timezone
 
-from embeddings.models import Embedding, Track
+from embeddings.models import Embedding, Instance, Track, instance
 
 MOST_SHOWN = 3
+LONGEST_GAP = timedelta(days=8)  # between two looks: a job each week is enough
 
 
 class Away(NamedTuple):
@@ -25,6 +26,22 @@ class Away(NamedTuple):
     since: datetime
     embedded: bool
     """Whether any of them has a vector, which is kept."""
+
+
+def look(now: datetime) -> None:
+    """Notes that the library has been read. What is away is away since later by a time in which nobody has looked.
+
+    Else a clock that is too early at boot, or wrong for a while, would make it away for years at once.
+    """
+    gap = now - looked_at(now)
+    if not timedelta() <= gap <= min(LONGEST_GAP, timedelta(days=settings.KEEP_MISSING_DAYS) / 2):
+        Track.objects.filter(away_since__isnull=False).update(away_since=F("away_since") + gap)
+    Instance.objects.filter(pk=instance().pk).update(looked_at=now)
+
+
+def looked_at(otherwise: datetime | None = None) -> datetime:
+    """Return when the library was last read, by the clock of that time."""
+    return instance().looked_at or otherwise or timezone.now()
 
 
 def away() -> list[Away]:
