@@ -183,7 +183,7 @@ class TrackResult(models.Model):
     """One job × track × model that needs work.
 
     pending → running → succeeded or failed; running → pending when its holder died or the error may pass;
-    failed → pending by retry.
+    failed → pending by retry. What turns out to be away while the job runs is deleted.
     """
 
     class Status(models.TextChoices):

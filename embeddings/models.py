@@ -86,6 +86,7 @@ class Instance(models.Model):
     notice = models.TextField(
         blank=True, help_text="What belongs to others in Milvus and what to do, as it was found last."
     )
+    looked_at = models.DateTimeField(null=True, help_text="When the whole library was last read.")
 
     def __str__(self) -> str:
         return self.mark

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -20,6 +20,7 @@ from embeddings.embedder.work import Failure, TrackOutcome, TrackVector
 from embeddings.encoders.registry import encoder_class
 from embeddings.errors import FingerprintChanged
 from embeddings.library import bad_files
+from embeddings.library.away import looked_at
 from embeddings.models import Embedding, EmbeddingSpace, Track
 from embeddings.spaces.lifecycle import lock_for_writing
 from embeddings.spaces.reuse import recognise
@@ -188,6 +189,27 @@ def release(chunk: Chunk, lease: DeviceLease) -> None:
         requeue(_claimed(chunk, lease))
 
 
+def set_aside(job: BatchJob, lease: DeviceLease, chunk: Chunk, track_ids: Collection[str]) -> None:
+    """Take tracks whose music is away out of the job: they do not fail, and a later job finds them when it is back."""
+    tracks = {claimed.track.id: claimed.track for claimed in chunk.tracks if claimed.track.id in track_ids}
+    with transaction.atomic():
+        lease.renew()
+        rows = _claimed(chunk, lease).filter(track_id__in=tracks)
+        leaving = list(rows.values_list("track_id", "model"))
+        rows.delete()
+        for progress in ModelProgress.objects.select_for_update().filter(job=job).order_by("pk"):
+            mine = [tracks[track_id] for track_id, model in leaving if model == progress.model]
+            progress.total -= len(mine)
+            progress.audio_seconds_total -= sum(track.duration for track in mine)
+            progress.skipped["away"] = progress.skipped.get("away", 0) + len(mine)
+            progress.save(update_fields=["total", "audio_seconds_total", "skipped"])
+        ids = {track_id for track_id, _ in leaving}
+        kept = set(TrackResult.objects.filter(job=job, track_id__in=ids).values_list("track_id", flat=True))
+        BatchJob.objects.filter(pk=job.pk).update(total_tracks=F("total_tracks") - len(ids - kept))
+        _count_tracks(job, kept)
+        Track.objects.filter(pk__in=ids, playable=True).update(playable=False, away_since=looked_at())
+
+
 def blame(job: BatchJob, lease: DeviceLease, chunk: Chunk, reason: str) -> None:
     """The embedder died on what is left of the chunk: halve it; fail a track that was alone, the third time.
 
@@ -328,9 +350,13 @@ def _settle_rows(claimed: ClaimedTrack, outcome: TrackOutcome) -> list[TrackResu
     return rows
 
 
+def is_last_attempt(row: TrackResult) -> bool:
+    return row.attempts >= MAX_ATTEMPTS
+
+
 def _fail(row: TrackResult, failure: Failure) -> None:
     row.error_class, row.error_message, row.traceback = failure.error_class, failure.message, failure.traceback
-    if failure.permanent or row.attempts >= MAX_ATTEMPTS:
+    if failure.permanent or is_last_attempt(row):
         row.status = Status.FAILED
     else:
         row.status = Status.PENDING

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -38,7 +38,7 @@ from embeddings.errors import (
 )
 from embeddings.library import has_library
 from embeddings.library.places import places
-from embeddings.library.storage import StorageWatch, why_away
+from embeddings.library.storage import StorageWatch, gone_with_their_folder, why_away
 from embeddings.models import EmbeddingSpace
 from embeddings.spaces.reuse import has_orphans
 from navembed_site.database import look as database_look
@@ -205,6 +205,8 @@ class _TimeSlice:
         if reason := self._away(chunk, outcomes, problem):
             problem = LibraryUnavailable(reason)
             outcomes = [outcome for outcome in outcomes if not _may_be_away(outcome)]
+        elif given_up := self._gone(chunk, outcomes):
+            self._retry_on_database_error(lambda: chunks.set_aside(job, self.lease, chunk, given_up))
         self.behind = True
         try:
             self._retry_on_database_error(lambda: chunks.commit(job, self.lease, chunk, outcomes, seconds))
@@ -230,6 +232,16 @@ class _TimeSlice:
         if not reason:
             self.suspects = []
         return reason
+
+    def _gone(self, chunk: chunks.Chunk, outcomes: Sequence[TrackOutcome]) -> set[str]:
+        """Return the tracks that would fail now because their file is missing, with its whole folder."""
+        missing = {outcome.id for outcome in outcomes if _has_failed_with(outcome, {AudioFileMissing.__name__})}
+        given_up = {
+            self.places.path_here(claimed.track.path): claimed.track.id
+            for claimed in chunk.tracks
+            if claimed.track.id in missing and any(map(chunks.is_last_attempt, claimed.results.values()))
+        }
+        return {given_up[path] for path in gone_with_their_folder([*given_up])}
 
     def _require_storage(self) -> None:
         """While music is away nobody asks the embedder for it: its decoders would hang one after the other."""
@@ -396,4 +408,8 @@ def _refused(claimed: chunks.ClaimedTrack) -> TrackOutcome:
 
 
 def _may_be_away(outcome: TrackOutcome) -> bool:
-    return any(failure.error_class in MAY_BE_AWAY for failure in outcome.failures.values())
+    return _has_failed_with(outcome, MAY_BE_AWAY)
+
+
+def _has_failed_with(outcome: TrackOutcome, classes: Collection[str]) -> bool:
+    return any(failure.error_class in classes for failure in outcome.failures.values())

@@ -33,6 +33,7 @@ PADDING_SECONDS = 0.2
 """That encoders add to a track, and players leave out."""
 
 _CHUNK = 65_536  # samples converted at a time: enough for NumPy, little enough for the cache
+_PACKET_SECONDS = 60.0  # that a packet holds at most; a container may say anything
 _DEMUX_ERRORS = 16  # in a row: the demuxer has lost its way for good
 _RATES = range(1_000, 6_000_000)  # DSD1024 arrives as 5.6 MHz
 _CHANNELS = range(1, 65)
@@ -111,6 +112,7 @@ class _Source:
         self._packer: Any = None
         self._declared_seconds = 0.0
         self._trustworthy = True
+        self._is_counted = False
         self._frames = 0
         self._samples: Counter[int] = Counter()  # by sample rate
         self._sounding_seconds = 0.0
@@ -189,6 +191,8 @@ class _Source:
     def frames(self) -> Iterator[Any]:
         """Decoded frames; ``rate`` and ``speakers`` are those of the last one."""
         for packet in self.packets():
+            if self._declared_seconds > self._limits.max_hours * 3_600 and not self._is_counted:
+                self._count_packets()
             try:
                 frames = self._stream.codec_context.decode(packet)
             except MemoryError:
@@ -200,8 +204,20 @@ class _Source:
                 yield frame
                 self._frames += 1
                 self._samples[frame.sample_rate] += frame.samples
-                if self._seconds > self._limits.max_hours * 3_600:
-                    raise AudioError(f"longer than {self._limits.max_hours:g} h ({self._limits.set_by})")
+                self._require_length(self._seconds)
+
+    def _count_packets(self) -> None:
+        """Refuse at once what declares to be too long, and is: to hear it up to the limit takes hours."""
+        self._is_counted = True
+        seconds = 0.0
+        for packet in _Source(self._path, self._progress).packets():
+            if packet is not None and packet.duration:
+                seconds += min(_PACKET_SECONDS, float(packet.duration * packet.time_base))
+                self._require_length(seconds)
+
+    def _require_length(self, seconds: float) -> None:
+        if seconds > self._limits.max_hours * 3_600:
+            raise AudioError(f"longer than {self._limits.max_hours:g} h ({self._limits.set_by})")
 
     def waveforms(self) -> Iterator[Waveform]:
         """float32 [channels, about _CHUNK samples] at ``rate``; each of one format."""

@@ -45,6 +45,23 @@ def _why_away(root: Path, paths: Sequence[str], where: Places) -> str:
         return f"the music folder {root} does not answer"
 
 
+def gone_with_their_folder(paths: Sequence[str]) -> set[str]:
+    """Return those of files which are missing that miss their whole folder, or of which it is empty.
+
+    One of several disks may not be mounted; who deletes a single file leaves its folder.
+    """
+    folders = {path: str(Path(path).parent) for path in paths}
+    there = {folder for folder in set(folders.values()) if _is_there(folder)}
+    return {path for path, folder in folders.items() if folder not in there}
+
+
+def _is_there(folder: str) -> bool:
+    try:
+        return look_at(Path(_file(folder)), [], LOOK_SECONDS).is_there
+    except LibraryUnavailable:
+        return False
+
+
 class StorageWatch:
     """Looks at the music of a chunk when nothing happens, so that a share that does not answer is told of soon.
 

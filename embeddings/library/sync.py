@@ -14,6 +14,7 @@ from django.db.models.functions import Left
 from django.utils import timezone
 
 from embeddings.library import Library, LibraryTrack, PresentTrack, open_library
+from embeddings.library.away import look
 from embeddings.library.base import PAGE_SIZE, Tell, tell_nobody
 from embeddings.library.folders import is_place_there
 from embeddings.library.places import Places, keep_places, places
@@ -60,7 +61,8 @@ def sync_tracks(*, raise_if_stopped: RaiseIfStopped = lambda: None, tell: Tell =
         count += len(page)
     with transaction.atomic():
         raise_if_stopped()
-        Track.objects.filter(playable=True, scan__lt=scan).update(playable=False, away_since=timezone.now())
+        look(now := timezone.now())
+        Track.objects.filter(playable=True, scan__lt=scan).update(playable=False, away_since=now)
     _tell_deleted(library, where, raise_if_stopped, lambda: tell("looking which tracks have been deleted"))
     return count
 

@@ -6,8 +6,8 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from django.conf import settings
-from django.utils import timezone
 
+from embeddings.library.away import looked_at
 from embeddings.models import EmbeddingSpace
 from embeddings.spaces.reuse import DELETING, deleted, mark, orphans
 from navembed_site.process.slow_calls import RaiseIfStopped
@@ -31,7 +31,7 @@ def prune(space: EmbeddingSpace, raise_if_stopped: RaiseIfStopped, *, force: boo
     if force:
         leaving = orphans(space)
     else:
-        leaving = deleted(space, timezone.now() - timedelta(days=settings.KEEP_MISSING_DAYS))
+        leaving = deleted(space, looked_at() - timedelta(days=settings.KEEP_MISSING_DAYS))
         if held := _objection(space, len(leaving)):
             return Pruned(0, held)
     mark(leaving, DELETING, raise_if_stopped)

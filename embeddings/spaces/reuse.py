@@ -38,7 +38,7 @@ ORPHANS = """
     WHERE e.space_id = %(space)s AND NOT EXISTS (SELECT 1 FROM embeddings_track o WHERE o.id = e.track_id)
     AND e.id NOT IN (SELECT d.id FROM embeddings_embedding d WHERE d.space_id = %(space)s
                      AND NOT (d.index_state = 'indexed') AND d.index_state = 'deleting')"""
-DELETED = "AND (o.away_since IS NULL OR o.away_since < %(before)s)"
+DELETED = "AND (o.away_since IS NULL OR o.away_since <= %(before)s)"
 END_OF_SLICE = """
     SELECT MAX(slice.id) FROM (
         SELECT id FROM embeddings_track WHERE playable = TRUE AND id > %(after)s ORDER BY id LIMIT %(tracks)s
@@ -95,7 +95,7 @@ def orphans(space: EmbeddingSpace) -> list[int]:
 
 
 def deleted(space: EmbeddingSpace, away_before: datetime) -> list[int]:
-    """Return the keys of the embeddings whose track is deleted, or away since before ``away_before``."""
+    """Return the keys of the embeddings whose track is deleted, or away since ``away_before``."""
     before = connection.ops.adapt_datetimefield_value(away_before)
     with connection.cursor() as cursor:
         cursor.execute(ORPHANS.format(of_track=DELETED), {"space": space.pk, "before": before})

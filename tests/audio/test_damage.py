@@ -14,7 +14,7 @@ from embeddings.audio.summary import AudioSummary, Limits
 from embeddings.errors import AudioError, AudioFileMissing
 from navembed_site.demo.encode import write_audio
 from tests.audio.conftest import MONO, STEREO, decode_whole
-from tests.audio_files import DAMAGED, tone
+from tests.audio_files import DAMAGED, tone, write_long
 
 
 @pytest.mark.parametrize("name", [name for name, damage in DAMAGED.items() if damage.refused])
@@ -71,9 +71,18 @@ def test_how_much_must_be_there_can_be_chosen(tmp_path: Path) -> None:
 
 def test_more_hours_than_are_allowed_are_refused_for_good(tmp_path: Path) -> None:
     write_audio(tmp_path / "long.flac", tone(4), 44_100)
+    head, rest = (data := (tmp_path / "long.flac").read_bytes())[:21], data[26:]
+    (tmp_path / "long.flac").write_bytes(head + bytes([data[21] & 0xF0, 0, 0, 0, 0]) + rest)  # declares no length
     with pytest.raises(AudioError, match=r"longer than 0.001 h \(NAVEMBED_MAX_HOURS\)") as refusal:
         list(decode(str(tmp_path / "long.flac"), [MONO], limits=Limits(max_hours=0.001)))
     assert refusal.value.permanent
+
+
+def test_what_declares_too_many_hours_and_has_them_is_refused_before_it_is_heard(tmp_path: Path) -> None:
+    write_long(tmp_path / "long.flac", 0.1, 1_000)
+    heard = decode(str(tmp_path / "long.flac"), [MONO], block_seconds=10, limits=Limits(max_hours=0.05))
+    with pytest.raises(AudioError, match=r"longer than 0.05 h"):
+        next(heard)
 
 
 def test_a_missing_file_may_come_back(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from embeddings.models import Embedding, EmbeddingSpace, Track
 from embeddings.spaces.pruning import prune
 from tests.batches.conftest import Music, RunToEnd
 from tests.batches.rows import make_embedding, make_job, make_space
-from tests.batches.test_whole_job import run_until_waiting
+from tests.batches.whole_jobs import at_event, run_until_waiting
 from tests.chaos.share import hold_files
 from tests.instances import EmbedderProcess
 
@@ -87,6 +87,29 @@ def test_a_disk_that_is_not_mounted_costs_nothing(two_disks: Path, run_to_end: R
     (two_disks.parent / "disk").rename(two_disks / "nas")
     job = run_to_end(start())
     assert (job.status, job.total_tracks, job.message) == (Status.COMPLETED, 0, "")
+
+
+@pytest.mark.parametrize("left", ["empty", "nothing"])
+@pytest.mark.usefixtures("no_pauses", "one_track_a_chunk")
+def test_a_disk_that_is_unmounted_in_the_middle_fails_no_track(
+    two_disks: Path, run_to_end: RunToEnd, monkeypatch: pytest.MonkeyPatch, left: str
+) -> None:
+    def unmount() -> None:
+        (two_disks / "nas").rename(two_disks.parent / "disk")
+        if left == "empty":
+            (two_disks / "nas").mkdir()
+
+    at_event(1, unmount, monkeypatch)
+    job = run_to_end(start())
+    away_now = 5 - job.processed_tracks
+    assert (job.status, job.failed_tracks, job.total_tracks) == (Status.COMPLETED, 0, 5 - away_now)
+    assert away_now in (1, 2)
+    assert f"away since {timezone.localtime():%Y-%m-%d}" in job.message
+    assert f"below {two_disks / 'nas'}" in job.message
+    shutil.rmtree(two_disks / "nas", ignore_errors=True)
+    (two_disks.parent / "disk").rename(two_disks / "nas")
+    job = run_to_end(start())
+    assert (job.status, job.processed_tracks, job.message) == (Status.COMPLETED, away_now, "")
 
 
 @pytest.mark.usefixtures("milvus", "embedder", "no_pauses")

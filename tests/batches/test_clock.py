@@ -15,9 +15,14 @@ from django_q.tasks import async_task
 from batches import tasks, webhook
 from batches.engine import chunks, leases
 from batches.engine.leases import DeviceLease
+from embeddings.library.sync import sync_tracks
+from embeddings.models import EmbeddingSpace
+from embeddings.spaces.pruning import prune
 from navembed_site.process import clock
 from navembed_site.process.heartbeat import Watch
+from tests.batches.conftest import Music
 from tests.batches.rows import make_job, make_tracks
+from tests.batches.test_away import embedded, scan_and_prune, scanned
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 
@@ -76,6 +81,41 @@ def test_schedules_of_before_a_restart_are_no_further_away_than_their_pause(set_
     tasks.ensure_schedules()
     assert Schedule.objects.latest("next_run").next_run <= timezone.now() + DAY
     assert Schedule.objects.get(func=webhook.TASK).next_run <= timezone.now() + webhook.PAUSES[-1]
+
+
+# Vectors of what is away
+
+
+@pytest.fixture
+def away(music: Music) -> EmbeddingSpace:
+    """Four tracks with vectors, one of which Navidrome calls missing now."""
+    space = scanned(music, "abcd")
+    music.change("d", missing=1)
+    return space
+
+
+@pytest.mark.parametrize("steps", [[9_000, 0], [20, 9_000, 20, 0], [-9_000, 0], [3, -9_000, 3, -9_000, 0]])
+def test_a_clock_that_jumps_deletes_nothing(away: EmbeddingSpace, set_back: SetBack, steps: list[int]) -> None:
+    for days in steps:
+        set_back(days * DAY)
+        scan_and_prune(away)
+    assert embedded() == ["a", "b", "c", "d"]
+
+
+def test_a_clock_that_jumps_in_the_middle_of_a_job_deletes_nothing(away: EmbeddingSpace, set_back: SetBack) -> None:
+    set_back(9_000 * DAY)
+    sync_tracks()
+    set_back(timedelta())
+    prune(away, lambda: None)
+    assert embedded() == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize(("each", "kept"), [(7, False), (9, True)])
+def test_only_time_in_which_jobs_look_counts(away: EmbeddingSpace, set_back: SetBack, each: int, kept: bool) -> None:
+    for days in range(63, -1, -each):
+        set_back(days * DAY)
+        scan_and_prune(away)
+    assert ("d" in embedded()) is kept
 
 
 def test_small_steps_add_up_and_steps_forward_do_not_count(set_back: SetBack) -> None:

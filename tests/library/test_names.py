@@ -12,7 +12,7 @@ import pytest
 from embeddings.library import LibraryTrack
 from embeddings.library.folder import FolderLibrary
 from embeddings.library.navidrome import NavidromeLibrary
-from embeddings.models import Track
+from embeddings.library.places import Places
 from navembed_site.names import can_be_id, original, storable, storable_id
 from tests.navidrome_db import make_navidrome
 
@@ -31,7 +31,7 @@ NAMES = [
 
 
 def opened(track: LibraryTrack) -> bytes:
-    return Path(Track(path=track.path).file).read_bytes()
+    return Path(Places({}, {}).file(track.path)).read_bytes()
 
 
 def write(root: Path, names: list[bytes]) -> None:

@@ -164,9 +164,11 @@ def _of_the_machine() -> list[str]:
 
 def _keep_what_is_away() -> None:
     """Counts the days of tracks that are away anew: while the backup lay there, their disk may have been back."""
-    from embeddings.models import Track
+    from embeddings.models import Instance, Track
 
-    Track.objects.filter(away_since__isnull=False).update(away_since=timezone.now())
+    now = timezone.now()
+    Track.objects.filter(away_since__isnull=False).update(away_since=now)
+    Instance.objects.update(looked_at=now)
 
 
 def _restore_settings(file: Path) -> Path:

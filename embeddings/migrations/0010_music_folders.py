@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('embeddings', '0008_instances'),
+        ('embeddings', '0009_last_look'),
     ]
 
     operations = [
