@@ -49,6 +49,7 @@ def seconds_for(audio: Mapping[str, float], rates: Iterable[Rates]) -> float | N
 
     None when none of them has been measured with all these models.
     """
+    audio = {model: seconds for model, seconds in audio.items() if seconds}
     if not audio:
         return 0.0
     each = [sum(audio[m] / r[m] for m in audio) for r in rates if audio.keys() <= r.keys() and all(r.values())]

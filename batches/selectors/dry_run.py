@@ -12,6 +12,7 @@ from typing import Any
 from django.conf import settings
 from django.db import connection
 
+from batches.engine import hosts, pace
 from batches.engine.due import (
     ANEW,
     BAD_FILE,
@@ -192,11 +193,15 @@ def _gone(space: EmbeddingSpace, scan: str, known: str) -> int:
 
 def _weigh(result: ModelPreview) -> None:
     """Say how long it takes, and how much room."""
-    rates = ModelProgress.objects.filter(model=result.model, rate__gt=0).order_by("-job_id")
-    rate = rates.values_list("rate", flat=True).first()
-    if rate or not result.audio_seconds:
-        result.work_seconds = result.audio_seconds / (rate or 1) / len(settings.DEVICES)
+    result.work_seconds = pace.seconds_for({result.model: result.audio_seconds}, _rates(result.model))
     result.database_bytes, result.index_bytes = _bytes(result.model, result.dimension, result.vectors)
+
+
+def _rates(model: str) -> list[pace.Rates]:
+    """Return those of the devices that would work; before any has, what the last job has shown."""
+    measured = [device.rates for device in hosts.at_work() if model in device.rates]
+    last = ModelProgress.objects.filter(model=model, rate__gt=0).order_by("-job_id").values_list("rate", flat=True)
+    return measured or [{model: rate} for rate in last[:1] if rate]
 
 
 def require_free_disk(request: JobRequest = EVERYTHING) -> None:

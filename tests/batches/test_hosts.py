@@ -13,6 +13,7 @@ from batches.engine import chunks, hosts, leases, pace, runner
 from batches.engine.plan import _require_same_weights
 from batches.models import BatchJob, Device, Host
 from batches.requests import JobRequest
+from batches.selectors.dry_run import preview
 from batches.selectors.progress import snapshot
 from embeddings.errors import EmbedderUnavailable, FingerprintChanged, SwitchRefused, WeightsMissing
 from navembed_site.errors import NavembedError
@@ -27,6 +28,7 @@ from tests.batches.rows import (
     take_device,
     work_on,
 )
+from tests.navidrome_db import make_navidrome
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 
@@ -174,3 +176,15 @@ def test_a_device_keeps_which_vectors_it_makes() -> None:
     assert chunk
     chunks.commit(job, lease, chunk, [success(track)], 1.0)
     assert device().fingerprints == {"muq": "f"}
+
+
+def test_a_dry_run_reckons_with_all_devices(tmp_path: Any, settings: Any) -> None:
+    (tmp_path / "music").mkdir()
+    settings.LIBRARY = "navidrome"
+    settings.NAVIDROME_DB_PATH = make_navidrome(
+        tmp_path / "n.db", [{"id": "a", "path": "a.flac", "duration": 120.0}], libraries={1: str(tmp_path / "music")}
+    )
+    make_space()
+    Device.objects.filter(pk=device().pk).update(rates={"muq": 10.0})
+    elsewhere(rates={"muq": 2.0})
+    assert preview(JobRequest(["muq"])).work_seconds == pytest.approx(10)
