@@ -34,12 +34,13 @@ from embeddings.encoders.base import Description
 from embeddings.encoders.registry import encoder_class
 from embeddings.errors import NOT_LOADABLE, EmbedderUnavailable, LibraryUnavailable
 from embeddings.index.projection import search_dimension
-from embeddings.library import open_library, require_tracks
+from embeddings.library import bad_files, open_library, require_tracks
 from embeddings.library.base import Tell, tell_nobody
 from embeddings.library.sync import scanned
 from embeddings.models import EmbeddingSpace
+from embeddings.spaces import reuse
 from embeddings.spaces.lifecycle import fingerprint_of, live_space
-from embeddings.spaces.reuse import NEW_ID, SAME_AUDIO, foreseen
+from embeddings.spaces.reuse import NEW_ID, SAME_AUDIO
 from embeddings.spaces.vectors import DTYPES
 from navembed_site.errors import NavembedError
 
@@ -147,7 +148,12 @@ def preview(request: JobRequest = EVERYTHING, *, tell: Tell = tell_nobody) -> Pr
         "after": "", "library": request.library_id, "prefix": request.path_prefix, "only": request.only_track,
     }  # fmt: skip
     spaces = [each.space for each in asked if each.space and not clear]
-    with scanned(tell) as scan, foreseen(spaces, scan, whole=not restricted) as known:
+    with (
+        scanned(tell) as scan,
+        reuse.foreseen(spaces, scan, whole=not restricted) as known,
+        bad_files.foreseen(scan, whole=not restricted) as bad,
+    ):
+        asked = [replace(each, bad_files=bad, returned_count=not restricted) for each in asked]
         most = 2**31 if limit is None else limit
         until = end_of_slice(asked, scope, most, due_only=limit is not None, tracks=scan)
         for each, result in zip(asked, found, strict=True):
