@@ -146,7 +146,7 @@ def library_problems() -> list[CheckMessage]:
     try:
         open_library().libraries()
     except LibraryUnavailable as error:
-        return [Error(str(error), id="navembed.E014")]
+        return [Error(str(error), id="navembed.E015")]
     return []
 
 

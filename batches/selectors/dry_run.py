@@ -43,6 +43,7 @@ from embeddings.spaces.lifecycle import fingerprint_of, live_space
 from embeddings.spaces.reuse import NEW_ID, SAME_AUDIO
 from embeddings.spaces.vectors import DTYPES
 from navembed_site.errors import NavembedError
+from navembed_site.terminal import size_text
 
 VERDICTS = (*REASONS, NEW_ID, SAME_AUDIO, BAD_FILE, UP_TO_DATE)
 GONE = """
@@ -263,8 +264,3 @@ def _disks(database_bytes: int, index_bytes: int) -> Iterator[DiskNeed]:
 def _existing(path: Path) -> Path:
     """Return the nearest folder above ``path`` that exists."""
     return next(folder for folder in path.absolute().parents if folder.is_dir())
-
-
-def size_text(number: int) -> str:
-    """Return bytes as people read them."""
-    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.1f} MB"
