@@ -53,6 +53,12 @@ def check_python(**_: Any) -> list[CheckMessage]:
 
 
 @register
+def check_packages(**_: Any) -> list[CheckMessage]:
+    hint = "`make env` installs the version that navembed was tested with."
+    return [checks.Warning(text, hint=hint, id="navembed.W009") for text in installation.unknown_versions()]
+
+
+@register
 def check_socket_paths(**_: Any) -> list[CheckMessage]:
     """Unix sockets have short names: a deep NAVEMBED_HOME would fail only when the first one is bound."""
     longest = max(len(os.fsencode(path)) for path in (settings.EMBEDDER_SOCKET, settings.MILVUS_LITE_SOCKET))
@@ -146,7 +152,7 @@ def library_problems() -> list[CheckMessage]:
     try:
         open_library().libraries()
     except LibraryUnavailable as error:
-        return [Error(str(error), id="navembed.E014")]
+        return [Error(str(error), id="navembed.E015")]
     return []
 
 

@@ -12,6 +12,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -42,6 +43,24 @@ MODULES = (
     "music2latent",
 )
 """What brings native libraries, or loads those of others; what is needed comes before what needs it."""
+
+CHANGED_INSIDE = {"django-q2": "1.11.1", "milvus-lite": "3.2.2", "supervisor": "4.3.0", "waitress": "3.0.2"}
+"""Packages of which we replace inner parts, and the version whose parts we know.
+
+Where: `batches/messages.py` and the command `worker`, `embeddings/index/lite_patches.py`,
+`navembed_site/instance/supervisor.py`, `navembed_site/http/server.py`.
+tests/site/test_private_parts.py finds what has moved.
+"""
+
+
+def unknown_versions() -> list[str]:
+    """Say of which of these another version is installed."""
+    found = {name: version(name) for name in CHANGED_INSIDE}
+    return [
+        f"{name} {found[name]} is installed; navembed changes parts inside of it, and knows those of {known}."
+        for name, known in CHANGED_INSIDE.items()
+        if found[name] != known
+    ]
 
 
 def problem() -> str | None:

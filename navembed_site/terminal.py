@@ -27,6 +27,15 @@ def short(text: str) -> Text:
     return Text(plain(text), no_wrap=True, overflow="ellipsis")
 
 
+def size_text(count: float) -> str:
+    """Return bytes as people read them."""
+    for unit in ("B", "kB", "MB"):
+        if round(count) < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} GB" if count < 1000 else f"{count:,.0f} GB"
+
+
 def console(out: TextIO | None = None) -> Console:
     """Return a console that prints text as it is. Where there is no terminal nothing is cut."""
     out = out or sys.stdout

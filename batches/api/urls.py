@@ -5,8 +5,8 @@ from django.urls import path
 from batches.api.contract.views import BatchViewSet, healthz
 
 urlpatterns = [
-    path("batch/start", BatchViewSet.as_view({"post": "start"})),
-    path("batch/progress", BatchViewSet.as_view({"get": "progress"})),
-    path("batch/cancel", BatchViewSet.as_view({"post": "cancel"})),
-    path("healthz", healthz),
+    path("batch/start", BatchViewSet.as_view({"post": "start"}), name="batch-start"),
+    path("batch/progress", BatchViewSet.as_view({"get": "progress"}), name="batch-progress"),
+    path("batch/cancel", BatchViewSet.as_view({"post": "cancel"}), name="batch-cancel"),
+    path("healthz", healthz, name="healthz"),
 ]

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 
 from django.db import connection
 
+from embeddings.library.bad_files import BAD_FILES
 from embeddings.models import EmbeddingSpace
 from embeddings.spaces.lifecycle import live_space, space_to_use
+from embeddings.spaces.reuse import NO_FILE
 
 UP_TO_DATE = "up to date"  # there is a vector of the file as it is
 BAD_FILE = "bad file"  # the file as it is could not be embedded before
@@ -53,6 +55,10 @@ class Wanted:
     """Everything anew: beside the live vectors, or in their place when only a part of the library is asked for."""
     in_place: bool
     retry_bad_files: bool
+    bad_files: str = BAD_FILES
+    """The table of bad files."""
+    returned_count: bool = False
+    """Whether vectors count that were to be deleted with their track, which is back: a job keeps them at its start."""
 
     @property
     def vectors(self) -> str:
@@ -96,7 +102,7 @@ class Wanted:
 
     def _of_track(self, e: str) -> str:
         return f"""{e}.space_id = {self.space.pk if self.space else 0} AND {e}.track_id = t.id
-            AND {e}.index_state <> 'deleting'"""
+            AND ({e}.index_state <> 'deleting' OR {_literal(self.returned_count)} AND {e}.size <> {NO_FILE})"""
 
     @property
     def _has_any_vector(self) -> str:
@@ -108,7 +114,7 @@ class Wanted:
     def _is_bad(self) -> str:
         if self.retry_bad_files:
             return _literal(False)
-        return f"""EXISTS (SELECT 1 FROM embeddings_badfile b
+        return f"""EXISTS (SELECT 1 FROM {self.bad_files} b
             WHERE b.track_id = t.id AND b.model = '{self.model}' AND b.size = t.size AND b.mtime = t.mtime
             AND b.fingerprint IN ('', '{self.fingerprint}'))"""
 

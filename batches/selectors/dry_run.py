@@ -35,14 +35,16 @@ from embeddings.encoders.base import Description
 from embeddings.encoders.registry import encoder_class
 from embeddings.errors import NOT_LOADABLE, EmbedderUnavailable, LibraryUnavailable
 from embeddings.index.projection import search_dimension
-from embeddings.library import open_library, require_tracks
+from embeddings.library import bad_files, open_library, require_tracks
 from embeddings.library.base import Tell, tell_nobody
 from embeddings.library.sync import scanned
 from embeddings.models import EmbeddingSpace
+from embeddings.spaces import reuse
 from embeddings.spaces.lifecycle import fingerprint_of, live_space
-from embeddings.spaces.reuse import NEW_ID, SAME_AUDIO, foreseen
+from embeddings.spaces.reuse import NEW_ID, SAME_AUDIO
 from embeddings.spaces.vectors import DTYPES
 from navembed_site.errors import NavembedError
+from navembed_site.terminal import size_text
 
 VERDICTS = (*REASONS, NEW_ID, SAME_AUDIO, BAD_FILE, UP_TO_DATE)
 GONE = """
@@ -148,7 +150,12 @@ def preview(request: JobRequest = EVERYTHING, *, tell: Tell = tell_nobody) -> Pr
         "after": "", "library": request.library_id, "prefix": request.path_prefix, "only": request.only_track,
     }  # fmt: skip
     spaces = [each.space for each in asked if each.space and not clear]
-    with scanned(tell) as scan, foreseen(spaces, scan, whole=not restricted) as known:
+    with (
+        scanned(tell) as scan,
+        reuse.foreseen(spaces, scan, whole=not restricted) as known,
+        bad_files.foreseen(scan, whole=not restricted) as bad,
+    ):
+        asked = [replace(each, bad_files=bad, returned_count=not restricted) for each in asked]
         most = 2**31 if limit is None else limit
         until = end_of_slice(asked, scope, most, due_only=limit is not None, tracks=scan)
         for each, result in zip(asked, found, strict=True):
@@ -262,8 +269,3 @@ def _disks(database_bytes: int, index_bytes: int) -> Iterator[DiskNeed]:
 def _existing(path: Path) -> Path:
     """Return the nearest folder above ``path`` that exists."""
     return next(folder for folder in path.absolute().parents if folder.is_dir())
-
-
-def size_text(number: int) -> str:
-    """Return bytes as people read them."""
-    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.1f} MB"

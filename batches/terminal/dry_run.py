@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from batches.selectors.dry_run import DiskNeed, ModelPreview, Preview, size_text
-from navembed_site.terminal import console, table
+from batches.selectors.dry_run import DiskNeed, ModelPreview, Preview
+from navembed_site.terminal import console, size_text, table
 
 
 def preview_text(preview: Preview) -> str:

@@ -6,8 +6,8 @@ from embeddings.api.contract.models import EmbedTextView, HealthView, ModelsView
 from embeddings.api.contract.playlist import PlaylistView
 
 urlpatterns = [
-    path("embed_text", EmbedTextView.as_view()),
-    path("models", ModelsView.as_view()),
-    path("health", HealthView.as_view()),
-    path("playlist/<str:mode>", PlaylistView.as_view()),
+    path("embed_text", EmbedTextView.as_view(), name="embed-text"),
+    path("models", ModelsView.as_view(), name="models"),
+    path("health", HealthView.as_view(), name="health"),
+    path("playlist/<str:mode>", PlaylistView.as_view(), name="playlist"),
 ]

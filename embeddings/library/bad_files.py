@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from django.db import connection, transaction
@@ -22,6 +23,10 @@ MOVED = """
     WHERE b.size = o.size AND b.mtime = o.mtime
     AND NOT EXISTS (SELECT 1 FROM embeddings_badfile own WHERE own.track_id = t.id AND own.model = b.model)
     ORDER BY t.id, b.id"""
+BAD_FILES = BadFile._meta.db_table
+FORESEEN = "navembed_bad_files"
+MAKE_FORESEEN = f"""
+    CREATE TEMPORARY TABLE {FORESEEN} AS SELECT id, track_id, model, size, mtime, fingerprint FROM {BAD_FILES}"""
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,28 @@ def follow_new_ids(raise_if_stopped: RaiseIfStopped) -> int:
         for pk, (_, track_id) in moves.items():
             BadFile.objects.filter(pk=pk).update(track=track_id)
     return len(moves)
+
+
+@contextmanager
+def foreseen(tracks: str, *, whole: bool) -> Iterator[str]:
+    """Yield the name of a table of bad files as a job over the ``whole`` library would leave it, or one over a part.
+
+    ``tracks`` is a table of the library as it is now.
+    """
+    moves = moved(tracks) if whole else {}
+    if not moves:
+        yield BAD_FILES
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(f"DROP TABLE IF EXISTS {FORESEEN}")
+        cursor.execute(MAKE_FORESEEN)
+        try:
+            values = [(track_id, pk) for pk, (_, track_id) in moves.items()]
+            cursor.executemany(f"UPDATE {FORESEEN} SET track_id = %s WHERE id = %s", values)
+            cursor.execute(f"CREATE INDEX {FORESEEN}_track ON {FORESEEN} (track_id)")
+            yield FORESEEN
+        finally:
+            cursor.execute(f"DROP TABLE IF EXISTS {FORESEEN}")
 
 
 def moved(tracks: str = Track._meta.db_table) -> dict[int, tuple[str, str]]:

@@ -13,6 +13,7 @@ from typing import cast
 
 from embeddings.errors import WeightsMissing
 from embeddings.weights import hub_cache, locate, published
+from navembed_site.terminal import size_text
 
 CONNECT_SECONDS = 4  # for each address of the hub: a firewall that drops packets never answers
 
@@ -204,12 +205,3 @@ def _endpoint() -> str:
 
 def _reason(error: Exception) -> str:
     return (str(error) or type(error).__name__).strip().splitlines()[0]
-
-
-def size_text(count: float) -> str:
-    """Return bytes as people read them."""
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.2f} GB"

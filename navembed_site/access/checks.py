@@ -14,7 +14,7 @@ def check_trusted_networks(**_: Any) -> list[CheckMessage]:
         Warning(
             f"NAVEMBED_TRUSTED_NETWORKS names {network}, in which anybody on the internet may be: "
             "whoever reaches this port from there may start jobs without a token.",
-            id="navembed.W005",
+            id="navembed.W008",
         )
         for network in settings.TRUSTED_NETWORKS
         if not network.is_private

@@ -8,13 +8,13 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.urls import Resolver404, resolve
+from django.urls import Resolver404, resolve, reverse
 
 from navembed_site.access import hosts
 from navembed_site.http.problems import problem_response
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
-HEALTH = "/healthz"
+HEALTH = "healthz"
 
 
 class OurHosts:
@@ -24,7 +24,7 @@ class OurHosts:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        if request.path_info == HEALTH:
+        if request.path_info == reverse(HEALTH):
             request.META["HTTP_HOST"] = "localhost"
         elif not hosts.is_ours(request.get_host()):
             raise DisallowedHost(f"{request.get_host()} is none of our names; see NAVEMBED_ALLOWED_HOSTS.")

@@ -18,6 +18,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from django.urls import reverse
 from waitress import wasyncore
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser, ParsingError, TransferEncodingNotImplemented
@@ -28,9 +29,10 @@ from waitress.utilities import Error, RequestHeaderFieldsTooLarge
 from navembed_site.http import sockets
 
 Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
-ALIVE = frozenset({"/healthz", "/batch/progress"})
-SLOW = frozenset({"/api/v1/search", "/embed_text"})
-SIGN_IN = "/admin/login/"
+# Names in urls.py.
+ALIVE = ("healthz", "batch-progress")
+SLOW = ("search", "embed-text")
+SIGN_IN = "admin:login"
 
 MOST_CONNECTIONS = 256
 MOST_PIPELINED = 8
@@ -178,6 +180,8 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
     ) -> None:
         self._body_limit, self.room = body_limit, room
         self._next_look = 0.0
+        self._paths_alive, self._paths_slow = {*map(reverse, ALIVE)}, {*map(reverse, SLOW)}
+        self._path_sign_in = reverse(SIGN_IN)
         self._alive = Threads(4, waiting=2 * MOST_CONNECTIONS)
         self._uploads = Threads(2, waiting=4)
         self._slow = Threads(4, waiting=16)
@@ -237,12 +241,12 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
 
     def _threads_for(self, request: Request) -> Threads:
         path = request.path
-        if path in ALIVE:
+        if path in self._paths_alive:
             return self._alive
-        if path in SLOW:
+        if path in self._paths_slow:
             is_upload = request.headers.get("CONTENT_TYPE", "").lower().startswith("multipart/")
             return self._uploads if is_upload else self._slow
-        return self._sign_ins if path == SIGN_IN and request.command == "POST" else self._others
+        return self._sign_ins if path == self._path_sign_in and request.command == "POST" else self._others
 
     def takes(self, path: str, length: int) -> bool:
         return length <= LARGE_BODY or length <= self._body_limit(path)

@@ -76,6 +76,10 @@ class Music:
         with closing(sqlite3.connect(self.database)) as connection, connection:
             connection.execute("DELETE FROM media_file WHERE id = ?", (track_id,))
 
+    def clear(self) -> None:
+        with closing(sqlite3.connect(self.database)) as connection, connection:
+            connection.execute("DELETE FROM media_file")
+
     @property
     def environment(self) -> dict[str, str]:
         """What makes a process use it."""

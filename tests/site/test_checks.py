@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
+from collections import Counter
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,15 @@ from django.core.management.base import SystemCheckError
 from embeddings import checks
 from navembed_site import environment
 from navembed_site.access import checks as access_checks
+from navembed_site.settings import BASE_DIR
 from tests.navidrome_db import make_navidrome
+
+
+def test_every_id_stands_for_one_check() -> None:
+    sources = [path for app in ("navembed_site", "embeddings", "batches") for path in (BASE_DIR / app).rglob("*.py")]
+    ids = Counter(found for path in sources for found in re.findall(r'id="(navembed\.\w+)"', path.read_text()))
+    assert len(ids) > 15
+    assert ids.most_common(1)[0][1] == 1
 
 
 def texts(messages: list[CheckMessage]) -> str:

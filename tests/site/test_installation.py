@@ -149,6 +149,7 @@ def test_package_that_crashes_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert "The package crashing is missing or broken (SIGSEGV" in (installation.problem() or "")
 
 
+@pytest.mark.django_db
 def test_check_reports_what_cannot_be_imported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, settings: Any) -> None:
     settings.LIBRARY, settings.NAVIDROME_MUSIC_ROOT = "folder", tmp_path
     monkeypatch.setattr(installation, "MODULES", ("json", "gone"))

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from django.db import connection
 from django.http import Http404
+from django.urls import reverse
 from drf_spectacular.utils import extend_schema
 from rest_framework import status
 from rest_framework.decorators import action
@@ -135,7 +136,7 @@ def start(request: Request, wanted: JobRequest) -> Response:
         job, is_new = services.start_once(wanted, key, started_by=caller_name(request))
     except services.JobConflict as error:
         raise Conflict(str(error)) from error
-    place = request.build_absolute_uri(f"/api/v1/batches/{job.pk}")
+    place = request.build_absolute_uri(reverse("job-detail", args=[job.pk]))
     code = status.HTTP_201_CREATED if is_new else status.HTTP_200_OK
     return Response(JobSerializer(job).data, code, headers={"Location": place})
 

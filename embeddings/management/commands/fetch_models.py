@@ -18,10 +18,11 @@ from django.core.management.base import CommandError, CommandParser
 from embeddings.encoders.base import Encoder
 from embeddings.encoders.registry import MODEL_KEYS, encoder_class
 from embeddings.weights.fetch import FetchedFile, check_model, missing_files
-from embeddings.weights.hub import HubUnreachable, RemoteFile, download, look_up, size_text
+from embeddings.weights.hub import HubUnreachable, RemoteFile, download, look_up
 from embeddings.weights.locate import use_folders
 from navembed_site.errors import NavembedError
 from navembed_site.instance import command
+from navembed_site.terminal import size_text
 
 INTERRUPTED = 130  # as shells say it
 

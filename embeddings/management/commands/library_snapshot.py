@@ -7,13 +7,14 @@ from typing import Any
 
 import httpx
 from django.core.management.base import CommandError, CommandParser
+from django.urls import reverse
 
 from embeddings.errors import LibraryUnavailable
 from embeddings.library import open_library
 from embeddings.library.snapshot import NotASnapshot, open_snapshot, pieces_of, save
 from navembed_site.instance import command
+from navembed_site.terminal import size_text
 
-ADDRESS = "/api/v1/library/snapshot"
 TIMEOUT = httpx.Timeout(10, read=300)  # the other side writes all of it before it answers
 
 
@@ -35,7 +36,7 @@ class Command(command.Command):
             raise CommandError(f"{to} is as it was: what came is no whole snapshot ({error}).") from error
         except (LibraryUnavailable, httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             raise CommandError(f"{to} is as it was: {error}") from error
-        self.stdout.write(f"{to} ({to.stat().st_size / 1e6:,.1f} MB) has {tracks:,} tracks.")
+        self.stdout.write(f"{to} ({size_text(to.stat().st_size)}) has {tracks:,} tracks.")
 
 
 def _write(target: Path) -> int:
@@ -46,7 +47,7 @@ def _write(target: Path) -> int:
 def _fetch(url: str, token_file: Path, target: Path) -> int:
     """Redirects are not followed: they could lead the token elsewhere."""
     headers = {"Authorization": f"Bearer {token_file.read_text(encoding='utf-8').strip()}"}
-    with httpx.stream("GET", url.rstrip("/") + ADDRESS, headers=headers, timeout=TIMEOUT) as reply:
+    with httpx.stream("GET", url.rstrip("/") + reverse("library-snapshot"), headers=headers, timeout=TIMEOUT) as reply:
         if reply.status_code != httpx.codes.OK:
             reply.read()
             raise CommandError(f"{target} is as it was: {url} answered {reply.status_code}: {_detail(reply)}")

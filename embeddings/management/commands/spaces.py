@@ -17,7 +17,7 @@ from navembed_site.errors import NavembedError
 from navembed_site.instance import command
 from navembed_site.instance.needed import needed_processes
 from navembed_site.process.locks import is_held
-from navembed_site.terminal import console, table
+from navembed_site.terminal import console, size_text, table
 
 Status = EmbeddingSpace.Status
 OPTIONS = {
@@ -110,6 +110,6 @@ def _print() -> None:
     for space in _spaces():
         report = _report(space)
         until = f"{timezone.localtime(space.kept_until):%Y-%m-%d %H:%M}" if space.kept_until else ""
-        size = f"{report['bytes'] / 1e6:,.1f} MB"
+        size = size_text(report["bytes"])
         shown.add_row(space.model, space.status, space.fingerprint[:12], f"{report['vectors']:,}", size, until)
     console().print(shown if shown.row_count else "Nothing has been embedded yet.")

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from navembed_site.errors import NavembedError
+from navembed_site.terminal import size_text
 
 FORMAT = 1
 DATABASE, SETTINGS, MANIFEST = "database", "navembed.env", "manifest.json"
@@ -92,7 +93,7 @@ def require_free_disk(folder: Path, needed: int) -> None:
     """Raise BackupError, with the figures, when ``needed`` bytes do not fit on the disk of ``folder``."""
     free = shutil.disk_usage(folder).free
     if needed > free:
-        raise BackupError(f"{needed / 1e9:.2f} GB are needed in {folder}, which has {free / 1e9:.2f} GB free")
+        raise BackupError(f"{size_text(needed)} are needed in {folder}, which has {size_text(free)} free")
 
 
 def sync_folder(folder: Path) -> None:

@@ -185,7 +185,7 @@ def test_file_is_for_its_owner_alone_and_nothing_lies_beside_it(file: Path) -> N
 def test_failed_backup_leaves_the_last_one(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = file.read_bytes()
     monkeypatch.setattr(databases, "size", lambda: 10**18)
-    with pytest.raises(BackupError, match="GB are needed"):
+    with pytest.raises(BackupError, match="B are needed"):
         backup(file)
     assert file.read_bytes() == before
     assert [path for path in file.parent.iterdir() if path.name.startswith(".")] == []

@@ -10,6 +10,7 @@ from django.core.management.base import CommandError, CommandParser
 from navembed_site.instance import command
 from navembed_site.instance.backup.archive import BackupError
 from navembed_site.instance.backup.backup import backup
+from navembed_site.terminal import size_text
 
 
 class Command(command.Command):
@@ -25,4 +26,4 @@ class Command(command.Command):
         except (BackupError, OSError) as error:
             raise CommandError(str(error)) from error
         held = ", ".join(f"{count} {name}" for name, count in manifest.counts.items())
-        self.stdout.write(f"{file} ({file.stat().st_size / 1e6:,.1f} MB) holds {held}.")
+        self.stdout.write(f"{file} ({size_text(file.stat().st_size)}) holds {held}.")

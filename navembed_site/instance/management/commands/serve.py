@@ -14,6 +14,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
 from django.db import connections
+from django.urls import reverse
 
 from embeddings.checks import require_library
 from embeddings.library import has_library
@@ -175,7 +176,7 @@ def _answers() -> bool:
     """Whether the web process answers its health check."""
     connection = http.client.HTTPConnection(_host(), settings.PORT, timeout=2)
     try:
-        connection.request("GET", "/healthz", headers={"Host": "localhost"})
+        connection.request("GET", reverse("healthz"), headers={"Host": "localhost"})
         return connection.getresponse().status == 200
     except (OSError, http.client.HTTPException):
         return False
