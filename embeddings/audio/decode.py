@@ -37,6 +37,7 @@ _PACKET_SECONDS = 60.0  # that a packet holds at most; a container may say anyth
 _DEMUX_ERRORS = 16  # in a row: the demuxer has lost its way for good
 _RATES = range(1_000, 6_000_000)  # DSD1024 arrives as 5.6 MHz
 _CHANNELS = range(1, 65)
+_MPEG = ("mp1", "mp2", "mp3")  # where the rate changes, FFmpeg gives the first frame the former one
 _FLOATS = ("pcm_f", "wavpack")  # codecs that keep float samples of any size
 
 Block = dict[AudioFormat, Waveform]
@@ -201,6 +202,8 @@ class _Source:
                 self.errors += 1
                 continue
             for frame in frames:
+                if self._codec in _MPEG:
+                    frame.sample_rate = self._stream.codec_context.sample_rate
                 yield frame
                 self._frames += 1
                 self._samples[frame.sample_rate] += frame.samples

@@ -34,6 +34,8 @@ _PLACEHOLDER = 2**31 - 2**16
 """Bytes: programs that write a WAV to a pipe declare this or more, because they cannot know."""
 _XING_REACH = 4_096
 _FLAC_BEGIN = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")  # with the header of its first block
+_MP3_BEGIN = re.compile(rb"\xff[\xe2-\xff]..\x00{9,34}(?:Xing|Info)", re.DOTALL)  # the silent frame with its length
+_LONGEST_BEGIN = 42
 
 
 def look_at(path: str) -> None:
@@ -57,13 +59,13 @@ def read_through(path: str, progress: Callable[[], None]) -> None:
 
 
 def urls(path: str, progress: Callable[[], None]) -> list[str]:
-    """What FFmpeg opens to read the whole file: its parts one by one where it is a chained Ogg, or several FLACs.
+    """What FFmpeg opens to read the whole file: its parts one by one where it is a chained Ogg, several FLACs or MP3s.
 
-    FFmpeg itself gives up, mixes them up, or repeats a second of them, where the format changes. ``file:`` keeps a name
-    like "concat:x" a name.
+    FFmpeg itself gives up, mixes them up, or repeats a second of them, where the format changes, and hears the silence
+    that encoders put around each MP3. ``file:`` keeps a name like "concat:x" a name.
     """
     with _storage(), Path(path).open("rb") as file:
-        starts = _ogg_links(file) or _flac_streams(file, progress)
+        starts = _ogg_links(file) or _files_in_a_row(file, progress)
         size = file.seek(0, 2)
     if len(starts) < 2:
         return [f"file:{path}"]
@@ -110,28 +112,34 @@ def _ogg_links(file: IO[bytes]) -> list[int]:
     return starts
 
 
-def _flac_streams(file: IO[bytes], progress: Callable[[], None]) -> list[int]:
-    """Where the streams of several FLAC files in a row begin; empty when it is no FLAC."""
+def _files_in_a_row(file: IO[bytes], progress: Callable[[], None]) -> list[int]:
+    """Where FLACs or MP3s begin that were written one after the other; empty when it is neither."""
     file.seek(0)
-    starts: list[int] = []
-    position, kept = 0, file.read(4)
-    is_flac = kept == b"fLaC"
-    while is_flac and (piece := file.read(1 << 20)):
+    head = file.read(10)
+    begin = _FLAC_BEGIN if head.startswith(b"fLaC") else _MP3_BEGIN if head.startswith((b"ID3", b"\xff")) else None
+    starts = {0}
+    position, kept = 0, head
+    while begin and (piece := file.read(1 << 20)):
         progress()
         kept += piece
-        starts += [position + found.start() for found in _FLAC_BEGIN.finditer(kept)]
-        position += len(kept) - 7
-        kept = kept[-7:]
-    return starts
+        starts |= {position + found.start() for found in begin.finditer(kept)}
+        position += len(kept) - _LONGEST_BEGIN
+        kept = kept[-_LONGEST_BEGIN:]
+    own = _id3_bytes(head) + _XING_REACH if begin == _MP3_BEGIN else 0
+    return sorted(start for start in starts if not 0 < start <= own)
+
+
+def _id3_bytes(head: bytes) -> int:
+    """Return the length of the tag that a file begins with."""
+    if not head.startswith(b"ID3") or len(head) < 10:
+        return 0
+    return 10 + sum((byte & 127) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
 
 
 def _has_whole_xing(path: str, size: int) -> bool:
     """Whether an MP3 has a header with its length, and is not longer than that says: it is not several in a row."""
     with Path(path).open("rb") as file:
-        tag = file.read(10)
-        skipped = 0
-        if tag.startswith(b"ID3") and len(tag) == 10:
-            skipped = 10 + sum((byte & 127) << shift for byte, shift in zip(tag[6:], (21, 14, 7, 0), strict=True))
+        skipped = _id3_bytes(file.read(10))
         file.seek(skipped)
         head = file.read(_XING_REACH)
     found = max(head.find(b"Xing"), head.find(b"Info"))

@@ -9,6 +9,8 @@ of their own, and so have those that ask whether we are alive.
 from __future__ import annotations
 
 import heapq
+import json
+import re
 import socket
 import struct
 import sys
@@ -23,16 +25,18 @@ from waitress import wasyncore
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser, ParsingError, TransferEncodingNotImplemented
 from waitress.server import TcpWSGIServer
-from waitress.task import ThreadedTaskDispatcher, WSGITask
+from waitress.task import ErrorTask, ThreadedTaskDispatcher, WSGITask
 from waitress.utilities import Error, RequestHeaderFieldsTooLarge
 
 from navembed_site.http import sockets
+from navembed_site.http.problems import MEDIA_TYPE, PROGRAMS, problem
 
 Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
 # Names in urls.py.
 ALIVE = ("healthz", "batch-progress")
 SLOW = ("search", "embed-text")
 SIGN_IN = "admin:login"
+TARGET = re.compile(rb"\s*[!-~]+ (/[^\s?#]*)[\s?#]")
 
 MOST_CONNECTIONS = 256
 MOST_PIPELINED = 8
@@ -80,11 +84,23 @@ class Request(HTTPRequestParser):  # type: ignore[misc]
     """A request while it comes. A body that will be refused is not read: the connection is closed after the answer."""
 
     path = ""  # until it is known
+    error: Error | None
+    body_rcv: Any
 
     def __init__(self, server: Server, adj: Any) -> None:
         super().__init__(adj)
         self._server = server
         self.deadline = time.monotonic() + HEAD_SECONDS
+
+    def received(self, data: bytes) -> int:
+        head = b"" if self.body_rcv else self.header_plus + data
+        consumed = int(super().received(data))
+        if self.error and head:  # perhaps it knows no path, or another one
+            if self.header_bytes_received >= HEAD_BYTES:
+                self.error = RequestHeaderFieldsTooLarge("The head is longer than 64 kB.")
+            found = TARGET.match(head)
+            self.path = found[1].decode("latin-1") if found else ""
+        return consumed
 
     def parse_header(self, header_plus: bytes) -> None:
         try:
@@ -127,10 +143,30 @@ class Task(WSGITask):  # type: ignore[misc]
         return environ
 
 
+class Refusal(ErrorTask):  # type: ignore[misc]
+    """What we answer without the application: in the language of those who call such an address."""
+
+    def execute(self) -> None:
+        error, path = self.request.error, self.request.path
+        self.status, headers, body = error.to_response()
+        fields = dict(headers)
+        if path.startswith("/api/"):
+            fields["Content-Type"] = MEDIA_TYPE
+            body = json.dumps(problem(error.code, error.body, path)).encode()
+        elif path.startswith(PROGRAMS):
+            fields["Content-Type"] = "application/json"
+            body = json.dumps({"error": error.body}).encode()
+        self.response_headers.extend(fields.items())
+        self.set_close_on_finish()
+        self.content_length = len(body)
+        self.write(body)
+
+
 class Channel(HTTPChannel):  # type: ignore[misc]
     """A connection."""
 
     task_class = Task
+    error_task_class = Refusal
 
     def __init__(self, server: Server, line: socket.socket, *arguments: Any, **options: Any) -> None:
         self.parser_class = partial(Request, server)

@@ -187,6 +187,27 @@ def test_uploads_that_are_heard_for_long(served: Instance, token: str) -> None:
         assert {status(answer) for answer in answers if b"Retry-After: " in answer} == {503}
 
 
+@pytest.mark.parametrize(
+    ("target", "kind"),
+    [
+        ("/api/v1/batches", b"application/problem+json"),
+        ("/batch/progress?x", b"application/json"),
+        ("/admin/", b"text/plain; charset=utf-8"),
+        ("no address", b"text/plain; charset=utf-8"),
+    ],
+)
+def test_refusals_of_heads_are_in_their_callers_language(served: Instance, target: str, kind: bytes) -> None:
+    heads = {
+        400: ["Content-Length: x", "no header", " second line", "Transfer-Encoding: x"],
+        431: ["X: " + "x" * 70_000],
+    }
+    for code, lines in heads.items():
+        for line in lines:
+            answer = send(("127.0.0.1", served.port), [HOST, line], b"", f"GET {target} HTTP/1.1")
+            assert (status(answer), b"Content-Type: " + kind in answer) == (code, True), answer
+            assert (b'"instance": "/api/v1/batches"' in answer) == (b"problem" in answer)
+
+
 @pytest.mark.parametrize("line", ["X: {}", "X-{}: x"])
 def test_heads_have_64_kilobytes(served: Instance, line: str) -> None:
     def answer_to(length: int) -> int:
