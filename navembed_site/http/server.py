@@ -29,7 +29,7 @@ from navembed_site.http import sockets
 
 Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
 ALIVE = frozenset({"/healthz", "/batch/progress"})
-SLOW = frozenset({"/api/v1/search", "/embed_text"})
+SLOW = frozenset({"/api/v1/search", "/embed_text", "/admin/find", "/admin/jobs/new", "/admin/jobs/begin"})
 SIGN_IN = "/admin/login/"
 
 MOST_CONNECTIONS = 256
