@@ -24,7 +24,7 @@ __all__ = ["migrated_database"]
 
 AXE = Path(__file__).parent / "axe" / "axe.min.js"
 PATIENCE_MS = 120_000  # of a busy machine
-TRACKS = 8
+TRACKS = 4
 RATE = 44_100
 HOSTILE = "<img src=x onerror=window.hacked=1> {{ 7 }} ' x-init=window.hacked=1"
 NAME, PASSWORD = "anna", "a-long-enough-secret"
@@ -64,8 +64,8 @@ def served(migrated_database: Path) -> Iterator[Instance]:
     music.mkdir()
     shutil.copy(migrated_database, home)
     for number in range(TRACKS):
-        write_audio(music / f"Track {number}.flac", tone(20.0, RATE, seed=number), RATE)
-    write_audio(music / f"{HOSTILE}.flac", tone(20.0, RATE, seed=TRACKS), RATE)
+        write_audio(music / f"Track {number}.flac", tone(5.0, RATE, seed=number), RATE)
+    write_audio(music / f"{HOSTILE}.flac", tone(5.0, RATE, seed=TRACKS), RATE)
     (music / f"broken {HOSTILE}.mp3").write_bytes(b"this is no music " * 400)
     environment = {
         "NAVEMBED_HOME": str(home), "NAVEMBED_LIBRARY": "folder", "NAVIDROME_MUSIC_ROOT": str(music),

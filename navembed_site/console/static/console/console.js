@@ -158,7 +158,10 @@ document.addEventListener("click", (event) => {
   else if (pressed.id === "player-close") stop();
   else pressed.closest("dialog").close();
 });
-document.addEventListener("submit", (event) => event.target.matches("[data-token]") && sign(event.target));
+document.addEventListener("submit", (event) => {
+  const isPost = (event.submitter?.formMethod || event.target.method) === "post";
+  if (isPost && event.target.matches("[data-token]")) sign(event.target);
+});
 document.addEventListener("change", (event) => event.target.closest("form[data-auto]")?.requestSubmit());
 document.addEventListener("input", (event) => {
   if (event.target.matches("[data-show]")) event.target.nextElementSibling.value = event.target.value;
