@@ -7,7 +7,7 @@ them are safe to repeat and to race.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -222,11 +222,16 @@ def resume_job(job: BatchJob) -> None:
 
 def retry_failed(job: BatchJob) -> int:
     """Queue a finished job's failed results again; returns how many. Raises JobConflict."""
+    return retry_these(job, {})
+
+
+def retry_these(job: BatchJob, which: Mapping[str, str]) -> int:
+    """Queue those failed results again that have these fields, such as one ``error_message``; as ``retry_failed``."""
     _require_its_spaces(job)
     with transaction.atomic():
         if not _reopen(job, (Status.CANCELLED, Status.FAILED, Status.COMPLETED_WITH_ERRORS)):
             raise JobConflict(f"job {job.pk} is {job.status}", job)
-        failed = TrackResult.objects.filter(job=job, status=TrackResult.Status.FAILED)
+        failed = TrackResult.objects.filter(job=job, status=TrackResult.Status.FAILED, **which)
         counts = list(failed.values_list("model").annotate(Count("pk"), Sum("track__duration")))
         if not counts:
             raise JobConflict(f"job {job.pk} has no failed tracks", job)

@@ -17,6 +17,7 @@ from csp.constants import NONE, SELF
 
 from embeddings.encoders.registry import ENCODERS
 from navembed_site import VERSION, environment
+from navembed_site.console import menu
 from navembed_site.environment import Environment
 
 django_stubs_ext.monkeypatch()  # ModelAdmin[...] and ModelForm[...] are classes only to the type checker
@@ -116,6 +117,7 @@ APPEND_SLASH = False  # a redirect would turn the Go server's POST into a GET
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 INSTALLED_APPS = [
     "navembed_site.access",  # before auth: its createsuperuser counts
+    "unfold",  # before admin, whose site and templates it replaces
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -131,6 +133,7 @@ INSTALLED_APPS = [
     "embeddings",
     "batches",
     "navembed_site.instance",
+    "navembed_site.console",
     "navembed_site.benchmarks",
     "navembed_site.demo",
 ]
@@ -138,6 +141,7 @@ MIDDLEWARE = [
     "navembed_site.access.middleware.OurHosts",
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
+    "navembed_site.console.policy.ConsolePolicy",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "navembed_site.access.middleware.BodyLimit",
     "navembed_site.access.signin.SignInRate",
@@ -202,6 +206,7 @@ CONTENT_SECURITY_POLICY = {
         "base-uri": [NONE],
     }
 }
+UNFOLD = menu.UNFOLD
 X_FRAME_OPTIONS = "DENY"
 SECURE_REFERRER_POLICY = "same-origin"
 SESSION_COOKIE_HTTPONLY = True

@@ -23,6 +23,7 @@ def front_door(request: HttpRequest) -> HttpResponse:
 urlpatterns = [
     path("", front_door),
     path("admin", front_door),
+    path("admin/", include("navembed_site.console.urls")),
     path("admin/", admin.site.urls),
     path("setup/<str:token>", first_user.first_user, name="setup"),
     path("", include("batches.api.urls")),

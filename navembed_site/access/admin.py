@@ -10,18 +10,26 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.cache import add_never_cache_headers
+from unfold.admin import ModelAdmin
+from unfold.widgets import UnfoldAdminIntegerFieldWidget
 
 from navembed_site.access import tokens
 from navembed_site.access.models import Token
 from navembed_site.access.scopes import Scope, scope_of
-from navembed_site.console.read_only import OTHER_BUTTONS, ReadOnlyAdmin
+
+OTHER_BUTTONS = ("show_save_and_add_another", "show_save_and_continue")
 
 
 class TokenForm(forms.ModelForm[Token]):
     """What a new token is asked for."""
 
     expires_days = forms.IntegerField(
-        required=False, min_value=1, max_value=tokens.LONGEST_DAYS, label="Days", help_text="Empty: it never expires."
+        required=False,
+        min_value=1,
+        max_value=tokens.LONGEST_DAYS,
+        label="Days",
+        help_text="Empty: it never expires.",
+        widget=UnfoldAdminIntegerFieldWidget,
     )
 
     class Meta:
@@ -36,7 +44,9 @@ class TokenForm(forms.ModelForm[Token]):
 
 
 @admin.register(Token)
-class TokenAdmin(ReadOnlyAdmin[Token]):
+class TokenAdmin(ModelAdmin):  # type: ignore[misc]
+    """Programs' tokens: no row is ever edited or deleted."""
+
     list_display = ["name", "prefix", "scope", "state", "last_used_at", "expires_at", "created_by", "created_at"]
     list_filter = ["scope", "revoked"]
     search_fields = ["name", "prefix", "created_by"]
@@ -46,6 +56,12 @@ class TokenAdmin(ReadOnlyAdmin[Token]):
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return scope_of(request.user) is not None and request.user.has_perm("access.add_token")
+
+    def has_change_permission(self, request: HttpRequest, obj: Token | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Token | None = None) -> bool:
+        return False
 
     def has_revoke_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("access.change_token")
@@ -64,7 +80,10 @@ class TokenAdmin(ReadOnlyAdmin[Token]):
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
         """One way to save: each would show the secret."""
-        return super().add_view(request, form_url, dict.fromkeys(OTHER_BUTTONS, False) | (extra_context or {}))
+        page: HttpResponse = super().add_view(
+            request, form_url, dict.fromkeys(OTHER_BUTTONS, False) | (extra_context or {})
+        )
+        return page
 
     def save_model(self, request: HttpRequest, obj: Token, form: Any, change: bool) -> None:
         """Make the token; the service makes the row, and ``obj`` becomes it."""

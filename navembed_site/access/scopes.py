@@ -64,6 +64,6 @@ def scope_of(user: User | AnonymousUser) -> Scope | None:
     """The scope that somebody who is signed in has; None for everybody who may not use the console."""
     if not (user.is_active and user.is_staff):
         return None
-    if user.is_superuser:
+    if user.is_superuser or user.has_perm("auth.change_user"):  # who gives roles may give himself any
         return Scope.ADMIN
     return Scope.OPERATE if user.has_perm("batches.add_batchjob") else Scope.READ

@@ -1,0 +1,129 @@
+"""Finding music by words or by tracks, model by model and merged."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from django import forms
+from django.http import HttpRequest
+
+from embeddings.encoders.registry import ENCODERS, MODEL_KEYS, TEXT_MODEL
+from embeddings.models import Track
+from embeddings.search.query import Query, Seed
+from embeddings.search.recommend import Recommendation, recommend
+from embeddings.search.text import text_vector
+from navembed_site.console.pages import page
+from navembed_site.console.tracks import search
+from navembed_site.errors import NavembedError
+
+SECONDS = 20.0
+MOST_SEEDS = 20
+SUGGESTED = 6
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A track that was found, and why."""
+
+    track: Track
+    found: Recommendation
+
+    @property
+    def percent(self) -> float:
+        return 100 * self.found.score
+
+
+@dataclass(frozen=True)
+class Column:
+    """What one model, or all together, have found."""
+
+    label: str
+    hits: list[Hit]
+
+
+class FindForm(forms.Form):
+    """What is looked for. Strengths are percent, as sliders give them."""
+
+    q = forms.CharField(required=False, max_length=500)
+    like = forms.CharField(required=False)
+    unlike = forms.CharField(required=False)
+    avoid = forms.CharField(required=False, max_length=500)
+    diversity = forms.IntegerField(required=False, min_value=0, max_value=100)
+    dislike = forms.IntegerField(required=False, min_value=0, max_value=100)
+    models = forms.MultipleChoiceField(required=False, choices=[(encoder.key, encoder.label) for encoder in ENCODERS])
+    limit = forms.IntegerField(required=False, min_value=1, max_value=100)
+
+
+@page("console/find.html", parts=("found",))
+def find(request: HttpRequest) -> dict[str, Any]:
+    """The question, and the answers as soon as there is one."""
+    form = FindForm(request.GET)
+    asked = form.cleaned_data if form.is_valid() else {}
+    likes, unlikes = _tracks(request.GET.getlist("like")), _tracks(request.GET.getlist("unlike"))
+    words = asked.get("q", "")
+    context: dict[str, Any] = {
+        "title": "Find",
+        "q": words,
+        "avoid": asked.get("avoid", ""),
+        "likes": likes,
+        "unlikes": unlikes,
+        "diversity": asked.get("diversity") or 0,
+        "dislike": 100 if asked.get("dislike") is None else asked["dislike"],
+        "chosen": asked.get("models") or list(MODEL_KEYS),
+        "models": [(encoder.key, encoder.label) for encoder in ENCODERS],
+        "limit": asked.get("limit") or 10,
+        "has_asked": bool(words or likes),
+    }
+    if words:
+        context["titles"] = search(words)[:SUGGESTED]
+    if context["has_asked"]:
+        context |= _answers(context)
+    return context
+
+
+def _tracks(ids: list[str]) -> list[Track]:
+    known = Track.objects.in_bulk([each for each in ids[:MOST_SEEDS] if "\0" not in each])
+    return [known[each] for each in dict.fromkeys(ids) if each in known]
+
+
+def _answers(asked: dict[str, Any]) -> dict[str, Any]:
+    """Ask each model by itself, then all of them together."""
+    chosen = asked["chosen"]
+    _read(asked["q"])
+    labels = {encoder.key: encoder.label for encoder in ENCODERS}
+    together = [("All together", chosen)] if len(chosen) > 1 else []
+    answers = [
+        (label, recommend(_query(asked, models), seconds=SECONDS))
+        for label, models in [*together, *((labels[key], [key]) for key in chosen)]
+    ]
+    ids = {each.track_id for _, answer in answers for each in answer.tracks}
+    known = Track.objects.in_bulk(ids)
+    columns = [
+        Column(label, [Hit(known[each.track_id], each) for each in answer.tracks if each.track_id in known])
+        for label, answer in answers
+    ]
+    warnings = dict.fromkeys(warning for _, answer in answers for warning in answer.warnings)
+    return {"columns": columns, "warnings": list(warnings)}
+
+
+def _read(words: str) -> None:
+    """Wait for the words' vector, which is remembered: the text model may have to be loaded first."""
+    if words:
+        with suppress(NavembedError, ValueError):  # the search says why
+            text_vector(TEXT_MODEL.hears_with, words, wait_seconds=SECONDS)
+
+
+def _query(asked: dict[str, Any], models: list[str]) -> Query:
+    return Query(
+        seeds=[Seed(track.pk) for track in asked["likes"]],
+        texts=[asked["q"]] if asked["q"] else [],
+        models=models,
+        limit=asked["limit"],
+        diversity=asked["diversity"] / 100,
+        disliked_track_ids=[track.pk for track in asked["unlikes"]],
+        dislike_strength=asked["dislike"] / 100,
+        negative_prompts=[asked["avoid"]] if asked["avoid"] else [],
+        mode="search",
+    )

@@ -1,0 +1,136 @@
+"""Whether everything is there that search and jobs need, in one line each, and what to do where it is not."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from datetime import time
+from typing import Any
+
+from django.conf import settings
+from django.db import connection
+
+from batches.selectors.dry_run import DiskFull, require_free_disk, size_text
+from batches.terminal.jobs import has_worker
+from embeddings.embedder.available_weights import download_size, problems_with
+from embeddings.embedder.states import EmbedderState, embedder_states
+from embeddings.encoders.registry import ENCODERS, MODEL_KEYS, TEXT_MODEL
+from embeddings.errors import IndexUnavailable, LibraryUnavailable
+from embeddings.index.store import VectorStore
+from embeddings.library import open_library
+from embeddings.search.text import TextSupport, text_support
+from navembed_site.database.look import watch
+from navembed_site.http.remembered import Remembered
+
+MILVUS_SECONDS = 2.0
+LABELS = {model.key: model.label for model in (*ENCODERS, TEXT_MODEL)}
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model in an embedder's memory."""
+
+    key: str
+    label: str
+    bytes: int
+    idle_seconds: float | None
+
+
+@dataclass(frozen=True)
+class Sign:
+    """One thing that must be well. ``tone`` is good, warn or bad; ``text`` says what to do unless it is good."""
+
+    name: str
+    icon: str
+    tone: str
+    text: str
+    loaded: tuple[Loaded, ...] = ()
+
+
+def _signs() -> list[Sign]:
+    return [_library(), _database(), _milvus(), _worker(), *map(_embedder, embedder_states()), _disk(), _schedule()]
+
+
+signs = Remembered(_signs, seconds=3.0)
+"""What is asked of others is asked once for all who look."""
+
+
+def _library() -> Sign:
+    try:
+        return Sign("Library", "library_music", "good", f"{open_library().count():,} tracks can be played")
+    except LibraryUnavailable as error:
+        return Sign("Library", "library_music", "bad", str(error))
+
+
+def _database() -> Sign:
+    if trouble := watch.trouble():
+        return Sign("Database", "database", "bad", str(trouble))
+    kind = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}[connection.vendor]
+    return Sign("Database", "database", "good", f"{kind} answers")
+
+
+def _milvus() -> Sign:
+    name = "Milvus" if settings.MILVUS_URI else "Search index"
+    try:
+        VectorStore(timeout=MILVUS_SECONDS, connect_pauses=()).collections()
+    except IndexUnavailable as error:
+        return Sign(name, "hub", "bad", f"It does not answer, so nothing can be searched: {error}")
+    return Sign(name, "hub", "good", "answers")
+
+
+def _worker() -> Sign:
+    if has_worker():
+        return Sign("Worker", "engineering", "good", "ready for jobs")
+    return Sign("Worker", "engineering", "bad", "Nobody works on jobs: `manage.py serve` starts everything")
+
+
+def _embedder(state: EmbedderState) -> Sign:
+    name = "Embedder" if len(settings.DEVICES) == 1 else f"Embedder {state.device}"
+    if not state.answers:
+        return Sign(name, "memory", "bad", f"It does not answer: {state.error}")
+    loaded = tuple(
+        Loaded(key, LABELS.get(key, key), model["bytes"], model["idle_seconds"])
+        for key, model in state.models.items()
+        if model["loaded"]
+    )
+    device = next((model["device"] for model in state.models.values() if model["device"]), settings.DEVICES[0])
+    doing = "at work" if state.busy else "idle" if loaded else "idle, no model is loaded"
+    return Sign(name, "memory", "good", f"{device}, {doing}", loaded)
+
+
+def _disk() -> Sign:
+    try:
+        require_free_disk()
+    except DiskFull as error:
+        return Sign("Disk", "hard_drive", "bad", f"To embed what is missing, {error}")
+    free = shutil.disk_usage(settings.NAVEMBED_HOME).free
+    return Sign("Disk", "hard_drive", "good", f"{size_text(free)} free, enough for what is missing")
+
+
+def _schedule() -> Sign:
+    quiet = settings.QUIET_HOURS
+    hours = f", only between {quiet[0]:%H:%M} and {quiet[1]:%H:%M}" if quiet else ""
+    match settings.SCHEDULE:
+        case "off":
+            text = "none; NAVEMBED_SCHEDULE starts jobs by itself"
+        case "scan":
+            text = f"after each of Navidrome's scans{hours}"
+        case time() as at:
+            text = f"every day at {at:%H:%M}{hours}"
+    return Sign("Next scheduled job", "event", "good", text)
+
+
+def _models() -> dict[str, dict[str, Any]]:
+    """By model: what keeps it from being loaded, what its download takes, whether texts can search it."""
+    problems, texts = problems_with(MODEL_KEYS), text_support()
+    return {
+        key: {
+            "problem": problems.get(key, ""),
+            "download_bytes": download_size(key) if key in problems else 0,
+            "text": texts.get(key, TextSupport(None)),
+        }
+        for key in MODEL_KEYS
+    }
+
+
+models = Remembered(_models, seconds=10.0)

@@ -1,0 +1,176 @@
+"""Jobs: the list, one job, what can be done with it."""
+
+from __future__ import annotations
+
+from functools import cached_property, partial
+from itertools import groupby
+from typing import Any
+
+from django.core.paginator import Paginator
+from django.db.models import Count, Max, Min, QuerySet
+from django.http import HttpRequest, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
+from django.urls import reverse
+
+from batches import services
+from batches.models import BatchJob, TrackResult
+from batches.requests import JobRequest
+from embeddings.embedder.states import embedder_states
+from embeddings.library.bad_files import ignore
+from navembed_site.console import looks, words
+from navembed_site.console.pages import change, page
+
+JOBS_SHOWN = 25
+REASONS_SHOWN = 20
+FILES_SHOWN = 100
+STAGES = {"load": "loading models", "decode": "reading files", "encode": "on the device", "pool": "summing up"}
+
+
+@page("console/jobs.html", parts=("job_list",))
+def jobs(request: HttpRequest) -> dict[str, Any]:
+    found = BatchJob.objects.prefetch_related("progress")
+    if (status := request.GET.get("status", "")) in BatchJob.Status.values:
+        found = found.filter(status=status)
+    shown = Paginator(found, JOBS_SHOWN).get_page(request.GET.get("page"))
+    return {
+        "title": "Jobs",
+        "page": shown,
+        "jobs": [looks.look_at(job) for job in shown],
+        "status": status,
+        "states": [(key, state.label) for key, state in words.STATES.items()],
+    }
+
+
+class JobPage:
+    """One job, in parts that are asked for when a template shows them."""
+
+    def __init__(self, job: BatchJob) -> None:
+        self.job = job
+
+    @cached_property
+    def look(self) -> looks.JobLook:
+        return looks.look_at(self.job)
+
+    @cached_property
+    def reasons(self) -> list[dict[str, Any]]:
+        """Why tracks have failed, the most frequent first."""
+        failed = TrackResult.objects.filter(job=self.job, status=TrackResult.Status.FAILED)
+        found = failed.order_by().values("error_class", "error_message")
+        grouped = found.annotate(
+            files=Count("track", distinct=True), results=Count("pk"), first=Min("finished_at"), last=Max("finished_at")
+        )
+        rows: Any = grouped.order_by("-results", "error_class", "error_message")
+        return list(rows[:REASONS_SHOWN])
+
+    @cached_property
+    def deaths(self) -> int:
+        """Tracks on which the embedder has died."""
+        return self.job.results.filter(deaths__gt=0).values("track").distinct().count()
+
+    @cached_property
+    def stages(self) -> list[tuple[str, float, float]]:
+        """Where the embedders' time goes since they started: what, its share in percent, its seconds."""
+        seconds: dict[str, float] = {}
+        for state in embedder_states():
+            for (stage, _model), spent in state.stage_seconds.items():
+                seconds[stage] = seconds.get(stage, 0.0) + spent
+        total = sum(seconds.values())
+        return [
+            (STAGES.get(stage, stage), 100 * spent / total, spent)
+            for stage, spent in sorted(seconds.items(), key=lambda item: -item[1])
+            if total
+        ]
+
+    @property
+    def asked(self) -> list[str]:
+        """What was asked of the job."""
+        job = self.job
+        parts = ["everything anew" if job.clear_existing else "what is missing or has changed"]
+        parts += ["known bad files again"] if job.retry_bad_files else []
+        parts += [f"library {job.library_id}"] if job.library_id is not None else []
+        parts += [f"files below {job.path_prefix}"] if job.path_prefix else []
+        parts += ["one track"] if job.only_track else []
+        parts += [f"at most {job.limit:,} tracks"] if job.limit else []
+        return parts
+
+    @property
+    def details(self) -> list[tuple[str, Any]]:
+        """What only somebody who looks for a fault wants to know."""
+        job = self.job
+        found: list[tuple[str, Any]] = [
+            ("planned", "whole" if job.planned else "not yet"),
+            ("planned until", job.planned_until or "–"),
+        ]
+        found += [("plans", job.plans), ("idempotency key", job.idempotency_key or "–")]
+        found += [(f"{row.model} space", row.space or "–") for row in self.look.rows]
+        return found + [(f"{row.model} differences to Milvus", row.reconciled or "none") for row in self.look.rows]
+
+
+@page("console/job.html", parts=("job", "job_reasons"))
+def job(request: HttpRequest, pk: int) -> dict[str, Any]:
+    found = get_object_or_404(BatchJob.objects.prefetch_related("progress__space"), pk=pk)
+    return {"title": f"Job {found.pk}", "this": JobPage(found)}
+
+
+@page("console/failures.html")
+def failures(request: HttpRequest, pk: int) -> dict[str, Any]:
+    """The files behind one reason, with the tracebacks."""
+    found = get_object_or_404(BatchJob, pk=pk)
+    rows = _failed(found, request.GET).select_related("track").order_by("track_id", "model")
+    shown = Paginator(rows, FILES_SHOWN).get_page(request.GET.get("page"))
+    files = [(track, list(results)) for track, results in groupby(shown, key=lambda row: row.track)]
+    reason = request.GET.get("message", "")
+    return {"title": f"Failures of job {found.pk}", "job": found, "page": shown, "files": files, "reason": reason}
+
+
+def _failed(job: BatchJob, asked: Any) -> QuerySet[TrackResult]:
+    """Return a job's failures, or those of the one reason that is asked for."""
+    rows = TrackResult.objects.filter(job=job, status=TrackResult.Status.FAILED)
+    return rows.filter(**_reason(asked))
+
+
+def _reason(asked: Any) -> dict[str, str]:
+    names = {"class": "error_class", "message": "error_message"}
+    return {field: asked[name] for name, field in names.items() if name in asked}
+
+
+@change()
+def pause(request: HttpRequest, pk: int) -> str:
+    return _do(pk, services.pause_job)
+
+
+@change()
+def resume(request: HttpRequest, pk: int) -> str:
+    return _do(pk, services.resume_job)
+
+
+@change()
+def cancel(request: HttpRequest, pk: int) -> str:
+    return _do(pk, services.cancel_job)
+
+
+@change()
+def retry(request: HttpRequest, pk: int) -> str:
+    return _do(pk, partial(services.retry_these, which=_reason(request.POST)))
+
+
+@change()
+def ignore_failures(request: HttpRequest, pk: int) -> str:
+    """Acknowledge the files behind one reason."""
+    found = get_object_or_404(BatchJob, pk=pk)
+    tracks = set(_failed(found, request.POST).values_list("track_id", flat=True))
+    count = ignore(tracks) if tracks else 0
+    return f"{count:,} {'file is' if count == 1 else 'files are'} ignored until they change"
+
+
+def _do(pk: int, service: Any) -> str:
+    found = get_object_or_404(BatchJob, pk=pk)
+    service(found)
+    state = words.STATES[BatchJob.Status(found.status)]
+    return f"Job {found.pk}: {state.label.lower()}"
+
+
+def start_for(request: HttpRequest, wanted: JobRequest) -> HttpResponseRedirect:
+    """Start or queue a job for who asks, and lead to it. Raises as ``services.start_job``."""
+    job = services.start_job(wanted, started_by=request.user.get_username(), queue=True)
+    return HttpResponseRedirect(reverse("console:job", args=[job.pk]))

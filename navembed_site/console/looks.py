@@ -1,0 +1,140 @@
+"""Jobs and models as pages show them: what a template would have to work out, worked out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from batches.api.v1.library import counts
+from batches.models import BatchJob, ModelProgress
+from batches.selectors.progress import Snapshot, snapshot
+from embeddings.encoders.registry import ENCODERS, MODEL_KEYS
+from embeddings.models import EmbeddingSpace
+from navembed_site.console import health, words
+
+Status = BatchJob.Status
+LAST_JOBS = 5
+
+
+@dataclass(frozen=True)
+class JobLook:
+    """A job, where it stands, and what can be done with it now."""
+
+    job: BatchJob
+    now: Snapshot
+    state: words.State
+    rows: list[ModelProgress]
+
+    @property
+    def sentence(self) -> str:
+        """What the job says of itself, else what its state means."""
+        message = self.job.message.strip()
+        if self.job.status == Status.WAITING and message:
+            return f"Waiting: {message.rstrip('.')}. It goes on by itself."
+        return message or f"{self.state.sentence}."
+
+    @property
+    def models(self) -> str:
+        keys = self.job.model_keys
+        return "all models" if keys == list(MODEL_KEYS) else ", ".join(keys)
+
+    @property
+    def is_open(self) -> bool:
+        return self.job.is_open
+
+    @property
+    def can_pause(self) -> bool:
+        return self.job.status in BatchJob.ADVANCING
+
+    @property
+    def can_resume(self) -> bool:
+        return self.job.status in BatchJob.RESUMABLE
+
+    @property
+    def can_cancel(self) -> bool:
+        return self.job.is_open and self.job.status != Status.CANCELLING
+
+    @property
+    def can_retry(self) -> bool:
+        ended = (Status.CANCELLED, Status.FAILED, Status.COMPLETED_WITH_ERRORS)
+        return self.job.status in ended and self.now.failed_operations > 0
+
+    @property
+    def done_tracks(self) -> int:
+        return self.job.processed_tracks + self.job.failed_tracks
+
+    @property
+    def took(self) -> float | None:
+        """Seconds from its beginning to its end."""
+        job = self.job
+        return (job.finished_at - job.started_at).total_seconds() if job.finished_at and job.started_at else None
+
+    @property
+    def spoken(self) -> str:
+        """What a screen reader is told, rarely enough to be listened to."""
+        if not self.is_open:
+            return f"Job {self.job.pk}: {self.state.label}."
+        return f"Job {self.job.pk}: {self.state.label}, {int(self.now.percent // 10) * 10} percent."
+
+
+def look_at(job: BatchJob) -> JobLook:
+    """``job.progress`` should be prefetched where there are several."""
+    return JobLook(job, snapshot(job), words.STATES[Status(job.status)], list(job.progress.all()))
+
+
+def last_jobs() -> list[JobLook]:
+    return [look_at(job) for job in BatchJob.objects.prefetch_related("progress")[:LAST_JOBS]]
+
+
+def job_in_hand() -> JobLook | None:
+    """The active job, else the next that is queued."""
+    jobs = list(BatchJob.objects.filter(status__in=BatchJob.OPEN).prefetch_related("progress"))
+    active = [job for job in jobs if job.status != Status.QUEUED]
+    return look_at((active or jobs[::-1])[0]) if jobs else None
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """A model: how much of the library it knows, whether it can work, what else there is of it."""
+
+    key: str
+    label: str
+    description: str
+    counts: Mapping[str, int]
+    tracks: int
+    problem: str
+    download_bytes: int | None
+    text: Any
+    build: EmbeddingSpace | None
+    kept: EmbeddingSpace | None
+
+    @property
+    def percent(self) -> float:
+        return 100 * self.counts["embedded"] / self.tracks if self.tracks else 0.0
+
+
+def model_cards(job: JobLook | None) -> list[ModelCard]:
+    """A build that the job in hand fills is not offered: it is not finished."""
+    status, states = counts.get(), health.models.get()
+    spaces = {(space.model, space.status): space for space in EmbeddingSpace.objects.defer("recipe", "calibration")}
+    in_work = {row.space_id for row in job.rows} if job else set()
+    cards = []
+    for encoder in ENCODERS:
+        build = spaces.get((encoder.key, EmbeddingSpace.Status.BUILDING))
+        state = states[encoder.key]
+        cards.append(
+            ModelCard(
+                encoder.key,
+                encoder.label,
+                encoder.description,
+                status["models"][encoder.key],
+                status["playable"],
+                state["problem"],
+                state["download_bytes"],
+                state["text"],
+                build if build and build.pk not in in_work else None,
+                spaces.get((encoder.key, EmbeddingSpace.Status.KEPT)),
+            )
+        )
+    return cards

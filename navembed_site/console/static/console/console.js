@@ -1,0 +1,175 @@
+// Keeps pages of the console up to date, plays tracks, opens dialogs. What comes from the server is markup that the
+// server has escaped; texts are never put together here.
+"use strict";
+
+const PAUSE_SECONDS = 2;
+const SPARKS = 60;
+
+// Makes the children of one element those of another, changing as little as possible: what has the focus, a dialog or
+// details that are open, and regions that are read aloud stay what they are.
+function morph(from, to) {
+  const wanted = [...to.childNodes];
+  wanted.forEach((node, place) => {
+    const now = from.childNodes[place];
+    if (!now) return void from.append(node);
+    if (!alike(now, node)) return void now.replaceWith(node);
+    if (node.nodeType !== Node.ELEMENT_NODE) {
+      if (now.data !== node.data) now.data = node.data;
+      return;
+    }
+    if (now.isEqualNode(node)) return;
+    for (const { name } of [...now.attributes]) if (!node.hasAttribute(name) && name !== "open") now.removeAttribute(name);
+    for (const { name, value } of node.attributes) if (now.getAttribute(name) !== value) now.setAttribute(name, value);
+    morph(now, node);
+  });
+  while (from.childNodes.length > wanted.length) from.lastChild.remove();
+}
+
+function alike(one, other) {
+  return one.nodeName === other.nodeName && (one.id ?? "") === (other.id ?? "");
+}
+
+function put(region, html) {
+  const fresh = new DOMParser().parseFromString(html, "text/html").body;
+  if (region.dataset.full) morph(region, fresh);
+  else region.replaceChildren(...fresh.childNodes);
+  region.dataset.full = "yes";
+  draw(region);
+}
+
+// Returns the answer's text; null when nothing is new.
+async function part(address, known) {
+  const headers = known.tag ? { "If-None-Match": known.tag } : {};
+  const answer = await fetch(address, { headers, cache: "no-store" });
+  if (answer.status === 304) return null;
+  if (!answer.ok) throw new Error(`${answer.status}`);
+  if (answer.redirected) return void location.reload(); // signed out
+  known.tag = answer.headers.get("ETag");
+  return answer.text();
+}
+
+async function follow(region) {
+  const known = {};
+  region.dataset.full = "yes";
+  draw(region);
+  for (;;) {
+    await new Promise((resolve) => setTimeout(resolve, 1000 * (region.dataset.pause ?? PAUSE_SECONDS)));
+    if (document.hidden) continue;
+    try {
+      const html = await part(region.dataset.live, known);
+      if (html !== null) put(region, html);
+      region.classList.remove("nv-stale");
+    } catch {
+      region.classList.add("nv-stale"); // the server is away; the next look may find it
+    }
+  }
+}
+
+// The throughput since the page was opened.
+const sparks = [];
+function draw(region) {
+  const picture = region.querySelector("[data-spark]");
+  if (!picture) return;
+  const speed = Number.parseFloat(picture.dataset.spark);
+  if (speed > 0) sparks.push(speed);
+  if (sparks.length > SPARKS) sparks.shift();
+  if (sparks.length < 3) return;
+  const most = Math.max(...sparks);
+  const points = sparks.map((each, place) => `${(200 * place) / (sparks.length - 1)},${38 - (34 * each) / most}`);
+  picture.removeAttribute("hidden");
+  picture.firstElementChild.setAttribute("points", points.join(" "));
+}
+
+async function load(region) {
+  try {
+    put(region, await part(region.dataset.load, {}));
+  } catch {
+    region.textContent = "The server does not answer. Reload the page in a moment.";
+  }
+}
+
+// Shows what a job would do, anew whenever the form changes; the last question counts.
+function foresee(form) {
+  const region = document.getElementById("preview");
+  let timer;
+  let latest = 0;
+  const ask = async () => {
+    const mine = ++latest;
+    region.setAttribute("aria-busy", "true");
+    const asked = new URLSearchParams(new FormData(form));
+    if (!asked.has("models")) asked.set("models", "");
+    asked.set("part", "preview");
+    try {
+      const html = await part(`${form.dataset.preview}?${asked}`, {});
+      if (mine === latest) put(region, html);
+    } catch {
+      if (mine === latest) region.querySelector(".nv-primary")?.setAttribute("disabled", "");
+    }
+    if (mine === latest) region.removeAttribute("aria-busy");
+  };
+  form.addEventListener("input", () => {
+    latest += 1;
+    region.setAttribute("aria-busy", "true");
+    clearTimeout(timer);
+    timer = setTimeout(ask, 400);
+  });
+}
+
+async function complete(field) {
+  const answer = await fetch(`${field.dataset.complete}?${new URLSearchParams({ prefix: field.value })}`);
+  if (!answer.ok) return;
+  const options = (await answer.json()).map((folder) => new Option(folder, folder));
+  field.list.replaceChildren(...options);
+}
+
+function play(button) {
+  const audio = document.getElementById("player-audio");
+  document.getElementById("player").hidden = false;
+  document.getElementById("player-title").textContent = button.dataset.title;
+  audio.src = button.dataset.play;
+  audio.play().catch((error) => {
+    if (error.name === "NotSupportedError") cannotPlay();
+  });
+}
+
+function cannotPlay() {
+  document.getElementById("player-title").textContent = "This browser cannot play this file.";
+}
+
+function stop() {
+  const audio = document.getElementById("player-audio");
+  audio.pause();
+  audio.removeAttribute("src");
+  document.getElementById("player").hidden = true;
+}
+
+// Forms in parts carry no token of their own: it would make each answer a new one.
+function sign(form) {
+  for (const field of document.getElementById("act").querySelectorAll("input")) {
+    if (!form.elements[field.name]) form.append(field.cloneNode());
+  }
+}
+
+document.addEventListener("click", (event) => {
+  const pressed = event.target.closest("[data-dialog], [data-close], [data-play], #player-close");
+  if (!pressed) return;
+  if (pressed.dataset.dialog) document.getElementById(pressed.dataset.dialog)?.showModal();
+  else if (pressed.dataset.play) play(pressed);
+  else if (pressed.id === "player-close") stop();
+  else pressed.closest("dialog").close();
+});
+document.addEventListener("submit", (event) => {
+  const isPost = (event.submitter?.formMethod || event.target.method) === "post";
+  if (isPost && event.target.matches("[data-token]")) sign(event.target);
+});
+document.addEventListener("change", (event) => event.target.closest("form[data-auto]")?.requestSubmit());
+document.addEventListener("input", (event) => {
+  if (event.target.matches("[data-show]")) event.target.nextElementSibling.value = event.target.value;
+  if (event.target.matches("[data-complete]")) complete(event.target);
+});
+document.addEventListener("DOMContentLoaded", () => {
+  document.querySelectorAll("[data-live]").forEach(follow);
+  document.querySelectorAll("[data-load]").forEach(load);
+  document.querySelectorAll("form[data-preview]").forEach(foresee);
+  document.getElementById("player-audio")?.addEventListener("error", (event) => event.target.getAttribute("src") && cannotPlay());
+});

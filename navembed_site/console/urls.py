@@ -1,0 +1,36 @@
+"""The console's pages, and its buttons, which take POST alone."""
+
+from django.urls import path
+
+from navembed_site.console import audio, find, home, jobs, problems, start, tracks, versions
+
+app_name = "console"
+urlpatterns = [
+    path("", home.home, name="home"),
+    path("unload/<slug:model>", home.unload, name="unload"),
+    path("fetch-weights", home.fetch_weights, name="fetch_weights"),
+    path("find", find.find, name="find"),
+    path("jobs", jobs.jobs, name="jobs"),
+    path("jobs/new", start.start, name="start"),
+    path("jobs/begin", start.begin, name="begin"),
+    path("jobs/folders", start.folders, name="folders"),
+    path("jobs/<int:pk>", jobs.job, name="job"),
+    path("jobs/<int:pk>/failures", jobs.failures, name="failures"),
+    path("jobs/<int:pk>/pause", jobs.pause, name="pause"),
+    path("jobs/<int:pk>/resume", jobs.resume, name="resume"),
+    path("jobs/<int:pk>/cancel", jobs.cancel, name="cancel"),
+    path("jobs/<int:pk>/retry", jobs.retry, name="retry"),
+    path("jobs/<int:pk>/ignore", jobs.ignore_failures, name="ignore_failures"),
+    path("problems", problems.problems, name="problems"),
+    path("problems/ignore", problems.ignore_these, name="ignore"),
+    path("problems/notice", problems.notice_these, name="notice"),
+    path("problems/retry", problems.retry_all, name="retry_all"),
+    path("tracks", tracks.tracks, name="tracks"),
+    path("track/<path:track_id>", tracks.track, name="track"),
+    path("audio/<path:track_id>", audio.audio, name="audio"),
+    path("reembed/<path:track_id>", tracks.reembed, name="reembed"),
+    path("versions", versions.versions, name="versions"),
+    path("versions/<int:pk>/make-live", versions.make_live, name="make_live"),
+    path("versions/<int:pk>/go-back", versions.go_back, name="go_back"),
+    path("versions/<int:pk>/drop", versions.give_up, name="drop"),
+]

@@ -1,0 +1,209 @@
+"""The console in a browser, over a real instance with tiny models: what an operator does from the first start on."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from navembed_site.demo.encode import write_audio
+from tests.audio_files import tone
+from tests.console.browser import launch
+from tests.instance.conftest import Instance, migrated_database
+from tests.instances import shared_checkpoints
+
+__all__ = ["migrated_database"]
+
+AXE = Path(__file__).parent / "axe" / "axe.min.js"
+PATIENCE_MS = 120_000  # of a busy machine
+TRACKS = 4
+RATE = 44_100
+HOSTILE = "<img src=x onerror=window.hacked=1> {{ 7 }} ' x-init=window.hacked=1"
+NAME, PASSWORD = "anna", "a-long-enough-secret"
+SERIOUS = ("serious", "critical")
+PAGES = (
+    "", "find", "find?q=piano", "jobs", "jobs/1", "jobs/1/failures", "jobs/new", "problems", "tracks", "versions",
+    "auth/user/", "auth/user/add/", "access/token/", "access/token/add/", "nothing",
+)  # fmt: skip
+
+expect.set_options(timeout=PATIENCE_MS)
+
+
+class Watched:
+    """What a page must never do: complain, call other hosts, run what a file is called."""
+
+    def __init__(self, page: Page, base: str) -> None:
+        self.complaints: list[str] = []
+        page.set_default_timeout(PATIENCE_MS)
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("console", lambda said: said.type == "error" and self._hear(said.text))
+        page.on("request", lambda asked: self._see(asked.url, base))
+
+    def _hear(self, text: str) -> None:
+        if "404 (Not Found)" not in text:  # the page that is asked for is not there
+            self.complaints.append(text)
+
+    def _see(self, url: str, base: str) -> None:
+        if not url.startswith((base, "data:", "blob:")):
+            self.complaints.append(f"asked {url}")
+
+
+@pytest.fixture(scope="module")
+def served(migrated_database: Path) -> Iterator[Instance]:
+    """An instance with a folder of music that nobody has embedded, and no user yet."""
+    home = Path(tempfile.mkdtemp(prefix="nt-", dir="/tmp"))
+    music = home / "music"
+    music.mkdir()
+    shutil.copy(migrated_database, home)
+    for number in range(TRACKS):
+        write_audio(music / f"Track {number}.flac", tone(5.0, RATE, seed=number), RATE)
+    write_audio(music / f"{HOSTILE}.flac", tone(5.0, RATE, seed=TRACKS), RATE)
+    (music / f"broken {HOSTILE}.mp3").write_bytes(b"this is no music " * 400)
+    environment = {
+        "NAVEMBED_HOME": str(home), "NAVEMBED_LIBRARY": "folder", "NAVIDROME_MUSIC_ROOT": str(music),
+        "TEXT_EMBEDDING_DEVICE": "cpu", "NAVEMBED_DECODE_PROCESSES": "1", "DATABASE_URL": "",
+    }  # fmt: skip
+    weights = {f"NAVEMBED_{key.upper()}": str(folder) for key, folder in shared_checkpoints().items()}
+    made = Instance(home=home, environment=environment | weights)
+    yield made
+    made.run("stop")
+    made.end()
+    shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright, launch(playwright) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def signed_in(served: Instance, browser: Browser) -> Iterator[BrowserContext]:
+    """Whoever follows the link that `serve` prints makes the first user, and is signed in."""
+    link = re.search(r"http://\S+/setup/\S+", served.run("serve", "--detach").stdout)
+    assert link
+    with browser.new_context(viewport={"width": 1440, "height": 900}) as context:
+        page = context.new_page()
+        page.goto(link[0])
+        page.fill("[name=username]", NAME)
+        page.fill("[name=password1]", PASSWORD)
+        page.fill("[name=password2]", PASSWORD)
+        page.click("button[type=submit]")
+        page.close()
+        yield context
+
+
+@pytest.fixture
+def page(signed_in: BrowserContext, served: Instance) -> Iterator[Page]:
+    page = signed_in.new_page()
+    watched = Watched(page, f"http://127.0.0.1:{served.port}")
+    page.goto(f"http://127.0.0.1:{served.port}/admin/")
+    yield page
+    assert page.evaluate("window.hacked") is None
+    page.close()
+    assert watched.complaints == []
+
+
+def go(page: Page, path: str) -> None:
+    page.goto(re.sub(r"/admin/.*", f"/admin/{path}", page.url))
+
+
+def press(page: Page, name: str) -> None:
+    page.get_by_role("button", name=name, exact=True).first.click()
+
+
+def test_first_job_from_the_checklist_to_its_end(page: Page, served: Instance) -> None:
+    """Start, pause, resume; the worker is killed; the page tells all of it without being loaded again."""
+    expect(page.get_by_text("Setting up")).to_be_visible()
+    page.get_by_role("link", name="Start a job").click()
+    page.get_by_label("MERT", exact=True).check()
+    expect(page.get_by_text("vectors to compute")).to_contain_text(f"of {TRACKS + 2} tracks")
+    press(page, "Start")
+    press(page, "Pause")
+    expect(page.locator(".nv-state")).to_have_text(re.compile("Paused"))
+    press(page, "Resume")
+    expect(page.locator(".nv-state")).to_have_text(re.compile("Running"))
+    page.evaluate("window.isSamePage = true")
+    os.kill(served.processes()["worker"]["pid"], signal.SIGKILL)
+    expect(page.locator(".nv-state")).to_have_text(re.compile("Completed with errors"))
+    expect(page.get_by_text(f"{TRACKS + 2} of {TRACKS + 2} tracks")).to_be_visible()
+    assert page.evaluate("window.isSamePage")
+
+
+def test_a_failure_is_tried_again_and_then_ignored(page: Page) -> None:
+    go(page, "jobs/1")
+    press(page, "Retry these")
+    expect(page.locator(".nv-state")).to_have_text(re.compile("Completed with errors"))
+    press(page, "Ignore these")
+    expect(page.get_by_text("1 file is ignored until it changes")).to_be_visible()
+    go(page, "problems")
+    expect(page.get_by_text("Every file that was tried has its vectors.")).to_be_visible()
+
+
+def test_music_is_found_by_words_and_heard(page: Page) -> None:
+    page.get_by_label("Find a track, or music by words").fill("slow piano at night")
+    press(page, "Find")
+    expect(page.locator(".nv-hits li").first).to_be_visible()
+    page.locator("[data-play]").first.click()
+    page.wait_for_function("document.getElementById('player-audio').currentTime > 0")
+    page.locator(".nv-hits a").first.click()
+    expect(page.locator("#neighbours .nv-hits li").first).to_be_visible()
+
+
+def test_a_track_with_a_hostile_name_is_only_shown(page: Page) -> None:
+    go(page, "tracks")
+    page.get_by_role("link", name=HOSTILE, exact=True).first.click()
+    expect(page.get_by_role("heading", name=HOSTILE)).to_be_visible()
+    page.locator("[data-play]").first.click()
+    expect(page.locator("#player-title")).to_have_text(HOSTILE)
+    assert not page.locator("img[src=x]").count()
+
+
+def test_new_vectors_are_built_and_the_former_come_back(page: Page) -> None:
+    go(page, "jobs/new?models=latent&extent=all")
+    press(page, "Start")
+    expect(page.locator(".nv-state")).to_have_text(re.compile("Completed"))
+    go(page, "versions")
+    press(page, "Go back")
+    page.get_by_role("dialog").get_by_role("button", name="Go back").click()
+    expect(page.get_by_text("Search uses the former latent vectors again.")).to_be_visible()
+
+
+def test_the_theme_and_the_menu_work(page: Page) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    expect(page.get_by_role("link", name="Versions")).not_to_be_visible()
+    page.locator("[x-on\\:click*=sidebarMobileOpen]").first.click()
+    page.get_by_role("link", name="Versions").click()
+    expect(page.get_by_text("What search uses, what is built")).to_be_visible()
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1440), ("dark", 390)])
+def test_every_page_fits_and_is_accessible(
+    browser: Browser, signed_in: BrowserContext, served: Instance, scheme: Any, width: int
+) -> None:
+    base = f"http://127.0.0.1:{served.port}"
+    state = signed_in.storage_state()
+    found: dict[str, Any] = {}
+    with browser.new_context(
+        color_scheme=scheme, viewport={"width": width, "height": 900}, storage_state=state, reduced_motion="reduce"
+    ) as context:
+        page = context.new_page()
+        watched = Watched(page, base)
+        for path in PAGES:
+            page.goto(f"{base}/admin/{path}")
+            if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+                found[f"{path} is too wide"] = width
+            page.evaluate(AXE.read_text())
+            for each in page.evaluate("axe.run().then((found) => found.violations)"):
+                if each["impact"] in SERIOUS:
+                    found[f"{path}: {each['id']}"] = [node["html"][:200] for node in each["nodes"][:3]]
+        assert page.evaluate("window.hacked") is None
+    assert (found, watched.complaints) == ({}, [])

@@ -1,0 +1,189 @@
+"""What buttons and forms do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from batches import services
+from batches.models import BatchJob, TrackResult
+from batches.requests import JobRequest
+from embeddings.encoders.registry import MODEL_KEYS
+from embeddings.models import BadFile, Track
+from navembed_site.console import weights
+from navembed_site.process.locks import hold
+from tests.batches.conftest import Music, music, pool
+from tests.batches.rows import make_track, set_status
+from tests.console.conftest import bad, finished_job
+
+__all__ = ["music", "pool"]
+
+pytestmark = [pytest.mark.django_db, pytest.mark.database]
+
+
+def press(client: Client, path: str, **fields: str) -> list[str]:
+    """Press a button; returns what the next page says."""
+    reply: Any = client.post(f"/admin/{path}", fields, follow=True)
+    assert reply.status_code == 200
+    return [str(message) for message in reply.context["messages"]]
+
+
+@pytest.mark.parametrize(
+    ("button", "before", "after"),
+    [
+        ("pause", "running", "pausing"),
+        ("cancel", "running", "cancelling"),
+        ("cancel", "paused", "cancelled"),
+        ("resume", "paused", "initialized"),
+        ("resume", "cancelled", "initialized"),
+    ],
+)
+def test_one_click_steers_a_job(admin_client: Client, button: str, before: str, after: str) -> None:
+    job = set_status(services.start_job(JobRequest(["muq"])), before)
+    press(admin_client, f"jobs/{job.pk}/{button}")
+    job.refresh_from_db()
+    assert job.status == after
+
+
+@pytest.mark.parametrize("button", ["pause", "cancel", "resume", "retry"])
+def test_a_click_that_comes_too_late_says_so(admin_client: Client, button: str) -> None:
+    job = set_status(services.start_job(), "completed")
+    assert f"ob {job.pk} is completed" in press(admin_client, f"jobs/{job.pk}/{button}")[0]
+
+
+def test_buttons_lead_back_to_their_page_and_nowhere_else(admin_client: Client) -> None:
+    job = services.start_job(JobRequest(["muq"]))
+    reply = admin_client.post(f"/admin/jobs/{job.pk}/pause", {"next": "/admin/jobs?page=2"})
+    assert reply["Location"] == "/admin/jobs?page=2"
+    reply = admin_client.post(f"/admin/jobs/{job.pk}/pause", {"next": "https://evil.example/"})
+    assert reply["Location"] == "/admin/"
+
+
+def test_retry_tries_all_failures_again(admin_client: Client) -> None:
+    job = finished_job("a", "b")
+    press(admin_client, f"jobs/{job.pk}/retry")
+    assert not TrackResult.objects.filter(status="failed").exists()
+
+
+def test_retry_of_one_reason_leaves_the_others(admin_client: Client) -> None:
+    job = finished_job("a", "b")
+    job.results.filter(model="muq", status="failed").update(error_message="another reason")
+    press(admin_client, f"jobs/{job.pk}/retry", message="another reason")
+    assert set(job.results.filter(status="failed").values_list("model", flat=True)) == {"mert", "latent"}
+    assert [row.failed for row in job.progress.order_by("model")] == [1, 1, 0]
+    job.refresh_from_db()
+    assert job.failed_tracks == 0  # its last model is not done
+
+
+def test_ignored_failures_are_no_problem_any_more(admin_client: Client) -> None:
+    job = finished_job("a", "b")
+    assert press(admin_client, f"jobs/{job.pk}/ignore", message="it is damaged") == [
+        "1 file is ignored until they change."
+    ]
+    assert BadFile.objects.get().ignored
+    assert "it is damaged" not in admin_client.get("/admin/problems").content.decode()
+
+
+def test_problems_are_ignored_by_reason_and_counted_again(admin_client: Client) -> None:
+    for number, reason in enumerate(["cut off", "cut off", "empty"]):
+        bad(make_track(f"t{number}"), message=reason)
+    press(admin_client, "problems/ignore", message="cut off")
+    assert BadFile.objects.filter(ignored=True).count() == 2
+    press(admin_client, "problems/notice", message="cut off")
+    assert not BadFile.objects.filter(ignored=True).exists()
+
+
+def test_problems_are_tried_again_in_a_job(admin_client: Client) -> None:
+    press(admin_client, "problems/retry", model="muq")
+    job = BatchJob.objects.get()
+    assert (job.retry_bad_files, job.model_keys, job.started_by) == (True, ["muq"], "admin")
+
+
+def test_a_track_is_embedded_anew(admin_client: Client) -> None:
+    make_track("a/b?c")
+    press(admin_client, "reembed/a/b%3Fc")
+    job = BatchJob.objects.get()
+    assert (job.only_track, job.clear_existing) == ("a/b?c", True)
+
+
+def test_a_track_that_is_gone_is_not_embedded(admin_client: Client) -> None:
+    make_track("a", playable=False)
+    assert "not in the library" in press(admin_client, "reembed/a")[0]
+    assert not BatchJob.objects.exists()
+
+
+# Starting
+
+
+WANTED = {"models": ["mert", "muq"], "extent": "missing", "limit": "5", "path_prefix": ""}
+
+
+def test_the_form_starts_a_job(admin_client: Client, music: Music) -> None:
+    reply = admin_client.post("/admin/jobs/begin", WANTED)
+    job = BatchJob.objects.get()
+    assert reply["Location"] == f"/admin/jobs/{job.pk}"
+    assert (job.model_keys, job.limit, job.started_by, job.clear_existing) == (["muq", "mert"], 5, "admin", False)
+
+
+def test_what_it_would_do_is_shown_before(admin_client: Client, music: Music) -> None:
+    music.add("a.flac")
+    page = admin_client.get("/admin/jobs/new?models=muq").content.decode()
+    assert page.count('formaction="/admin/jobs/begin"') == 1
+    assert "vector to compute, of 1 track" in page
+    assert not Track.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"models": []}, "Choose at least one model."),
+        ({"limit": "0"}, "limit is a whole number from 1"),
+        ({"path_prefix": "/nowhere"}, "no track&#x27;s path begins with /nowhere"),
+    ],
+)
+def test_what_is_refused_stays_in_the_form(admin_client: Client, music: Music, wrong: Any, told: str) -> None:
+    reply = admin_client.post("/admin/jobs/begin", WANTED | {"limit": "7"} | wrong)
+    page = reply.content.decode()
+    assert reply.status_code == 422
+    assert told in page
+    assert 'value="7"' in page or 'value="0"' in page
+    assert not BatchJob.objects.exists()
+
+
+def test_a_job_beside_another_is_queued(admin_client: Client, music: Music) -> None:
+    services.start_job()
+    admin_client.post("/admin/jobs/begin", WANTED)
+    assert list(BatchJob.objects.values_list("status", flat=True)) == ["queued", "initialized"]
+
+
+def test_slow_model_is_not_ticked_where_it_would_take_days(admin_client: Client, music: Music) -> None:
+    page: Any = admin_client.get("/admin/jobs/new")
+    assert page.context["form"]["models"].value() == [key for key in MODEL_KEYS if key != "mert"]
+
+
+def test_folders_complete_what_is_typed(admin_client: Client) -> None:
+    for number, path in enumerate(["/m/Satie/1.flac", "/m/Satie/2.flac", "/m/Sati/x/3.flac", "/n/4.flac"]):
+        make_track(str(number), path=path)
+    assert admin_client.get("/admin/jobs/folders?prefix=/m/S").json() == ["/m/Sati/", "/m/Satie/"]
+    assert admin_client.get("/admin/jobs/folders?prefix=/m/Satie/").json() == []
+
+
+# Weights
+
+
+def test_a_second_download_is_refused(admin_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    lack = {key: {"problem": "missing", "download_bytes": 1, "text": None} for key in MODEL_KEYS}
+    monkeypatch.setattr("navembed_site.console.health.models.get", lambda: lack)
+    with hold(weights.LOCK):
+        assert press(admin_client, "fetch-weights") == ["The download is running already."]
+
+
+def test_how_far_the_download_is(settings: Any, tmp_path: Any) -> None:
+    settings.LOG_DIR, settings.CHECKPOINT_DIR = tmp_path, tmp_path / "checkpoints"
+    settings.CHECKPOINT_DIR.mkdir()
+    (tmp_path / "fetch_models.log").write_text("1000 200\nmuq: 1.0 KB in 1 file\n")
+    (settings.CHECKPOINT_DIR / "blob").write_bytes(bytes(700))
+    found = weights.download()
+    assert (found.percent, found.line, found.is_running) == (50.0, "muq: 1.0 KB in 1 file", False)

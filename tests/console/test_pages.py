@@ -1,0 +1,210 @@
+"""The console's pages: what they show, in how many queries, and what of a library they never run."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from batches import services
+from batches.models import BatchJob, TrackResult
+from batches.requests import JobRequest
+from embeddings.encoders.registry import MODEL_KEYS
+from embeddings.models import Embedding, EmbeddingSpace, Track
+from tests.batches.rows import make_embedding, make_job, make_space, make_track, set_status
+from tests.console.conftest import HOSTILE, finished_job
+
+pytestmark = [pytest.mark.django_db, pytest.mark.database]
+
+MANY = 2000
+MOST_QUERIES = 14
+
+
+def addresses() -> list[str]:
+    """Every page, of rows that are there."""
+    job, track = BatchJob.objects.latest("pk"), Track.objects.earliest("pk")
+    parts = {
+        "": ["health", "setup", "hand", "cards", "last_jobs"],
+        "jobs": ["job_list"],
+        f"jobs/{job.pk}": ["job", "job_reasons"],
+        "jobs/new": ["preview"],
+        f"track/{track.pk}": ["neighbours"],
+        f"jobs/{job.pk}/failures": [],
+        "jobs/folders?prefix=/": [],
+        "problems": [],
+        "problems?message=x": [],
+        "problems?show=ignored": [],
+        "tracks": [],
+        "tracks?q=a": [],
+        "find": [],
+        "find?q=slow": [],
+        "versions": [],
+    }
+    return [
+        f"/admin/{page}{part}" for page, some in parts.items() for part in ["", *(f"?part={each}" for each in some)]
+    ]
+
+
+def queries(client: Client, path: str) -> list[str]:
+    with CaptureQueriesContext(connection) as captured:
+        assert client.get(path).status_code == 200, path
+    return [query["sql"] for query in captured]
+
+
+def many_rows() -> None:
+    """A library of ``MANY`` tracks with three results each, of which a tenth has failed."""
+    tracks = Track.objects.bulk_create(
+        Track(
+            id=f"m{number:05}", library_id=1, path=f"/music/{number % 50}/{number}.flac", title=f"Title {number}",
+            artist="Artist", duration=200, size=1000, mtime="2024", playable=True, scan=1,
+        )
+        for number in range(MANY)
+    )  # fmt: skip
+    job = make_job(tracks, MODEL_KEYS)
+    now = timezone.now()
+    rows = job.results.filter(track__path__endswith="7.flac")
+    rows.update(status="failed", error_class="AudioError", error_message="damaged", finished_at=now)
+    for space in EmbeddingSpace.objects.all():
+        Embedding.objects.bulk_create(
+            Embedding(
+                space=space, track=track, windows=1, audio_seconds=1, size=1000, mtime="2024", audio_hash="a",
+                vector=b"\0" * 32,
+            )
+            for track in tracks[::2]
+        )  # fmt: skip
+    set_status(job, "completed_with_errors")
+
+
+def test_each_page_takes_few_queries_and_no_more_for_many_rows(admin_client: Client) -> None:
+    finished_job("a", "b")
+    pages = addresses()
+    admin_client.get("/admin/")  # what is remembered for all readers is counted once
+    few = {path: len(queries(admin_client, path)) for path in pages}
+    many_rows()
+    many = {path: len(queries(admin_client, path)) for path in pages}
+    assert {path: count for path, count in many.items() if count > MOST_QUERIES} == {}
+    assert {path: (few[path], count) for path, count in many.items() if count > few[path] + 1} == {}
+
+
+def test_vectors_are_never_loaded(admin_client: Client) -> None:
+    finished_job("a", "b")
+    asked = [sql for path in addresses() if "neighbours" not in path for sql in queries(admin_client, path)]
+    assert not [sql for sql in asked if re.search(r'SELECT[^;]*"vector"[^;]*FROM "embeddings_embedding"', sql)]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_nothing_of_a_library_becomes_markup(admin_client: Client, text: str) -> None:
+    """What comes from files and people stands in no attribute that Alpine reads, and nowhere as a tag."""
+    job = finished_job("a", text, message=text, traceback=text)
+    Track.objects.update(title=text, artist=text, album=text, path=f"/music/{text}")
+    BatchJob.objects.filter(pk=job.pk).update(message=text, started_by=text, path_prefix=text, current_track=text)
+    for path in [*addresses(), f"/admin/tracks?q={text}", f"/admin/problems?message={text}"]:
+        page = admin_client.get(path).content.decode()
+        if "<" in text or "'" in text:
+            assert text not in page or "folders" in path, path
+        tags = re.findall(r"<[a-z][^>]*>", page)
+        alpine = [tag for tag in tags if re.search(r"""\s(?:x-[a-z:-]+|@[a-z]+|:[a-z]+)=["'][^"']*hacked""", tag)]
+        assert alpine == [], path
+
+
+def test_parts_are_sent_again_only_when_they_have_changed(admin_client: Client) -> None:
+    job = finished_job("a", "b")
+    address = f"/admin/jobs/{job.pk}?part=job"
+    tag = admin_client.get(address)["ETag"]
+    assert admin_client.get(address, headers={"If-None-Match": tag}).status_code == 304
+    BatchJob.objects.filter(pk=job.pk).update(message="something else")
+    assert admin_client.get(address, headers={"If-None-Match": tag}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("status", "buttons"),
+    [
+        ("running", ["pause", "cancel"]),
+        ("waiting", ["pause", "cancel"]),
+        ("paused", ["cancel", "resume"]),
+        ("queued", ["cancel"]),
+        ("cancelling", []),
+        ("completed", []),
+        ("completed_with_errors", ["retry"]),
+        ("cancelled", ["resume", "retry"]),
+    ],
+)
+def test_only_possible_buttons_are_shown(admin_client: Client, status: str, buttons: list[str]) -> None:
+    job = set_status(finished_job("a", "b"), status)
+    page = admin_client.get(f"/admin/jobs/{job.pk}?part=job").content.decode()
+    assert sorted(re.findall(rf'formaction="/admin/jobs/{job.pk}/(\w+)"', page)) == sorted(buttons)
+
+
+def test_a_running_job_is_told_in_words(admin_client: Client) -> None:
+    job = set_status(make_job([make_track(name) for name in "abcd"]), "running")
+    job.progress.update(succeeded=1, audio_seconds_done=2.0, rate=0.005)
+    BatchJob.objects.update(processed_tracks=1, planned=True)
+    page = admin_client.get(f"/admin/jobs/{job.pk}?part=job").content.decode()
+    assert "25 %" in page
+    assert "1 of 4 tracks" in page
+    assert "about 20 min left" in page
+
+
+def test_waiting_job_says_for_what(admin_client: Client) -> None:
+    services.set_waiting(services.start_job(JobRequest(["muq"])), "/music is away")
+    page = admin_client.get("/admin/?part=hand").content.decode()
+    assert "Waiting: /music is away. It goes on by itself." in page
+
+
+def test_home_guides_who_has_nothing_yet(admin_client: Client) -> None:
+    page = admin_client.get("/admin/").content.decode()
+    assert "Setting up" in page
+    assert "Start a job" in page
+
+
+def test_home_shows_how_much_is_embedded(admin_client: Client) -> None:
+    finished_job("a", "b", "c")
+    page = admin_client.get("/admin/?part=cards").content.decode()
+    assert "<b>2</b> of 3 embedded" in page
+
+
+def test_a_finished_build_waits_for_a_yes(admin_client: Client) -> None:
+    make_space("muq")
+    build = make_space("muq", "g", status="building")
+    assert f"/admin/versions/{build.pk}/make-live" in admin_client.get("/admin/?part=cards").content.decode()
+    assert "waits for a yes" in admin_client.get("/admin/versions").content.decode()
+
+
+def test_failures_have_their_files_and_tracebacks(admin_client: Client) -> None:
+    job = finished_job("good", "broken", traceback="Traceback: deep inside")
+    page = admin_client.get(f"/admin/jobs/{job.pk}/failures?message=it+is+damaged").content.decode()
+    assert "broken" in page
+    assert "deep inside" in page
+
+
+@pytest.mark.parametrize("path", ["jobs/999999", "track/nobody", "audio/nobody", "jobs/999999/failures"])
+def test_what_is_not_there_is_not_found(admin_client: Client, path: str) -> None:
+    assert admin_client.get(f"/admin/{path}").status_code == 404
+
+
+@pytest.mark.parametrize("page", ["0", "-1", "x", "999999"])
+def test_odd_pages_show_something(admin_client: Client, page: str) -> None:
+    finished_job("a", "b")
+    assert admin_client.get(f"/admin/jobs?page={page}&status=nonsense").status_code == 200
+
+
+def test_tracks_are_found_by_any_of_their_words(admin_client: Client) -> None:
+    make_track("one", title="Gymnopédie", artist="Satie")
+    make_track("two", title="Asche", artist="Rußwerk")
+    page: Any = admin_client.get("/admin/tracks?q=satie+gymn")
+    assert [track.pk for track in page.context["page"]] == ["one"]
+
+
+def test_a_track_shows_its_vectors_and_results(admin_client: Client) -> None:
+    track = make_track("a")
+    make_embedding(make_space("muq"), track)
+    make_job([track])
+    TrackResult.objects.update(status="failed", error_message="it broke", finished_at=timezone.now())
+    page = admin_client.get("/admin/track/a").content.decode()
+    assert "1 window" in page
+    assert "it broke" in page
