@@ -17,7 +17,7 @@ from batches.engine.plan import plan_again
 from batches.models import BatchJob, ModelProgress, TrackResult
 from batches.tasks import want_bridges
 from embeddings.errors import SwitchRefused
-from embeddings.index.sync import Reconciliation, counts_agree, ensure_live_aliases, index_pending, reconcile
+from embeddings.index.sync import Reconciliation, counts_agree, ensure_live_aliases, index_pending, reconcile, seal
 from embeddings.library.away import away_text
 from embeddings.library.bad_files import bad_for
 from embeddings.models import EmbeddingSpace, Track
@@ -43,6 +43,9 @@ def complete(job: BatchJob, raise_if_stopped: RaiseIfStopped) -> None:
     notes = [] if job.is_restricted else [*_prune(job, raise_if_stopped), away_text()]
     index(job, raise_if_stopped)
     reconcile_with_milvus(job, "end", raise_if_stopped)
+    for _, space in _spaces(job):
+        seal(space)
+        raise_if_stopped()
     notes += _switch(job, builds, raise_if_stopped)
     for _, space in _spaces(job):
         calibrate(space)

@@ -11,6 +11,7 @@ import os
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
@@ -36,8 +37,10 @@ IDS_PER_CALL = 1000
 IDS_PER_PAGE = 10_000
 CONNECT_PAUSES = (0.1, 0.4, 1.0)  # seconds between tries to connect; a job does the long waiting
 NOT_LOADED = 101  # Milvus's error code
+LITE_VERSION = "milvus_lite"  # a Milvus server may call itself "v2.3.5-lite"
 HNSW = {"M": 50, "efConstruction": 250}
 HNSW_EF = 256  # recall@10 against brute force: docs/performance.md
+SEAL_ROWS = 2_000  # a server searches up to 5,000 rows of a growing segment exactly, more of them by a rough index
 
 T = TypeVar("T")
 
@@ -61,6 +64,8 @@ class Hit(NamedTuple):
 class _Connection(NamedTuple):
     client: Any
     is_lite: bool
+    unsealed: Counter[str]
+    """How many rows this process has written to each collection since it last sealed it."""
 
 
 _connections: dict[tuple[int, str, str], _Connection] = {}
@@ -170,10 +175,22 @@ class VectorStore:
         step = max(1, MESSAGE_BYTES // (4 * dimension))
         for start in range(0, len(entities), step):
             self._write("upsert", name, entities[start : start + step])
+        self._connection().unsealed[name] += len(entities)
 
     def flush(self, name: str) -> None:
-        """Make writes durable, and fast to search: unflushed rows take Lite 100 times longer."""
+        """Makes writes durable, and fast to search: unflushed rows take Lite 100 times longer.
+
+        A Milvus server has them in its log when it has answered. A flush takes seconds there, may be limited to one in
+        ten seconds, and leaves a segment, of which small ones are never indexed: so only every SEAL_ROWS rows have one.
+        """
+        connection = self._connection()
+        if connection.is_lite or connection.unsealed[name] >= SEAL_ROWS:
+            self.seal(name)
+
+    def seal(self, name: str) -> None:
+        """Flushes, after which a Milvus server builds its index over what was written."""
         self._write("flush", name)
+        del self._connection().unsealed[name]
 
     def delete(self, name: str, ids: Sequence[str]) -> None:
         """Remove rows; absent ids are no error. Call ``flush`` after the last."""
@@ -188,9 +205,10 @@ class VectorStore:
         *,
         exclude: Iterable[str] = (),
         library_ids: Iterable[int] | None = None,
+        fresh: bool = False,
     ) -> list[Hit]:
-        """Return the ``limit`` rows nearest to ``vector`` [dimension] by cosine, best first."""
-        (hits,) = self.search_all(name, vector[None], limit, exclude=exclude, library_ids=library_ids)
+        """Return the ``limit`` rows nearest to ``vector`` [dimension] by cosine, best first; ``fresh`` as below."""
+        (hits,) = self.search_all(name, vector[None], limit, exclude=exclude, library_ids=library_ids, fresh=fresh)
         return hits
 
     def search_all(
@@ -201,8 +219,13 @@ class VectorStore:
         *,
         exclude: Iterable[str] = (),
         library_ids: Iterable[int] | None = None,
+        fresh: bool = False,
     ) -> list[list[Hit]]:
-        """Return for each of ``vectors`` [n, dimension] its ``limit`` nearest rows by cosine, best first."""
+        """Return for each of ``vectors`` [n, dimension] its ``limit`` nearest rows by cosine, best first.
+
+        What was written in the last seconds may be missing unless it is to be ``fresh``, for which a Milvus server
+        makes every search wait for about 0.3 s.
+        """
         excluded = sorted(set(exclude))
         conditions = [f"track_id not in {_among(excluded)}"] if excluded else []
         if library_ids is not None:
@@ -215,7 +238,7 @@ class VectorStore:
             limit=limit,
             output_fields=["track_id"],  # an empty list means all of them on Lite
             search_params={"metric_type": "COSINE", "params": {"ef": max(HNSW_EF, 2 * limit)}},
-            consistency_level="Strong",
+            consistency_level="Strong" if fresh else "Bounded",
         )
         return [[Hit(hit["track_id"], float(hit["distance"])) for hit in hits] for hits in found]
 
@@ -343,7 +366,8 @@ class VectorStore:
 
     def _connect(self) -> _Connection:
         client = MilvusClient(uri=self.uri, token=self.token, timeout=self.timeout, dedicated=True)
-        return _Connection(client, "lite" in client.get_server_version(timeout=self.timeout))
+        is_lite = client.get_server_version(timeout=self.timeout).startswith(LITE_VERSION)
+        return _Connection(client, is_lite, Counter())
 
 
 def _knock(uri: str, timeout: float) -> None:

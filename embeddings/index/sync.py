@@ -1,6 +1,6 @@
 """From the database to the search index. The database holds the truth; the index follows.
 
-An embedding is ``pending`` until Milvus has acknowledged and flushed it; sending it twice does no harm. What is
+An embedding is ``pending`` until Milvus holds it so that no kill loses it; sending it twice does no harm. What is
 pending is marked as indexed only if its ``updated_at`` is still what it was when it was read: whoever takes a row out
 of Milvus gives its embedding a new one, so that nobody who has just sent it marks it as indexed.
 """
@@ -100,7 +100,16 @@ def rebuild_index(space: EmbeddingSpace, progress: Callable[[int], None] | None 
     store.drop(space.collection)
     _open(store, space)
     ensure_live_aliases()  # at once: a name that is free is anybody's
-    return index_pending(space, progress=progress)
+    sent = index_pending(space, progress=progress)
+    seal(space)
+    return sent
+
+
+def seal(space: EmbeddingSpace) -> None:
+    """Has a Milvus server build its index over what it holds of the space. Raises IndexUnavailable."""
+    store = vector_store()
+    if store.exists(space.collection):
+        store.seal(space.collection)
 
 
 def mark_all_pending(space: EmbeddingSpace) -> int:

@@ -58,15 +58,23 @@ def nearest(
 
 
 def nearest_in(
-    space: EmbeddingSpace, vector: NDArray[np.float32], *, limit: int = 10, exclude: Iterable[str] = ()
+    space: EmbeddingSpace,
+    vector: NDArray[np.float32],
+    *,
+    limit: int = 10,
+    exclude: Iterable[str] = (),
+    fresh: bool = False,
 ) -> list[Neighbour]:
-    """Return the nearest tracks in this space, live or not; ``vector`` is one of its own. Raises as ``nearest``."""
+    """Return the nearest tracks in this space, live or not; ``vector`` is one of its own. Raises as ``nearest``.
+
+    ``fresh``: also among those that were sent to Milvus a moment ago.
+    """
     unit = _unit(vector, space.dimension)
     encoder = encoder_class(space.model)
     approximate = is_projected(encoder, space.dimension)
     wanted = min(max(CANDIDATES, 2 * limit), MOST_CANDIDATES) if approximate else limit
     (query,) = search_vectors(encoder, unit[None])
-    hits = vector_store().search(space.collection, query, wanted, exclude=exclude)
+    hits = vector_store().search(space.collection, query, wanted, exclude=exclude, fresh=fresh)
     if approximate:
         return _ranked_exactly(space, unit, [hit.track_id for hit in hits])[:limit]
     return [Neighbour(hit.track_id, hit.score) for hit in hits]

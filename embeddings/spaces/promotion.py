@@ -224,7 +224,7 @@ def _search(space: EmbeddingSpace, raise_if_stopped: RaiseIfStopped) -> tuple[li
     track_ids = list(sample(space, SEARCH_SAMPLE).values_list("track_id", flat=True))
     lost, overlaps = 0, []
     for track_id in track_ids:
-        hits = dict(nearest_in(space, embedding_in(space, track_id), limit=NEIGHBOURS + 1))
+        hits = dict(nearest_in(space, embedding_in(space, track_id), limit=NEIGHBOURS + 1, fresh=True))
         best = max(hits.values(), default=0.0)
         # With more copies of its audio than are asked for, it need not be among them.
         is_crowded = len(hits) > NEIGHBOURS and min(hits.values()) >= 1 - TIE

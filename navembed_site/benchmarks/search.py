@@ -28,7 +28,7 @@ from django.core.management import call_command
 from embeddings.embedder.client import EmbedderClient
 from embeddings.encoders.base import Description, Encoder
 from embeddings.encoders.registry import ENCODERS, MODEL_KEYS, TEXT_MODEL
-from embeddings.index.sync import index_pending
+from embeddings.index.sync import rebuild_index
 from embeddings.library.sync import sync_tracks
 from embeddings.models import Embedding, EmbeddingSpace, Track
 from embeddings.search import recommend as engine
@@ -119,10 +119,7 @@ def measure_here(tracks: int, weights: Sequence[str] = ("synthetic",)) -> list[d
 
     ``weights`` are what the vectors of the model that reads, too, are said to be made with.
     """
-    call_command("migrate", verbosity=0)
-    _write_library(tracks)
-    for encoder in ENCODERS:
-        _fill(encoder, weights)
+    fill_here(tracks, weights)
     plain = Query(limit=LIMIT, models=MODEL_KEYS)
     queries = {
         "25 seeds, three models": plain,
@@ -131,6 +128,14 @@ def measure_here(tracks: int, weights: Sequence[str] = ("synthetic",)) -> list[d
         "25 seeds, MuQ alone": replace(plain, models=["muq"]),
     }
     return [asdict(_figure(what, partial(_from_seeds, query))) for what, query in queries.items()]
+
+
+def fill_here(tracks: int, weights: Sequence[str] = ("synthetic",)) -> None:
+    """Give this instance, which must be empty, a library with embeddings of all models; Milvus runs."""
+    call_command("migrate", verbosity=0)
+    _write_library(tracks)
+    for encoder in ENCODERS:
+        _fill(encoder, weights)
 
 
 def measure_here_with_texts(tracks: int) -> list[dict[str, Any]]:
@@ -189,7 +194,7 @@ def _fill(encoder: type[Encoder], weights: Sequence[str]) -> EmbeddingSpace:
             )
             for track_id, vector in zip(ids[start : start + BLOCK], block, strict=True)
         )
-    index_pending(space)
+    rebuild_index(space)
     calibrate(space)
     return space
 

@@ -63,6 +63,21 @@ def test_deleted_rows_are_gone_and_absent_ids_do_not_matter(store: VectorStore) 
     assert store.count(NAME) == 3
 
 
+def test_a_server_is_flushed_only_every_so_many_rows_and_when_it_is_asked(
+    store: VectorStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("embeddings.index.store.SEAL_ROWS", 30)
+    lite = store._connection()
+    monkeypatch.setattr(store, "_connection", lambda: lite._replace(is_lite=False))
+    calls: list[str] = []
+    monkeypatch.setattr(store, "_write", lambda method, *args, **kwargs: calls.append(method))
+    for _ in range(4):
+        fill(store, rows(10))
+    assert calls.count("flush") == 1
+    store.seal(NAME)
+    assert calls.count("flush") == 2
+
+
 def test_ids_are_iterated_over_more_than_a_page(store: VectorStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("embeddings.index.store.IDS_PER_PAGE", 30)
     fill(store, rows(100))
