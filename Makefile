@@ -37,6 +37,7 @@ serve: env ## Serve your own library; see docs/configuration.md.
 
 test: env ## Style, types and all tests, those of the database also on PostgreSQL.
 	@$(BIN)/python -m navembed_site.installation
+	@$(BIN)/python -m tests.console.browser
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo --no-cache

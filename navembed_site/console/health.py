@@ -10,7 +10,7 @@ from typing import Any
 from django.conf import settings
 from django.db import connection
 
-from batches.selectors.dry_run import DiskFull, require_free_disk, size_text
+from batches.selectors.dry_run import DiskFull, require_free_disk
 from batches.terminal.jobs import has_worker
 from embeddings.embedder.available_weights import download_size, problems_with
 from embeddings.embedder.states import EmbedderState, embedder_states
@@ -21,6 +21,7 @@ from embeddings.library import open_library
 from embeddings.search.text import TextSupport, text_support
 from navembed_site.database.look import watch
 from navembed_site.http.remembered import Remembered
+from navembed_site.terminal import size_text
 
 MILVUS_SECONDS = 2.0
 LABELS = {model.key: model.label for model in (*ENCODERS, TEXT_MODEL)}

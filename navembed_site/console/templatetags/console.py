@@ -10,9 +10,9 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from batches.selectors.dry_run import size_text
 from embeddings.encoders.registry import MODEL_KEYS, encoder_class
 from navembed_site.console import words
+from navembed_site.terminal import size_text
 
 register = template.Library()
 
