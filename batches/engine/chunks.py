@@ -21,7 +21,7 @@ from embeddings.errors import FingerprintChanged
 from embeddings.library import bad_files
 from embeddings.models import Embedding, EmbeddingSpace, Track
 from embeddings.spaces.lifecycle import lock_for_writing
-from embeddings.spaces.reuse import recognise
+from embeddings.spaces.reuse import reuse_known_audio
 from embeddings.spaces.vectors import to_bytes
 
 CHUNK_SECONDS = 10.0  # of estimated work: short enough for live progress, long enough to fill batches
@@ -154,7 +154,7 @@ def settle_known(job: BatchJob, lease: Lease, chunk: Chunk, hashes: Mapping[str,
         lock_for_writing(chunk.spaces.values())
         for model, space in chunk.spaces.items():
             tracks = [claimed.track for claimed in chunk.tracks if model in claimed.results]
-            settled = recognise(space, {track: hashes.get(track.id, "") for track in tracks})
+            settled = reuse_known_audio(space, {track: hashes.get(track.id, "") for track in tracks})
             known += [by_id[track_id].results[model] for track_id in settled]
         for row in known:
             row.status, row.recognised, row.lane, row.finished_at = Status.SUCCEEDED, True, None, timezone.now()

@@ -10,8 +10,8 @@ from django.conf import settings
 from embeddings.audio.pool import DecodePool
 from embeddings.audio.summary import Limits
 from embeddings.embedder.device import choose_device, free_memory
+from embeddings.embedder.embedder import Embedder
 from embeddings.embedder.model_manager import ModelManager
-from embeddings.embedder.server import Embedder
 from embeddings.encoders.base import Model
 from embeddings.encoders.registry import ENCODERS, TEXT_MODEL
 from embeddings.weights.locate import use_folders

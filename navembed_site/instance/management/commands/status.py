@@ -9,7 +9,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from navembed_site.database.look import look, noted
+from navembed_site.database.health import look, noted
 from navembed_site.instance import command, supervisor
 
 
