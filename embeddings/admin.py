@@ -65,7 +65,7 @@ class EmbeddingSpaceAdmin(ReadOnlyAdmin[EmbeddingSpace]):
     def _each(
         self, request: HttpRequest, spaces: QuerySet[EmbeddingSpace], service: Callable[[EmbeddingSpace], str]
     ) -> None:
-        """Call ``service`` for each space, report what happened, and let Milvus follow."""
+        """Call ``service`` for each space, report what happened, and update Milvus."""
         for space in spaces:
             try:
                 self.message_user(request, f"{space}: {service(space)}.")
