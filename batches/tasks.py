@@ -86,7 +86,7 @@ def fit_bridges() -> str:
 
 
 def want_bridges() -> None:
-    """Have the light cluster fit what is due; part of the surrounding transaction."""
+    """Queue the fitting of due bridges, in the surrounding transaction."""
     async_task("batches.tasks.fit_bridges", cluster="light", task_name="bridges")
 
 

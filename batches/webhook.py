@@ -28,7 +28,7 @@ class NotDelivered(Exception):
 
 
 def announce(job: BatchJob) -> None:
-    """Have the end of ``job`` told, within the surrounding transaction; nothing without NAVEMBED_WEBHOOK_URL."""
+    """Queue the message of the end of ``job``, in the surrounding transaction; nothing without NAVEMBED_WEBHOOK_URL."""
     if settings.WEBHOOK_URL:
         async_task(TASK, json.dumps(_payload(job)), 0, cluster="light", task_name=f"webhook of job {job.pk}")
 

@@ -20,7 +20,7 @@ from embeddings.library import open_library
 from embeddings.library.reader import look_at
 from embeddings.library.storage import LOOK_SECONDS, what_is_away
 from navembed_site import installation
-from navembed_site.database.look import look
+from navembed_site.database.health import look
 
 SOCKET_PATH_BYTES = 100  # Linux takes 107, other systems 103; the longest name is ours to choose
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")

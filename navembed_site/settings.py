@@ -163,7 +163,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
-                "navembed_site.database.look.for_console",
+                "navembed_site.database.health.for_console",
             ]
         },
     }

@@ -5,7 +5,7 @@ import threading
 
 from django.core.wsgi import get_wsgi_application
 
-from navembed_site.database import look
+from navembed_site.database import health
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "navembed_site.settings")
 application = get_wsgi_application()
@@ -23,5 +23,5 @@ def _warm_up() -> None:
         connection.close()  # the thread's own
 
 
-look.watch.start()
+health.watch.start()
 threading.Thread(target=_warm_up, name="warm-up", daemon=True).start()

@@ -23,7 +23,7 @@ from embeddings.library import bad_files
 from embeddings.library.away import looked_at
 from embeddings.models import Embedding, EmbeddingSpace, Track
 from embeddings.spaces.lifecycle import lock_for_writing
-from embeddings.spaces.reuse import recognise
+from embeddings.spaces.reuse import reuse_known_audio
 from embeddings.spaces.vectors import to_bytes
 
 LONG_TRACK_SECONDS = 30.0  # of estimated work: beyond this a track's rows are spooled as they come
@@ -149,7 +149,7 @@ def settle_known(job: BatchJob, lease: DeviceLease, chunk: Chunk, hashes: Mappin
         lock_for_writing(chunk.spaces.values())
         for model, space in chunk.spaces.items():
             tracks = [claimed.track for claimed in chunk.tracks if model in claimed.results]
-            settled = recognise(space, {track: hashes.get(track.id, "") for track in tracks})
+            settled = reuse_known_audio(space, {track: hashes.get(track.id, "") for track in tracks})
             known += [by_id[track_id].results[model] for track_id in settled]
         for row in known:
             row.status, row.recognised, row.device, row.finished_at = Status.SUCCEEDED, True, None, timezone.now()

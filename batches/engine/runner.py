@@ -41,7 +41,7 @@ from embeddings.library.places import places
 from embeddings.library.storage import StorageWatch, gone_with_their_folder, why_away
 from embeddings.models import EmbeddingSpace
 from embeddings.spaces.reuse import has_orphans
-from navembed_site.database import look as database_look
+from navembed_site.database import health
 from navembed_site.errors import NavembedError
 from navembed_site.names import ID_BYTES, can_be_id
 from navembed_site.process import heartbeat
@@ -383,13 +383,13 @@ class _TimeSlice:
     def _database_is_back(self) -> None:
         self.database_pause = 1.0
         if self.noted:
-            database_look.forget()
+            health.forget()
             self.noted = False
 
     def _wait_for_database(self, error: DatabaseError) -> None:
         """The database is locked, full, damaged or away: no row can say so, the log and a note do."""
         logger.warning("the database is away, trying again in %.0f s: %s", self.database_pause, error)
-        database_look.note(error)
+        health.note(error)
         self.noted = True
         heartbeat.beat()
         close_old_connections()

@@ -15,7 +15,7 @@ from django.db import Error as DatabaseError
 from batches import services
 from batches.models import BatchJob
 from batches.selectors.progress import contract_progress
-from navembed_site.database.look import watch
+from navembed_site.database.health import watch
 from navembed_site.database.time_limit import time_limit
 from navembed_site.database.trouble import Trouble, trouble_of
 

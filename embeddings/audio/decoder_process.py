@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def die_with(parent: int) -> None:
-    """Have the kernel kill us with the thread that started us: stdin is only looked at between packets."""
+    """Asks the kernel to kill us with the thread that started us: stdin is only looked at between packets."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         sys.exit(0)
@@ -99,7 +99,7 @@ class _Server:
             return {"error": "AudioError", "message": message, "permanent": False}
 
     def _limit_memory(self, gigabytes: float) -> None:
-        """Have the kernel refuse more than that beside what the libraries have mapped."""
+        """Limits memory to that, beside what the libraries have mapped."""
         _, hard = resource.getrlimit(resource.RLIMIT_AS)
         wanted = self._libraries + int(gigabytes * 2**30)
         resource.setrlimit(resource.RLIMIT_AS, (wanted if hard < 0 else min(wanted, hard), hard))

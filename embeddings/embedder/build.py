@@ -10,8 +10,8 @@ from django.conf import settings
 from embeddings.audio.pool import DecodePool
 from embeddings.audio.summary import Limits
 from embeddings.embedder.device import choose_device, free_memory
+from embeddings.embedder.embedder import Embedder
 from embeddings.embedder.model_manager import ModelManager
-from embeddings.embedder.server import Embedder
 from embeddings.encoders.base import Model
 from embeddings.encoders.registry import ENCODERS, TEXT_MODEL
 from embeddings.weights.locate import use_folders
@@ -28,7 +28,7 @@ def build_embedder(device_name: str) -> Embedder:
     budget = settings.DEVICE_MEMORY_GB * 2**30 or free_memory(device)
     logger.info("device %s, %.1f GB for models", device, budget / 2**30)
     models: list[Model] = [encoder(settings.MODEL_SOURCES[encoder.key], device) for encoder in ENCODERS]
-    models.append(TEXT_MODEL(settings.MODEL_SOURCES[TEXT_MODEL.hears_with], device))
+    models.append(TEXT_MODEL(settings.MODEL_SOURCES[TEXT_MODEL.audio_model], device))
     manager = ModelManager(
         {model.key: model for model in models},
         memory_bytes=budget,

@@ -114,7 +114,7 @@ class Pipeline:
         """Embed all tracks; yields a Step per device batch and a TrackOutcome per track, in order of completion.
 
         Models that do not fit in memory together take turns, and a track has an outcome for each turn.
-        Ends early, without the rest, once ``should_stop()``. Checkpoints of finished tracks are kept until the next
+        Ends early, without the rest, once ``should_stop()``. Rows of finished tracks are kept until the next
         call, when the caller has stored what they led to.
 
         Raises WeightsMissing, WeightsUnusable and DeviceOutOfMemory, which name the model; OSError when the disk is

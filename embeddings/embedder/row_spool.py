@@ -99,13 +99,13 @@ class RowStore:
 
 
 def forget_spooled(folder: Path, track: str) -> None:
-    """Delete the files of all checkpoints whose names begin with ``track`` and a hyphen."""
+    """Delete all files whose names begin with ``track`` and a hyphen."""
     for path in folder.glob(f"{glob.escape(track)}-*"):
         path.unlink(missing_ok=True)
 
 
-def forget_old_checkpoints(folder: Path, *, older_than: float) -> None:
-    """Delete checkpoint files last written before ``older_than`` (Unix seconds)."""
+def forget_old_rows(folder: Path, *, older_than: float) -> None:
+    """Delete files last written before ``older_than`` (Unix seconds)."""
     for path in folder.glob("*.*"):
         with suppress(FileNotFoundError):  # another device's embedder shares the folder
             if path.suffix in {".rows", ".done", ".shape", ".shape~"} and path.stat().st_mtime < older_than:

@@ -259,7 +259,7 @@ class Encoder(Model):
 class TextModel(Model):
     """A model that reads prompts. Subclasses implement ``require_files`` and ``embed``, too."""
 
-    hears_with: ClassVar[str]
+    audio_model: ClassVar[str]
     """The encoder in whose space its vectors lie; one file of weights holds both."""
 
     @abstractmethod

@@ -29,7 +29,7 @@ class MuqText(TextModel):
     key: ClassVar[str] = "muq-text"
     label: ClassVar[str] = "MuQ-MuLan, text half"
     description: ClassVar[str] = "Turns text queries into vectors beside MuQ's"
-    hears_with: ClassVar[str] = MuqEncoder.key
+    audio_model: ClassVar[str] = MuqEncoder.key
     tensors: ClassVar[Selection] = Selection(prefix="mulan.", part="text", unused=UNUSED)
 
     def describe(self) -> Description:

@@ -45,7 +45,7 @@ def fit_bridge(model: str, *, progress: Callable[[int, int], None] = lambda done
     Memory does not grow with the library: for MERT it takes about 0.75 GB. Raises TextUnavailable with a sentence when
     there is too little to learn from.
     """
-    words, space = _live(TEXT_MODEL.hears_with), _live(model)
+    words, space = _live(TEXT_MODEL.audio_model), _live(model)
     tracks = min(MOST_TRACKS, tracks_to_learn_from(words, space))
     if tracks < FEWEST_TRACKS:
         raise TextUnavailable(

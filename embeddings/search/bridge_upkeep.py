@@ -19,7 +19,7 @@ from embeddings.spaces.lifecycle import live_space
 
 logger = logging.getLogger(__name__)
 
-BRIDGED = tuple(model for model in MODEL_KEYS if model != TEXT_MODEL.hears_with)
+BRIDGED = tuple(model for model in MODEL_KEYS if model != TEXT_MODEL.audio_model)
 GROWTH = 2  # learnt again once there are so many times the tracks that it knows
 
 
@@ -52,7 +52,7 @@ def worth(bridge: Bridge) -> str:
 
 
 def _is_due(model: str) -> bool:
-    words, space = live_space(TEXT_MODEL.hears_with), live_space(model)
+    words, space = live_space(TEXT_MODEL.audio_model), live_space(model)
     if words is None or space is None:
         return False
     tracks = min(MOST_TRACKS, tracks_to_learn_from(words, space))

@@ -53,9 +53,10 @@ def chosen(
 ) -> list[Candidate]:
     """Return at most ``limit`` of the candidates by maximal marginal relevance, and not too many of an artist.
 
-    They come best first. Each in turn has the highest (1 − diversity) · score − diversity · likeness to the likest
-    one chosen so far (Carbonell & Goldstein, SIGIR 1998). ``likeness`` [candidates, candidates] is 0 to 1. What a
-    score has lost by what is not wanted is added to the likeness: else it would count less the more diverse the list.
+    They come best first. Each in turn has the highest (1 − diversity) · score − diversity · likeness to the most
+    similar one chosen so far (Carbonell & Goldstein, SIGIR 1998). ``likeness`` [candidates, candidates] is 0 to 1.
+    What a score has lost by what is not wanted is added to the likeness: else it would count less the more diverse
+    the list.
     """
     scores = np.array([each.score for each in candidates])
     lost = np.array([each.lost for each in candidates])

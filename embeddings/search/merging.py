@@ -29,7 +29,7 @@ class Candidate:
 
     @property
     def closeness(self) -> float:
-        """To the likest disliked track, by the model that finds them closest."""
+        """To the most similar disliked track, by the model that finds them closest."""
         return max(found.closeness for found in self.found.values())
 
 

@@ -79,6 +79,6 @@ def _live_spaces() -> dict[str, EmbeddingSpace] | None:
 
 
 def _text_support(model: str, spaces: dict[str, EmbeddingSpace] | None, problem: str) -> TextSupport:
-    if spaces is None and model != TEXT_MODEL.hears_with:
+    if spaces is None and model != TEXT_MODEL.audio_model:
         return TextSupport(None, DATABASE_AWAY)
     return text_support_in(model, spaces or {}, problem)

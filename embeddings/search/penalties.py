@@ -50,7 +50,7 @@ def negative_similarities(
     calibration: Calibration,
     deadline: Deadline,
 ) -> dict[str, float]:
-    """Return how like the tracks are to the likest of the negatives, calibrated, 0 to 1. Raises OutOfTime."""
+    """Return how like the tracks are to the most similar of the negatives, calibrated, 0 to 1. Raises OutOfTime."""
     groups = [alone(place) for place in range(len(negatives))]
     measures = group_calibrations(space, negatives, groups, calibration, deadline)
     ids, found = cosines(space, negatives, track_ids, deadline)

@@ -75,7 +75,7 @@ class Recommendation:
     models: tuple[str, ...]
     """Which found it."""
     negative_similarity: float | None
-    """0 to 1, to the likest negative prompt or embedding; None when there is none to compare with."""
+    """0 to 1, to the most similar negative prompt or embedding; None when there is none to compare with."""
 
 
 @dataclass(frozen=True)

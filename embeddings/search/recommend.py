@@ -221,7 +221,7 @@ class _Search:
     # What is pushed down, and apart
 
     def _negative(self, spaces: Mapping[str, EmbeddingSpace], track_ids: Collection[str]) -> dict[str, float]:
-        """Return how like the tracks are to what is not wanted, by the model that finds them likest."""
+        """Return how like the tracks are to what is not wanted, by the model that finds them most similar."""
         answer: dict[str, float] = {}
         for key, space in spaces.items():
             probes = self._negative_probes(space)

@@ -38,7 +38,7 @@ class Found(NamedTuple):
     closest: Probe
     """The seed of that group that it is most like."""
     closeness: float
-    """0 to 1, to the likest disliked track; 0 when none is close."""
+    """0 to 1, to the most similar disliked track; 0 when none is close."""
 
 
 @dataclass(frozen=True, eq=False)

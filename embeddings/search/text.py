@@ -73,8 +73,8 @@ def text_vector(model: str, prompt: str, *, wait_seconds: float = 25.0, patient:
     """
     if model not in MODEL_KEYS:
         raise TextUnavailable(f"no model is named {model}; there are {', '.join(MODEL_KEYS)}")
-    native, cleaned = live_space(TEXT_MODEL.hears_with), clean_prompt(prompt)
-    if model == TEXT_MODEL.hears_with:
+    native, cleaned = live_space(TEXT_MODEL.audio_model), clean_prompt(prompt)
+    if model == TEXT_MODEL.audio_model:
         words = _words(native, cleaned, wait_seconds, patient)
         return np.concatenate([words, np.zeros(2 * len(words), np.float32)])
     bridge = bridge_between(native, live_space(model), model)
@@ -94,9 +94,9 @@ def text_support() -> dict[str, TextSupport]:
 def text_support_in(model: str, live: Mapping[str, EmbeddingSpace], problem: str) -> TextSupport:
     """``live`` spaces by model; ``problem`` is that of the text model itself, empty when it has none."""
     found = TextSupport("native")
-    if model != TEXT_MODEL.hears_with:
+    if model != TEXT_MODEL.audio_model:
         try:
-            bridge = bridge_between(live.get(TEXT_MODEL.hears_with), live.get(model), model)
+            bridge = bridge_between(live.get(TEXT_MODEL.audio_model), live.get(model), model)
         except TextUnavailable as error:
             return TextSupport(None, str(error))
         found = TextSupport("bridged", recall=bridge.origin.recall)
@@ -146,7 +146,7 @@ def _ask(prompt: str, weights: Sequence[str] | None, wait_seconds: float, patien
     except (WeightsMissing, WeightsUnusable) as error:
         raise TextUnavailable(str(error)) from error
     except FingerprintChanged as error:
-        model = TEXT_MODEL.hears_with
+        model = TEXT_MODEL.audio_model
         raise TextUnavailable(
             f"{error}; `manage.py embed_library --models {model}` embeds the library with the new ones, "
             f"or NAVEMBED_{model.upper()} names the former"

@@ -25,7 +25,7 @@ def prune(space: EmbeddingSpace, raise_if_stopped: RaiseIfStopped, *, force: boo
     """Marks the embeddings of deleted tracks for deletion: ``index_pending`` removes them from Milvus, then their rows.
 
     Those of tracks that are away leave after NAVEMBED_KEEP_MISSING_DAYS, or by ``force``. Nothing is pruned, unless by
-    ``force``, when it would be more than half of the space's. Call it after everything has been recognised that may
+    ``force``, when it would be more than half of the space's. Call it after everything has been reused that may
     be: a vector that leaves cannot be taken over.
     """
     if force:

@@ -124,7 +124,7 @@ def take_over_moved(space: EmbeddingSpace, raise_if_stopped: RaiseIfStopped) -> 
     return count
 
 
-def recognise(
+def reuse_known_audio(
     space: EmbeddingSpace, hashes: Mapping[Track, str], *, raise_if_stopped: RaiseIfStopped = lambda: None
 ) -> set[str]:
     """Settle the tracks whose audio, by its hash, already has a vector; returns their ids.
@@ -137,7 +137,7 @@ def recognise(
     for start in range(0, len(known), TRACKS_A_SLICE):
         with transaction.atomic():
             raise_if_stopped()
-            settled |= _recognise_slice(space, dict(known[start : start + TRACKS_A_SLICE]))
+            settled |= _reuse_slice(space, dict(known[start : start + TRACKS_A_SLICE]))
     return settled
 
 
@@ -230,7 +230,7 @@ def _bring_up_to_date(pk: int, **fields: Any) -> None:
     Embedding.objects.filter(pk=pk).update(index_state=PENDING, updated_at=timezone.now(), **fields)
 
 
-def _recognise_slice(space: EmbeddingSpace, hashes: Mapping[Track, str]) -> set[str]:
+def _reuse_slice(space: EmbeddingSpace, hashes: Mapping[Track, str]) -> set[str]:
     own = space.embeddings.filter(track_id__in=[track.pk for track in hashes])
     rows = {track_id: (pk, audio_hash) for track_id, pk, audio_hash in own.values_list("track_id", "pk", "audio_hash")}
     moves = _known_audio(space, {track: hashes[track] for track in hashes if track.pk not in rows})

@@ -90,7 +90,7 @@ def measure(tracks: int, folder: Path | None = None) -> list[SearchFigure]:
         environment = {name: value for name, value in os.environ.items() if name not in settings.KNOWN_VARIABLES} | {
             "NAVEMBED_HOME": home,
             "NAVIDROME_DB_PATH": str(Path(home) / DATABASE),
-            f"NAVEMBED_{TEXT_MODEL.hears_with.upper()}": str(checkpoint),
+            f"NAVEMBED_{TEXT_MODEL.audio_model.upper()}": str(checkpoint),
             "TEXT_EMBEDDING_DEVICE": settings.DEVICES[0],
         }
         # In a process of its own: PyTorch takes memory that the search should have.

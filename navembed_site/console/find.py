@@ -112,7 +112,7 @@ def _read(words: str) -> None:
     """Wait for the words' vector, which is remembered: the text model may have to be loaded first."""
     if words:
         with suppress(NavembedError, ValueError):  # the search says why
-            text_vector(TEXT_MODEL.hears_with, words, wait_seconds=SECONDS)
+            text_vector(TEXT_MODEL.audio_model, words, wait_seconds=SECONDS)
 
 
 def _query(asked: dict[str, Any], models: list[str]) -> Query:

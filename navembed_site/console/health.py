@@ -19,7 +19,7 @@ from embeddings.errors import IndexUnavailable, LibraryUnavailable
 from embeddings.index.store import VectorStore
 from embeddings.library import open_library
 from embeddings.search.text import TextSupport, text_support
-from navembed_site.database.look import watch
+from navembed_site.database.health import watch
 from navembed_site.http.remembered import Remembered
 from navembed_site.terminal import size_text
 

@@ -1,4 +1,4 @@
-"""Weak ETags: whoever polls says what it has, and gets 304 without a body while that is still so."""
+"""Weak ETags: a client that polls sends the tag of the answer it has, and gets 304 while nothing has changed."""
 
 from __future__ import annotations
 

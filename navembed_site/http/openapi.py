@@ -21,19 +21,19 @@ IDEMPOTENCY = OpenApiParameter(
 IF_NONE_MATCH = OpenApiParameter(
     "If-None-Match", str, OpenApiParameter.HEADER, description="The `ETag` of the answer that you have."
 )
-NOT_MODIFIED = OpenApiResponse(description="What you have is still so.")
+NOT_MODIFIED = OpenApiResponse(description="Nothing has changed since the answer that you have.")
 MEANINGS = {
     400: "The request is wrong; `errors` says which field.",
     401: "No credentials, or none that are valid.",
-    403: "These credentials do not reach so far.",
-    404: "There is nothing of this name.",
-    406: "No answer is of a type that you accept.",
-    409: "It does not fit the state that things are in.",
+    403: "The token or user may not do this; it needs another scope.",
+    404: "There is no such object.",
+    406: "`Accept` names no type that we can answer with.",
+    409: "The present state does not allow this; `detail` says why.",
     413: "The body is too large.",
     415: "The body is of a type that we do not read.",
-    422: "Nothing can be made of what the body holds.",
+    422: "The body can be read, but not be used; `detail` says why.",
     429: "Too many requests; `Retry-After` says for how many seconds.",
-    503: "Something that is needed for the answer is away.",
+    503: "The database, the embedder or Milvus does not answer now.",
 }
 ALWAYS = (400, 401, 403, 406, 429, 503)
 WITH_BODY = (409, 413, 415, 422)

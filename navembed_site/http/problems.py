@@ -18,7 +18,7 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
-from navembed_site.database.look import watch
+from navembed_site.database.health import watch
 from navembed_site.database.trouble import trouble_of
 from navembed_site.errors import NavembedError
 

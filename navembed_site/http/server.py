@@ -268,7 +268,7 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
             channel.drop()
 
     def add_task(self, channel: Channel) -> None:
-        """Have the channel's first request answered."""
+        """Queues the channel's first request for the threads that answer its kind."""
         request = channel.requests[0]
         threads = self._threads_for(request)
         if threads.is_full:

@@ -15,7 +15,7 @@ from django.db.migrations.executor import MigrationExecutor
 
 from navembed_site.database import trouble as database_trouble
 from navembed_site.instance import moving
-from navembed_site.instance.backup.backup import OUR_APPS
+from navembed_site.instance.backup.operations import OUR_APPS
 from navembed_site.process.locks import hold, is_held
 
 USERS = ("worker", "light", "web", "text")

@@ -33,7 +33,7 @@ from django.db.models.functions import Length
 
 from navembed_site import environment
 from navembed_site.errors import NavembedError
-from navembed_site.instance.backup.backup import alone, holds_rows
+from navembed_site.instance.backup.operations import alone, holds_rows
 
 MARK = "navembed_move"
 """A table of its own, for it must be there before all others, and in no migration."""

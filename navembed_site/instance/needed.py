@@ -28,7 +28,7 @@ class ProcessStartError(NavembedError):
 
 @contextmanager
 def needed_processes(*names: str, ready_seconds: float = READY_SECONDS) -> Iterator[None]:
-    """Have the programs ``names`` running and ready inside the block; "embedder" means those of all devices.
+    """Run the programs ``names``, ready, inside the block; "embedder" means those of all devices.
 
     What runs already is used. The rest, also what ends meanwhile, runs as child processes of this one.
     Raises ProcessStartError when one ends before it is ready, or is not ready after ``ready_seconds``.

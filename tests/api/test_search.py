@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,33 +32,27 @@ pytestmark = pytest.mark.django_db
 URL = "/api/v1/search"
 
 
+@cache
+def embedded(*paths: Path) -> list[bytes]:
+    """Return the files' vectors, which are computed once for all tests."""
+    events = EmbedderClient().embed([TrackRequest(path.name, str(path), ("muq",)) for path in paths])
+    vectors = {each.id: each.vectors["muq"].vector for each in events if isinstance(each, TrackOutcome)}
+    return [to_bytes(vectors[path.name], "float32") for path in paths]
+
+
 @pytest.fixture
 def library(music: Music, milvus: LiteServer, embedder: EmbedderProcess) -> Music:
     """Five tracks with MuQ vectors, in Milvus."""
-    for number in range(5):
-        music.add(f"track{number}.flac", seed=number)
-    client = EmbedderClient()
-    space = space_for("muq", client.describe("muq"))
-    requests = [TrackRequest(f"track{n}", str(music.root / f"track{n}.flac"), ("muq",)) for n in range(5)]
-    for event in client.embed(requests):
-        if isinstance(event, TrackOutcome):
-            path = music.root / f"{event.id}.flac"
-            file = {"size": path.stat().st_size, "mtime": "m"}
-            Track.objects.create(
-                id=event.id,
-                library_id=1,
-                path=path,
-                title=event.id,
-                artist="A",
-                duration=2,
-                playable=True,
-                scan=1,
-                **file,
-            )
-            vector = to_bytes(event.vectors["muq"].vector, "float32")
-            Embedding.objects.create(
-                space=space, track_id=event.id, windows=1, audio_seconds=2, vector=vector, audio_hash="a", **file
-            )
+    space = space_for("muq", EmbedderClient().describe("muq"))
+    for number, vector in enumerate(embedded(*music.pool[:5])):
+        name = music.add(f"track{number}.flac", seed=number)
+        path = music.root / f"{name}.flac"
+        file = {"size": path.stat().st_size, "mtime": "m"}
+        seen = {"title": name, "artist": "A", "duration": 2, "playable": True, "scan": 1}
+        track = Track.objects.create(id=name, library_id=1, path=path, **seen, **file)
+        Embedding.objects.create(
+            space=space, track=track, windows=1, audio_seconds=2, vector=vector, audio_hash="a", **file
+        )
     index_pending(space)
     return music
 

@@ -118,7 +118,7 @@ def test_only_this_jobs_ready_results_are_claimed(lease: DeviceLease) -> None:
     assert ids(claim(job, lease)) == ["t001"]
 
 
-def test_very_long_track_has_a_checkpoint_that_its_file_decides(lease: DeviceLease) -> None:
+def test_very_long_track_keeps_its_rows_under_a_name_that_its_file_decides(lease: DeviceLease) -> None:
     job = make_job([make_track("short"), make_track("zlong", duration=100_000)])
     short, long = claim(job, lease), claim(job, lease)
     assert chunks.spool_name(short.tracks[0], short.spaces) == ""

@@ -18,7 +18,7 @@ from batches import services
 from batches.models import BatchJob
 from batches.selectors import last_known
 from batches.selectors.last_known import LastKnown
-from navembed_site.database.look import look
+from navembed_site.database.health import look
 from tests.batches.rows import set_status
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]

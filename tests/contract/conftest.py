@@ -136,15 +136,21 @@ def go(server: Server) -> GoClient:
     return server.go
 
 
-@pytest.fixture(scope="module", params=["idle", "idle, text port", "while a batch is running"])
+TEXT_PORT, RUNNING = "text port", "while a batch is running"
+EVERYWHERE = pytest.mark.parametrize("port", ["idle", TEXT_PORT, RUNNING], indirect=True)
+"""On either port, and beside a job. One application answers on both, so it is for one test of each kind of call."""
+
+
+@pytest.fixture(scope="module")
 def port(request: pytest.FixtureRequest, server: Server) -> Iterator[int]:
-    """Each port without an unfinished job, and one in the middle of one: the same application answers on both."""
-    if request.param == "while a batch is running":
+    """The web server's, without an unfinished job unless the test is EVERYWHERE."""
+    state = getattr(request, "param", "idle")
+    if state == RUNNING:
         server.start_long()
     else:
         server.stop()
     web, text = server.instance.ports
-    yield text if "text" in request.param else web
+    yield text if state == TEXT_PORT else web
     server.stop()
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.contract.client import GoClient, Reply, is_number
-from tests.contract.conftest import TERMINAL, Bare, Server, has_ended
+from tests.contract.conftest import EVERYWHERE, TERMINAL, Bare, Server, has_ended
 
 KNOWN = ("initialized", "running", *TERMINAL)
 STATES = {
@@ -134,6 +134,7 @@ def check_types(progress: dict[str, Any]) -> None:
     assert progress["estimated_completion"] is None or is_number(progress["estimated_completion"])
 
 
+@EVERYWHERE
 def test_progress_has_all_fields_with_their_types(client: GoClient) -> None:
     check_types(client.progress())
 

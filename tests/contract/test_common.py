@@ -7,6 +7,7 @@ import json
 import pytest
 
 from tests.contract.client import GoClient, Reply
+from tests.contract.conftest import EVERYWHERE
 
 POSTS = ("/embed_text", "/playlist/custom", "/batch/start", "/batch/cancel")
 GETS = ("/batch/progress", "/healthz", "/health", "/models")
@@ -23,6 +24,7 @@ def call(client: GoClient, method: str, path: str, **headers: str) -> Reply:
 
 
 @pytest.mark.parametrize(("method", "path"), QUIET)
+@EVERYWHERE
 def test_both_ports_answer_everything_with_json(client: GoClient, method: str, path: str) -> None:
     reply = call(client, method, path)
     assert (reply.status, reply.is_json) == (200, True), reply
@@ -50,6 +52,7 @@ def test_other_methods_are_refused_in_json(client: GoClient, method: str, path: 
     assert isinstance(reply.json, dict)
 
 
+@EVERYWHERE
 def test_a_connection_is_kept_from_call_to_call(client: GoClient) -> None:
     local_ports = set()
     for method, path in QUIET * 3:
@@ -58,6 +61,7 @@ def test_a_connection_is_kept_from_call_to_call(client: GoClient) -> None:
     assert len(local_ports) == 1
 
 
+@EVERYWHERE
 def test_a_refused_call_does_not_cost_the_connection(client: GoClient) -> None:
     client.get("/healthz")
     before = client.local_port

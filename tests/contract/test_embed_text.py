@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.contract.client import GoClient, is_number
+from tests.contract.conftest import EVERYWHERE
 from tests.contract.test_health import DIMENSIONS
 
 WIDTH = 512
@@ -20,6 +21,7 @@ def embed(client: GoClient, text: str, **fields: Any) -> Any:
     return reply.json
 
 
+@EVERYWHERE
 def test_reply_has_the_contracts_fields(client: GoClient) -> None:
     found = embed(client, "slow piano", model="muq")
     assert (found["model"], found["dimension"], found["is_stub"]) == ("muq", DIMENSIONS["muq"], False)
@@ -38,6 +40,7 @@ def test_model_is_muq_unless_another_is_named(client: GoClient, fields: dict[str
     assert embed(client, "slow piano", **fields) == embed(client, "slow piano", model="muq")
 
 
+@EVERYWHERE
 def test_same_text_gives_the_same_vector_and_another_another(client: GoClient) -> None:
     first, again, other = (embed(client, text)["embedding"] for text in ("slow piano", "slow piano", "loud drums"))
     assert first == again != other

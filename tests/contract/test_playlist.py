@@ -9,7 +9,7 @@ import pytest
 
 from embeddings.search.seeds import DIGITS
 from tests.contract.client import GoClient, Reply, is_number
-from tests.contract.conftest import LONG, SHORT, Server
+from tests.contract.conftest import EVERYWHERE, LONG, SHORT, Server
 from tests.contract.test_health import DIMENSIONS
 
 IDS = {f"track{number}" for number in range(SHORT)}
@@ -52,6 +52,7 @@ def body(**fields: Any) -> dict[str, Any]:
     return always | fields
 
 
+@EVERYWHERE
 def test_best_is_first_and_neither_seeds_nor_strangers_are_among_them(client: GoClient) -> None:
     reply = client.playlist(seeds=SEEDS, limit=500)
     assert IDS - {"track0"} <= set(ids(reply)) <= ALL - {"track0"}
@@ -64,6 +65,7 @@ def test_never_longer_than_the_limit(client: GoClient, limit: int) -> None:
     assert min(limit, SHORT - 1) <= len(ids(client.playlist(seeds=SEEDS, limit=limit))) <= limit
 
 
+@EVERYWHERE
 def test_equal_requests_get_equal_replies(client: GoClient) -> None:
     request = body(models=list(DIMENSIONS), diversity=0.5)
     assert client.post("/playlist/all", request).json == client.post("/playlist/all", request).json
@@ -113,6 +115,7 @@ def test_seeds_of_every_form_are_understood(client: GoClient, seeds: list[Any]) 
 
 
 @pytest.mark.parametrize("model", DIMENSIONS)
+@EVERYWHERE
 def test_embedding_of_every_model_is_a_seed(client: GoClient, model: str) -> None:
     seed = {"track_id": "_text_query_", "weight": 1.0, "source": "text", "embedding": vector(model)}
     assert ids(client.playlist("text", seeds=[seed], models=[model]))
@@ -150,6 +153,7 @@ def test_whatever_the_go_server_sends_is_answered(client: GoClient, fields: dict
     assert "track0" not in ids(reply)
 
 
+@EVERYWHERE
 def test_negative_embeddings_are_reported(client: GoClient) -> None:
     reply = client.playlist(seeds=SEEDS, negative_embeddings={"muq": [vector("muq", 3)]})
     assert all(is_number(track["negative_similarity"]) for track in reply.json["tracks"])

@@ -11,8 +11,8 @@ import pytest
 
 from embeddings.audio.pool import DecodePool
 from embeddings.embedder.client import EmbedderClient, Heartbeat
+from embeddings.embedder.embedder import Embedder
 from embeddings.embedder.model_manager import ModelManager
-from embeddings.embedder.server import Embedder
 from embeddings.embedder.work import TrackOutcome
 from embeddings.encoders.latent import LatentEncoder
 from embeddings.errors import FingerprintChanged

@@ -306,7 +306,7 @@ def test_a_finished_track_can_be_asked_for_again_without_work(
     np.testing.assert_array_equal(first, again)
 
 
-def test_checkpoints_of_finished_tracks_go_with_the_next_call(
+def test_rows_of_finished_tracks_go_with_the_next_call(
     pipeline: Pipeline, songs: dict[str, Path], tmp_path: Path
 ) -> None:
     list(pipeline.embed([long_request(songs)]))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from embeddings.embedder.row_spool import RowStore, forget_old_checkpoints, forget_spooled
+from embeddings.embedder.row_spool import RowStore, forget_old_rows, forget_spooled
 
 ROWS = np.arange(60, dtype=np.float32).reshape(5, 3, 4)
 
@@ -47,7 +47,7 @@ def test_a_closed_store_keeps_no_file_open(limit: int, tmp_path: Path, monkeypat
     assert os.listdir("/proc/self/fd") == before  # noqa: PTH208
 
 
-def test_a_checkpoint_still_has_its_rows_after_a_crash(tmp_path: Path) -> None:
+def test_a_file_still_has_its_rows_after_a_crash(tmp_path: Path) -> None:
     first = RowStore(tmp_path, spool_name="c")
     for index in (0, 1, 3):
         first.put(index, ROWS[index])
@@ -87,5 +87,5 @@ def test_what_nobody_has_written_to_for_long_is_forgotten(tmp_path: Path) -> Non
         os.utime(path, (1_000, 1_000))
     (tmp_path / "somebody.else").touch()
     os.utime(tmp_path / "somebody.else", (1_000, 1_000))
-    forget_old_checkpoints(tmp_path, older_than=2_000)
+    forget_old_rows(tmp_path, older_than=2_000)
     assert {path.stem for path in tmp_path.iterdir()} == {"new", "somebody"}

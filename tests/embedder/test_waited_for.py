@@ -9,7 +9,7 @@ import pytest
 
 from embeddings.audio.pool import DecodePool
 from embeddings.audio.summary import Limits
-from embeddings.embedder.server import interactive
+from embeddings.embedder.embedder import interactive
 from embeddings.errors import AudioError
 from tests.audio.conftest import MONO
 from tests.audio_files import write_long

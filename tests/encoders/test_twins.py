@@ -57,7 +57,7 @@ def test_a_published_file_holds_so_many_tensors_and_bytes(key: str):
 
 @pytest.mark.parametrize("kind", [*ENCODERS, MuqText], ids=lambda kind: str(kind.key))
 def test_the_networks_weights_are_those_of_the_published_file(kind: type[Encoder], tmp_path: Path):
-    key = getattr(kind, "hears_with", kind.key)
+    key = getattr(kind, "audio_model", kind.key)
     folder = twins.make_offline_twin(key, tmp_path, "published", weights=False)
     with without_weights():
         network = kind(str(folder), "cpu")._build()

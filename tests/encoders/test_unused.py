@@ -77,7 +77,7 @@ def read(model: MuqText) -> None:
     ("kind", "use"), [*((kind, hear) for kind in ENCODERS), (MuqText, read)], ids=[*KEYS, MuqText.key]
 )
 def test_every_weight_that_is_asked_for_is_used(kind: type[Model], use: Callable[[Any], None], tmp_path: Path):
-    model = kind(str(twins.make_offline_twin(getattr(kind, "hears_with", kind.key), tmp_path)), "cpu")
+    model = kind(str(twins.make_offline_twin(getattr(kind, "audio_model", kind.key), tmp_path)), "cpu")
     model._network = Model._load(model)
     with Seen() as seen:
         use(model)

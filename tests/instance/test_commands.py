@@ -14,7 +14,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.recorder import MigrationRecorder
 
 from navembed_site.instance import command as commands
-from navembed_site.instance.backup.backup import OUR_APPS
+from navembed_site.instance.backup.operations import OUR_APPS
 from navembed_site.instance.programs import programs
 from navembed_site.process.locks import hold
 from tests.instance.conftest import MANAGE, Instance

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from navembed_site.database import look
+from navembed_site.database import health
 from navembed_site.database.trouble import trouble_of
 from tests.instance.conftest import Instance
 from tests.instance.test_progress import START
@@ -90,10 +90,10 @@ def test_everybody_is_told_of_a_database_that_breaks_under_a_running_server(
 
 def test_what_the_worker_meets_is_told_until_it_goes_on(settings: Any, tmp_path: Path) -> None:
     settings.NAVEMBED_HOME = tmp_path
-    look.note(sqlite_error("database or disk is full"))
-    assert look.noted() == trouble_of(sqlite_error("database or disk is full"))
-    look.forget()
-    assert look.noted() is None
+    health.note(sqlite_error("database or disk is full"))
+    assert health.noted() == trouble_of(sqlite_error("database or disk is full"))
+    health.forget()
+    assert health.noted() is None
 
 
 def sqlite_error(text: str) -> Exception:
@@ -103,15 +103,15 @@ def sqlite_error(text: str) -> Exception:
 
 
 def test_disk_on_which_nothing_more_fits_is_told(monkeypatch: pytest.MonkeyPatch, db: None) -> None:
-    monkeypatch.setattr(look, "SPARE_BYTES", 2**60)
-    found = look.look()
+    monkeypatch.setattr(health, "SPARE_BYTES", 2**60)
+    found = health.look()
     assert found
     assert found.what == "is on a full disk"
 
 
 def test_table_that_is_too_large_to_be_checked_is_left_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(look, "TABLE_SECONDS", 0.0)
-    monkeypatch.setattr(look, "STEPS", 1)
+    monkeypatch.setattr(health, "TABLE_SECONDS", 0.0)
+    monkeypatch.setattr(health, "STEPS", 1)
     with closing(sqlite3.connect(tmp_path / "large.sqlite3")) as database:
         database.executescript("CREATE TABLE large (text); INSERT INTO large VALUES ('a'), ('b'), ('c');")
-        assert look._check(database, "large") == "ok"
+        assert health._check(database, "large") == "ok"

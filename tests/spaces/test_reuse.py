@@ -10,7 +10,7 @@ from django.utils import timezone
 from embeddings.models import Embedding, EmbeddingSpace, Track
 from embeddings.spaces import reuse
 from embeddings.spaces.pruning import prune
-from embeddings.spaces.reuse import has_orphans, orphans, recognise, take_over_moved
+from embeddings.spaces.reuse import has_orphans, orphans, reuse_known_audio, take_over_moved
 from tests.batches.rows import make_embedding, make_space, make_track
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
@@ -163,43 +163,43 @@ def test_a_track_that_comes_back_without_its_vector_gets_none(space: EmbeddingSp
 def test_edited_tags_only_bring_the_vector_up_to_date(space: EmbeddingSpace) -> None:
     track = make_track("a", size=2000, mtime="2031")
     make_embedding(space, track, size=1000, mtime="2024", audio_hash="h", index_state="indexed", vector=b"mine")
-    assert recognise(space, {track: "h"}) == {"a"}
+    assert reuse_known_audio(space, {track: "h"}) == {"a"}
     row = space.embeddings.get()
     assert (row.size, row.mtime, bytes(row.vector), row.index_state) == (2000, "2031", b"mine", "pending")
 
 
-def test_changed_audio_is_not_recognised(space: EmbeddingSpace) -> None:
+def test_changed_audio_is_not_reused(space: EmbeddingSpace) -> None:
     track = make_track("a", size=2000)
     make_embedding(space, track, size=1000, audio_hash="h")
-    assert recognise(space, {track: "other"}) == set()
+    assert reuse_known_audio(space, {track: "other"}) == set()
     assert space.embeddings.get().size == 1000
 
 
 def test_moved_audio_takes_the_vector_over(space: EmbeddingSpace) -> None:
     gone(space)
     new = make_track("new", path="/music/elsewhere.flac", size=5, mtime="2031")
-    assert recognise(space, {new: "h"}) == {"new"}
+    assert reuse_known_audio(space, {new: "h"}) == {"new"}
     row = space.embeddings.get(track_id="new")
     assert (bytes(row.vector), row.size, row.mtime, row.audio_hash) == (b"old", 5, "2031", "h")
 
 
-def test_audio_of_a_track_without_a_row_is_recognised(space: EmbeddingSpace) -> None:
+def test_audio_of_a_track_without_a_row_is_reused(space: EmbeddingSpace) -> None:
     gone(space)
     Track.objects.all().delete()
-    assert recognise(space, {make_track("new"): "h"}) == {"new"}
+    assert reuse_known_audio(space, {make_track("new"): "h"}) == {"new"}
     assert owners(space) == {"new": b"old"}
 
 
 def test_audio_of_a_playable_track_is_not_taken(space: EmbeddingSpace) -> None:
     gone(space, playable=True)
-    assert recognise(space, {make_track("copy"): "h"}) == set()
+    assert reuse_known_audio(space, {make_track("copy"): "h"}) == set()
     assert owners(space) == {"old": b"old"}
 
 
 def test_of_two_copies_one_takes_the_vector_over(space: EmbeddingSpace) -> None:
     gone(space)
     copies = {make_track(name): "h" for name in ("new1", "new2")}
-    assert len(recognise(space, copies)) == 1
+    assert len(reuse_known_audio(space, copies)) == 1
     assert len(owners(space)) == 1
 
 
@@ -207,7 +207,7 @@ def test_the_same_audio_stays_in_its_library(space: EmbeddingSpace) -> None:
     for number in (1, 2):
         gone(space, f"old{number}", library_id=number)
     new = {make_track(f"new{number}", library_id=number): "h" for number in (2, 1)}
-    assert recognise(space, new) == {"new1", "new2"}
+    assert reuse_known_audio(space, new) == {"new1", "new2"}
     assert owners(space) == {"new1": b"old1", "new2": b"old2"}
 
 
@@ -216,14 +216,14 @@ def test_an_unknown_hash_matches_nothing(space: EmbeddingSpace) -> None:
     changed = make_track("a", size=2000)
     make_embedding(space, changed, size=1000, audio_hash="")
     Embedding.objects.update(audio_hash="")
-    assert recognise(space, {changed: "", make_track("new"): ""}) == set()
+    assert reuse_known_audio(space, {changed: "", make_track("new"): ""}) == set()
     assert sorted(owners(space)) == ["a", "old"]
 
 
-def test_audio_known_in_another_space_is_not_recognised(space: EmbeddingSpace) -> None:
+def test_audio_known_in_another_space_is_not_reused(space: EmbeddingSpace) -> None:
     other = make_space("mert")
     gone(other)
-    assert recognise(space, {make_track("new"): "h"}) == set()
+    assert reuse_known_audio(space, {make_track("new"): "h"}) == set()
     assert owners(other) == {"old": b"old"}
 
 

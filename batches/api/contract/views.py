@@ -22,7 +22,7 @@ from batches.api.contract.bodies import (
 )
 from batches.requests import JobRequest
 from batches.selectors.last_known import LastKnown
-from navembed_site.database.look import watch
+from navembed_site.database.health import watch
 from navembed_site.http.openapi import ContractErrorSerializer
 from navembed_site.http.problems import sentence
 

@@ -84,7 +84,7 @@ def _asked(data: Any) -> Asked:
     if not isinstance(text, str):
         raise ValueError("text must be a string")
     if model is None:
-        model = TEXT_MODEL.hears_with
+        model = TEXT_MODEL.audio_model
     if not isinstance(model, str) or model not in MODEL_KEYS:
         raise ValueError(f"model must be one of {', '.join(MODEL_KEYS)}")
     return Asked(clean_prompt(text), model)

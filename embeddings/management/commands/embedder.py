@@ -53,7 +53,7 @@ class Command(BaseCommand):
 
 
 def _give_memory_back() -> None:
-    """Have large arrays returned to the system when they are freed.
+    """Returns large arrays to the system when they are freed.
 
     By itself glibc soon keeps those of up to 32 MB in its heap, which then grew by 200 MB in 600 tracks.
     """

@@ -22,7 +22,7 @@ from batches.models import BatchJob
 from embeddings.models import Embedding, Track
 from navembed_site.instance.backup import archive, databases
 from navembed_site.instance.backup.archive import BackupError
-from navembed_site.instance.backup.backup import backup, restore, settings_text
+from navembed_site.instance.backup.operations import backup, restore, settings_text
 from navembed_site.process import locks
 from tests.batches.rows import VECTOR, device, make_embedding, make_job, make_space, make_track, make_tracks
 

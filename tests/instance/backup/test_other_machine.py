@@ -9,7 +9,7 @@ import pytest
 
 from embeddings.index.sync import rebuild_index
 from embeddings.search.neighbours import nearest_to_track
-from navembed_site.instance.backup.backup import backup
+from navembed_site.instance.backup.operations import backup
 from tests.batches.rows import make_embedding, make_space, make_track
 from tests.index.conftest import unit
 from tests.instance.conftest import Instance

@@ -22,7 +22,7 @@ from embeddings.models import Embedding, EmbeddingSpace, Track
 from navembed_site.access.scopes import Scope
 from navembed_site.access.tokens import create_token
 from navembed_site.instance import command, moving
-from navembed_site.instance.backup.backup import BackupError
+from navembed_site.instance.backup.operations import BackupError
 from navembed_site.instance.moving import SOURCE, TARGET, MoveError, move
 from navembed_site.process import locks
 from tests.batches.rows import make_embedding, make_job, make_space, make_track, make_tracks

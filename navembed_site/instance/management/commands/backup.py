@@ -9,7 +9,7 @@ from django.core.management.base import CommandError, CommandParser
 
 from navembed_site.instance import command
 from navembed_site.instance.backup.archive import BackupError
-from navembed_site.instance.backup.backup import backup
+from navembed_site.instance.backup.operations import backup
 from navembed_site.terminal import size_text
 
 

@@ -18,7 +18,7 @@ from django.urls import reverse
 
 from embeddings.checks import require_library
 from embeddings.library import has_library
-from navembed_site.database.look import look
+from navembed_site.database.health import look
 from navembed_site.http import sockets
 from navembed_site.instance import command, first_user, supervisor
 from navembed_site.instance.programs import Program, programs

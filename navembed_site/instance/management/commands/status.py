@@ -13,7 +13,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db import Error as DatabaseError
 
 from batches.selectors.hosts import host_text, hosts
-from navembed_site.database.look import look, noted
+from navembed_site.database.health import look, noted
 from navembed_site.database.time_limit import time_limit
 from navembed_site.instance import command, supervisor
 
