@@ -43,6 +43,7 @@ def addresses() -> list[str]:
         "tracks?q=a": [],
         "find": [],
         "find?q=slow": [],
+        "find?q=slow&column=muq&part=found": [],
         "versions": [],
     }
     return [
