@@ -169,7 +169,7 @@ document.addEventListener("input", (event) => {
 });
 document.addEventListener("DOMContentLoaded", () => {
   // The theme's symbols are words in a font of pictures: beside a text they are not read aloud.
-  for (const symbol of document.querySelectorAll("#nav-sidebar .material-symbols-outlined")) symbol.ariaHidden = "true";
+  for (const symbol of document.querySelectorAll("#nav-sidebar li .material-symbols-outlined")) symbol.ariaHidden = "true";
   document.querySelectorAll("[data-live]").forEach(follow);
   document.querySelectorAll("[data-load]").forEach(load);
   document.querySelectorAll("form[data-preview]").forEach(foresee);
