@@ -176,6 +176,17 @@ def test_a_finished_build_waits_for_a_yes(admin_client: Client) -> None:
     assert "waits for a yes" in admin_client.get("/admin/versions").content.decode()
 
 
+def test_what_a_cancelled_job_built_is_not_offered(admin_client: Client) -> None:
+    make_space("muq")
+    build = make_space("muq", "g", status="building")
+    job = set_status(services.start_job(JobRequest(["muq"])), "cancelled")
+    job.progress.update(space=build)
+    for path in ("/admin/?part=cards", "/admin/versions"):
+        page = admin_client.get(path).content.decode()
+        assert "make-live" not in page
+        assert f'href="/admin/jobs/{job.pk}">Go on' in page
+
+
 def test_failures_have_their_files_and_tracebacks(admin_client: Client) -> None:
     job = finished_job("good", "broken", traceback="Traceback: deep inside")
     page = admin_client.get(f"/admin/jobs/{job.pk}/failures?message=it+is+damaged").content.decode()
