@@ -21,6 +21,7 @@ from navembed_site.errors import NavembedError
 SECONDS = 20.0
 MOST_SEEDS = 20
 SUGGESTED = 6
+TOGETHER = "together"
 
 
 @dataclass(frozen=True)
@@ -33,14 +34,6 @@ class Hit:
     @property
     def percent(self) -> float:
         return 100 * self.found.score
-
-
-@dataclass(frozen=True)
-class Column:
-    """What one model, or all together, have found."""
-
-    label: str
-    hits: list[Hit]
 
 
 class FindForm(forms.Form):
@@ -58,7 +51,7 @@ class FindForm(forms.Form):
 
 @page("console/find.html", parts=("found",))
 def find(request: HttpRequest) -> dict[str, Any]:
-    """The question, and the answers as soon as there is one."""
+    """The question; its answers come one by one, each with ``?part=found&column=``."""
     form = FindForm(request.GET)
     asked = form.cleaned_data if form.is_valid() else {}
     likes, unlikes = _tracks(request.GET.getlist("like")), _tracks(request.GET.getlist("unlike"))
@@ -78,9 +71,12 @@ def find(request: HttpRequest) -> dict[str, Any]:
     }
     if words:
         context["titles"] = search(words)[:SUGGESTED]
-    if context["has_asked"]:
-        context |= _answers(context)
-    return context
+    columns = [(key, label) for key, label in context["models"] if key in context["chosen"]]
+    if len(columns) > 1:
+        columns.insert(0, (TOGETHER, "All together"))
+    if (key := request.GET.get("column")) in dict(columns) and context["has_asked"]:
+        return context | _answer(context, context["chosen"] if key == TOGETHER else [str(key)])
+    return context | {"columns": columns if context["has_asked"] else []}
 
 
 def _tracks(ids: list[str]) -> list[Track]:
@@ -88,24 +84,13 @@ def _tracks(ids: list[str]) -> list[Track]:
     return [known[each] for each in dict.fromkeys(ids) if each in known]
 
 
-def _answers(asked: dict[str, Any]) -> dict[str, Any]:
-    """Ask each model by itself, then all of them together."""
-    chosen = asked["chosen"]
+def _answer(asked: dict[str, Any], models: list[str]) -> dict[str, Any]:
+    """Ask these models together."""
     _read(asked["q"])
-    labels = {encoder.key: encoder.label for encoder in ENCODERS}
-    together = [("All together", chosen)] if len(chosen) > 1 else []
-    answers = [
-        (label, recommend(_query(asked, models), seconds=SECONDS))
-        for label, models in [*together, *((labels[key], [key]) for key in chosen)]
-    ]
-    ids = {each.track_id for _, answer in answers for each in answer.tracks}
-    known = Track.objects.in_bulk(ids)
-    columns = [
-        Column(label, [Hit(known[each.track_id], each) for each in answer.tracks if each.track_id in known])
-        for label, answer in answers
-    ]
-    warnings = dict.fromkeys(warning for _, answer in answers for warning in answer.warnings)
-    return {"columns": columns, "warnings": list(warnings)}
+    answer = recommend(_query(asked, models), seconds=SECONDS)
+    known = Track.objects.in_bulk([each.track_id for each in answer.tracks])
+    hits = [Hit(known[each.track_id], each) for each in answer.tracks if each.track_id in known]
+    return {"hits": hits, "warnings": answer.warnings}
 
 
 def _read(words: str) -> None:

@@ -32,7 +32,7 @@ class Overview:
 
     @cached_property
     def cards(self) -> list[looks.ModelCard]:
-        return looks.model_cards(self.job)
+        return looks.model_cards()
 
     @cached_property
     def library(self) -> dict[str, Any]:

@@ -160,7 +160,7 @@ def ignore_failures(request: HttpRequest, pk: int) -> str:
     found = get_object_or_404(BatchJob, pk=pk)
     tracks = set(_failed(found, request.POST).values_list("track_id", flat=True))
     count = ignore(tracks) if tracks else 0
-    return f"{count:,} {'file is' if count == 1 else 'files are'} ignored until they change"
+    return words.ignored_text(count)
 
 
 def _do(pk: int, service: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,6 +107,8 @@ class ModelCard:
     download_bytes: int | None
     text: Any
     build: EmbeddingSpace | None
+    unfinished: BatchJob | None
+    """The job that was cancelled while it filled the build, and can go on."""
     kept: EmbeddingSpace | None
 
     @property
@@ -114,14 +116,27 @@ class ModelCard:
         return 100 * self.counts["embedded"] / self.tracks if self.tracks else 0.0
 
 
-def model_cards(job: JobLook | None) -> list[ModelCard]:
-    """A build that the job in hand fills is not offered: it is not finished."""
+def last_jobs_of(spaces: Iterable[EmbeddingSpace]) -> dict[int | None, BatchJob]:
+    """Return by space the job that filled it last."""
+    rows = ModelProgress.objects.filter(space__in=spaces).select_related("job").order_by("job_id")
+    return {row.space_id: row.job for row in rows}
+
+
+def is_cancelled(job: BatchJob | None) -> bool:
+    """Whether what the job built is not finished, though it has ended."""
+    return job is not None and job.status == Status.CANCELLED
+
+
+def model_cards() -> list[ModelCard]:
+    """A build that an open job fills is not offered: it is not finished."""
     status, states = counts.get(), health.models.get()
     spaces = {(space.model, space.status): space for space in EmbeddingSpace.objects.defer("recipe", "calibration")}
-    in_work = {row.space_id for row in job.rows} if job else set()
+    builds = [space for space in spaces.values() if space.status == EmbeddingSpace.Status.BUILDING]
+    fillers = last_jobs_of(builds) if builds else {}
     cards = []
     for encoder in ENCODERS:
         build = spaces.get((encoder.key, EmbeddingSpace.Status.BUILDING))
+        filler = fillers.get(build.pk) if build else None
         state = states[encoder.key]
         cards.append(
             ModelCard(
@@ -133,7 +148,8 @@ def model_cards(job: JobLook | None) -> list[ModelCard]:
                 state["problem"],
                 state["download_bytes"],
                 state["text"],
-                build if build and build.pk not in in_work else None,
+                build if not (filler and filler.is_open) else None,
+                filler if is_cancelled(filler) else None,
                 spaces.get((encoder.key, EmbeddingSpace.Status.KEPT)),
             )
         )

@@ -12,6 +12,7 @@ from django.http.response import HttpResponseBase
 from batches.requests import JobRequest
 from embeddings.library.bad_files import bad_files, ignore
 from embeddings.models import BadFile
+from navembed_site.console import words
 from navembed_site.console.jobs import start_for
 from navembed_site.console.pages import change, page
 
@@ -45,12 +46,13 @@ def _behind(files: QuerySet[BadFile], asked: Any) -> QuerySet[BadFile]:
 @change()
 def ignore_these(request: HttpRequest) -> str:
     """Count them no more, until they change."""
-    return f"{_mark(request, ignored=True)} ignored until they change"
+    return words.ignored_text(_mark(request, ignored=True))
 
 
 @change()
 def notice_these(request: HttpRequest) -> str:
-    return f"{_mark(request, ignored=False)} counted again"
+    count = _mark(request, ignored=False)
+    return f"{count:,} {'file counts' if count == 1 else 'files count'} again"
 
 
 @change()
@@ -60,8 +62,7 @@ def retry_all(request: HttpRequest) -> HttpResponseBase:
     return start_for(request, JobRequest(models, retry_bad_files=True))
 
 
-def _mark(request: HttpRequest, *, ignored: bool) -> str:
+def _mark(request: HttpRequest, *, ignored: bool) -> int:
     chosen = _behind(bad_files().filter(ignored=not ignored), request.POST)
     tracks = set(chosen.order_by().values_list(F("track_id"), flat=True))
-    count = ignore(tracks, ignored=ignored) if tracks else 0
-    return f"{count:,} {'file is' if count == 1 else 'files are'}"
+    return ignore(tracks, ignored=ignored) if tracks else 0

@@ -10,12 +10,13 @@ from django.db.models import Count
 from django.http import HttpRequest
 from django.shortcuts import get_object_or_404
 
-from batches.models import BatchJob, ModelProgress
+from batches.models import BatchJob
 from embeddings.encoders.registry import ENCODERS
 from embeddings.models import EmbeddingSpace
 from embeddings.spaces.lifecycle import drop, roll_back
 from embeddings.spaces.promotion import approve, point_aliases, size_of
 from navembed_site.access.scopes import Scope
+from navembed_site.console.looks import is_cancelled, last_jobs_of
 from navembed_site.console.pages import change, page
 from navembed_site.errors import NavembedError
 
@@ -38,15 +39,19 @@ class Version:
         return self.job is not None and self.job.is_open
 
     @property
-    def is_finished_build(self) -> bool:
+    def is_build(self) -> bool:
         return self.space.status == Status.BUILDING and not self.is_in_work
+
+    @property
+    def is_finished_build(self) -> bool:
+        return self.is_build and not is_cancelled(self.job)
 
 
 @page("console/versions.html")
 def versions(request: HttpRequest) -> dict[str, Any]:
     """By model: what there is of it, what search uses first."""
     spaces = EmbeddingSpace.objects.annotate(vectors=Count("embeddings")).defer("calibration")
-    last = {row.space_id: row.job for row in ModelProgress.objects.select_related("job").order_by("job_id")}
+    last = last_jobs_of(spaces)
     found = [
         Version(space, count, size_of(space, count), space.recipe.get("weights", []), last.get(space.pk))
         for space in spaces

@@ -55,6 +55,11 @@ def ago(moment: datetime) -> str:
     return f"{local:%-d %b}, {local:%H:%M}" if local.year == today.year else f"{local:%-d %b %Y}"
 
 
+def ignored_text(count: int) -> str:
+    """Return what became of files that somebody acknowledged."""
+    return f"{count:,} {'file is ignored until it changes' if count == 1 else 'files are ignored until they change'}"
+
+
 @dataclass(frozen=True)
 class State:
     """How a job's status looks: a colour's name, a symbol, a word, and a sentence without its message."""

@@ -180,7 +180,7 @@ def test_new_vectors_are_built_and_the_former_come_back(page: Page) -> None:
 def test_the_theme_and_the_menu_work(page: Page) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
     expect(page.get_by_role("link", name="Versions")).not_to_be_visible()
-    page.locator("[x-on\\:click*=sidebarMobileOpen]").first.click()
+    page.locator("[x-on\\:click*=sidebarMobileOpen]:visible").first.click()
     page.get_by_role("link", name="Versions").click()
     expect(page.get_by_text("What search uses, what is built")).to_be_visible()
 

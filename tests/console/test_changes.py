@@ -80,7 +80,7 @@ def test_retry_of_one_reason_leaves_the_others(admin_client: Client) -> None:
 def test_ignored_failures_are_no_problem_any_more(admin_client: Client) -> None:
     job = finished_job("a", "b")
     assert press(admin_client, f"jobs/{job.pk}/ignore", message="it is damaged") == [
-        "1 file is ignored until they change."
+        "1 file is ignored until it changes."
     ]
     assert BadFile.objects.get().ignored
     assert "it is damaged" not in admin_client.get("/admin/problems").content.decode()

@@ -43,6 +43,7 @@ def addresses() -> list[str]:
         "tracks?q=a": [],
         "find": [],
         "find?q=slow": [],
+        "find?q=slow&column=muq&part=found": [],
         "versions": [],
     }
     return [
@@ -173,6 +174,17 @@ def test_a_finished_build_waits_for_a_yes(admin_client: Client) -> None:
     build = make_space("muq", "g", status="building")
     assert f"/admin/versions/{build.pk}/make-live" in admin_client.get("/admin/?part=cards").content.decode()
     assert "waits for a yes" in admin_client.get("/admin/versions").content.decode()
+
+
+def test_what_a_cancelled_job_built_is_not_offered(admin_client: Client) -> None:
+    make_space("muq")
+    build = make_space("muq", "g", status="building")
+    job = set_status(services.start_job(JobRequest(["muq"])), "cancelled")
+    job.progress.update(space=build)
+    for path in ("/admin/?part=cards", "/admin/versions"):
+        page = admin_client.get(path).content.decode()
+        assert "make-live" not in page
+        assert f'href="/admin/jobs/{job.pk}">Go on' in page
 
 
 def test_failures_have_their_files_and_tracebacks(admin_client: Client) -> None:

@@ -15,6 +15,7 @@ from navembed_site.console import words
 from navembed_site.terminal import size_text
 
 register = template.Library()
+SMALL = 100_000  # bytes
 
 
 @register.filter
@@ -37,8 +38,10 @@ def length(seconds: float | None) -> str:
 
 @register.filter
 def size(value: float | None) -> str:
-    """4.2 GB."""
-    return "" if value is None else size_text(int(value)) if value else "nothing"
+    """4.2 GB, 37 kB, nothing."""
+    if not value:
+        return "" if value is None else "nothing"
+    return size_text(int(value)) if value >= SMALL else f"{max(1, round(value / 1e3))} kB"
 
 
 @register.filter

@@ -88,6 +88,11 @@ async function load(region) {
   }
 }
 
+// One after the other: searches beside each other would take as long, and each would be late.
+async function loadAll() {
+  for (const region of document.querySelectorAll("[data-load]")) await load(region);
+}
+
 // Shows what a job would do, anew whenever the form changes; the last question counts.
 function foresee(form) {
   const region = document.getElementById("preview");
@@ -168,8 +173,10 @@ document.addEventListener("input", (event) => {
   if (event.target.matches("[data-complete]")) complete(event.target);
 });
 document.addEventListener("DOMContentLoaded", () => {
+  // The theme's symbols are words in a font of pictures: beside a text they are not read aloud.
+  for (const symbol of document.querySelectorAll("#nav-sidebar li .material-symbols-outlined")) symbol.ariaHidden = "true";
   document.querySelectorAll("[data-live]").forEach(follow);
-  document.querySelectorAll("[data-load]").forEach(load);
+  loadAll();
   document.querySelectorAll("form[data-preview]").forEach(foresee);
   document.getElementById("player-audio")?.addEventListener("error", (event) => event.target.getAttribute("src") && cannotPlay());
 });
