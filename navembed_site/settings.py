@@ -80,6 +80,16 @@ QUIET_HOURS = env.parsed("NAVEMBED_QUIET_HOURS", "", environment.hours, "two tim
 WEBHOOK_URL = env.parsed("NAVEMBED_WEBHOOK_URL", "", environment.web_address, "an address with http:// or https://")
 WEBHOOK_SECRET = env.string("NAVEMBED_WEBHOOK_SECRET")
 
+# Uploads.
+UPLOAD_SOCKET = env.parsed(
+    "NAVEMBED_UPLOAD_SOCKET",
+    "/tmp/navidrome_embed.sock",  # noqa: S108  (a constant in Navidrome's server)
+    environment.unix_socket,
+    "the absolute path of a socket, of at most 100 bytes, or off",
+)
+UPLOAD_MODELS = env.choices("NAVEMBED_UPLOAD_MODELS", tuple(MODEL_SOURCES), ("muq",))
+UPLOAD_WAIT_SECONDS = env.number("NAVEMBED_UPLOAD_WAIT_SECONDS", 600, low=0, high=86_400)
+
 # HTTP.
 BIND = env.string("NAVEMBED_BIND", "127.0.0.1")
 PORT = env.integer("NAVIDROME_RECOMMENDER_PORT", 9002, low=1, high=65535)

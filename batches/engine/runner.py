@@ -35,7 +35,7 @@ from embeddings.errors import (
 )
 from embeddings.library.storage import StorageWatch, why_away
 from embeddings.models import EmbeddingSpace
-from embeddings.spaces.reuse import has_orphans
+from embeddings.spaces.reuse import has_spare_vectors
 from navembed_site.database import look as database_look
 from navembed_site.errors import NavembedError
 from navembed_site.names import ID_BYTES, can_be_id
@@ -228,7 +228,7 @@ class _TimeSlice:
             if row.reason == TrackResult.Reason.CHANGED:
                 return True
             if row.reason != TrackResult.Reason.ANEW and space.pk not in self.orphans:
-                self.orphans[space.pk] = has_orphans(space)
+                self.orphans[space.pk] = has_spare_vectors(space)
             if self.orphans.get(space.pk):
                 return True
         return False
