@@ -88,6 +88,7 @@ UPLOAD_SOCKET = env.parsed(
     "the absolute path of a socket, of at most 100 bytes, or off",
 )
 UPLOAD_MODELS = env.choices("NAVEMBED_UPLOAD_MODELS", tuple(MODEL_SOURCES), ("muq",))
+SPLIT_FOLDERS = env.boolean("NAVEMBED_SPLIT_FOLDERS")
 UPLOAD_WAIT_SECONDS = env.number("NAVEMBED_UPLOAD_WAIT_SECONDS", 600, low=0, high=86_400)
 
 # HTTP.

@@ -9,6 +9,7 @@ import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import PurePosixPath
 
 from embeddings.errors import BadUpload
@@ -16,11 +17,14 @@ from embeddings.errors import BadUpload
 MOST_BYTES = 2**20  # of a sheet
 ENCODINGS = ["cp932", "gb18030", "cp1251", "cp1252"]
 """That old programs wrote: of Japanese, Chinese, Russian and Western Windows."""
-FRAMES = 75  # a second
+FRAMES = 75
 FILE_TYPES = {"wave", "wav", "mp3", "aiff", "binary", "motorola", "flac", "ape", "wv", "wavpack", "tta", "ogg", "m4a"}
 MOST_TRACKS = 999
 _TIME = re.compile(r"(\d{1,5}):(\d{1,2})(?:[:.](\d{1,2}))?")
 _DIGITS = re.compile(r"\d+")
+
+Frames = int | Fraction
+"""Of 1/75 s; sheets within a FLAC count samples, which may lie between two of them."""
 
 
 class BadSheet(BadUpload):
@@ -34,11 +38,11 @@ class CueTrack:
     title: str = ""
     performer: str = ""
     date: str = ""
-    indexes: dict[int, tuple[int, int]] = field(default_factory=dict)
-    """Number of an INDEX → place of its file in the sheet, and time in frames of 1/75 s."""
+    indexes: dict[int, tuple[int, Frames]] = field(default_factory=dict)
+    """Number of an INDEX → place of its file in the sheet, and its time."""
 
     @property
-    def start(self) -> tuple[int, int] | None:
+    def start(self) -> tuple[int, Frames] | None:
         """File and frame at which it begins to play: INDEX 01, or the only one that it has."""
         return self.indexes.get(1) or (self.indexes[min(self.indexes)] if self.indexes else None)
 
@@ -58,11 +62,11 @@ class Sheet:
 
 @dataclass(frozen=True)
 class Part:
-    """A track's part of a file, in frames of 1/75 s. ``end`` None is the file's end."""
+    """A track's part of a file. ``end`` None is the file's end."""
 
     track: CueTrack
-    start: int
-    end: int | None
+    start: Frames
+    end: Frames | None
 
 
 def decode(data: bytes) -> str:
@@ -129,7 +133,7 @@ def parts_of(sheet: Sheet, name: str) -> list[Part]:
     return parts
 
 
-def _end(following: CueTrack, start: int, place: int) -> int:
+def _end(following: CueTrack, start: Frames, place: int) -> Frames:
     """Return where a track ends: where the next one begins, with its gap if that is data."""
     return start if following.is_audio else min(frame for at, frame in following.indexes.values() if at == place)
 

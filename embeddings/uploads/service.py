@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,13 @@ from django.db import DatabaseError
 from embeddings.audio.files import look_at
 from embeddings.audio.pool import DecodePool
 from embeddings.audio.summary import Limits
-from embeddings.errors import AudioError, AudioFileMissing, BadUpload, DecoderDied, FileUnreachable
+from embeddings.errors import AudioError, AudioFileMissing, BadUpload, FileUnreachable
 from embeddings.models import Upload
+from embeddings.uploads.cue import BadSheet
 from embeddings.uploads.embedding import Embedded, embed
 from embeddings.uploads.patience import Patience
 from embeddings.uploads.request import Request
+from embeddings.uploads.splitting import Split, split
 from navembed_site.errors import NavembedError
 
 logger = logging.getLogger(__name__)
@@ -53,37 +55,54 @@ class Uploads:
 
     def _process(self, request: Request, patience: Patience) -> Answer:
         warnings: list[str] = []
-        self._embed(request.music_file, request.name, patience, warnings)
+        splits = self._split(request, patience, warnings)
+        pieces = {each.name: each.path for each in splits} or {request.name: request.music_file}
+        heard = {name: self._embed(path, name, patience) for name, path in pieces.items()}
+        warnings += _later({name: each.problems for name, each in heard.items()})
         answer: Answer = {"status": "ok", "duplicates": [], "renamedFile": "", "allDuplicates": False}
+        if splits:
+            answer["splitFiles"] = [piece.as_answer() for piece in splits]
         if warnings:
             answer["warning"] = "; ".join(dict.fromkeys(warnings))
         return answer
 
-    def _embed(self, path: Path, name: str, patience: Patience, warnings: list[str]) -> Embedded:
+    def _split(self, request: Request, patience: Patience, warnings: list[str]) -> list[Split]:
+        """Return the tracks that the file was split into; none when it is to be taken whole."""
+        try:
+            look_at(str(request.music_file))
+            return split(request.music_file, request.name, request.cue_file, self._decoders, patience.is_unwanted)
+        except BadSheet as error:
+            warnings.append(f"{error}; it was taken whole")
+        except AudioError:
+            pass  # who embeds it says why
+        return []
+
+    def _embed(self, path: Path, name: str, patience: Patience) -> Embedded:
         try:
             look_at(str(path))
             audio_hash = self._decoders.audio_hash(str(path), should_stop=patience.is_unwanted)
         except (AudioFileMissing, FileUnreachable) as error:
             raise BadUpload(f"{name} cannot be read: {error}") from error
-        except DecoderDied as error:
-            warnings.append(_later(name, str(error)))
-            return Embedded()
         except AudioError as error:
-            if not error.permanent:
-                warnings.append(_later(name, str(error)))
-                return Embedded()
-            raise BadUpload(f"{name} is not music that can be read: {error}") from error
-        embedded = embed(path, name, audio_hash, patience)
-        warnings += [_later(name, problem) for problem in embedded.problems]
-        return embedded
+            if error.permanent:
+                raise BadUpload(f"{name} is not music that can be read: {error}") from error
+            return Embedded(problems=[str(error)])
+        return embed(path, name, audio_hash, patience)
 
 
 def refusal(message: str) -> Answer:
     return {"status": "error", "message": message}
 
 
-def _later(name: str, reason: str) -> str:
-    return f"{name} was not embedded ({reason}); the next job will try"
+def _later(problems: dict[str, list[str]]) -> Iterator[str]:
+    """Yield a sentence for each reason, however many tracks it concerns."""
+    names: dict[str, list[str]] = {}
+    for name, reasons in problems.items():
+        for reason in reasons:
+            names.setdefault(reason, []).append(name)
+    for reason, concerned in names.items():
+        more = f" and {len(concerned) - 1} more were" if len(concerned) > 1 else " was"
+        yield f"{concerned[0]}{more} not embedded ({reason}); the next job will try"
 
 
 def _record(request: Request, answer: Answer, seconds: float) -> None:
