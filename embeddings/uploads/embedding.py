@@ -28,6 +28,7 @@ T = TypeVar("T")
 class Embedded:
     """The models that have a vector of the upload now, with their fingerprints, and why others have none."""
 
+    audio_hash: str = ""
     fingerprints: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
@@ -37,7 +38,7 @@ def embed(path: Path, name: str, audio_hash: str, patience: Patience) -> Embedde
 
     What is not embedded is told in ``problems``: it is no reason to refuse a file, because the next job tries again.
     """
-    found = Embedded()
+    found = Embedded(audio_hash)
     try:
         wanted = _fingerprints(settings.UPLOAD_MODELS, found.problems, patience)
         done = kept.known(name, wanted, audio_hash)

@@ -24,7 +24,7 @@ def known(name: str, fingerprints: Mapping[str, str], audio_hash: str) -> set[st
     models = {fingerprint: model for model, fingerprint in fingerprints.items()}
     uploads = UploadEmbedding.objects.filter(fingerprint__in=models, audio_hash=audio_hash)
     found = set(uploads.values_list("fingerprint", flat=True))
-    uploads.update(created_at=timezone.now(), name=name)
+    uploads.update(created_at=timezone.now())
     tracks = Embedding.objects.filter(audio_hash=audio_hash, space__fingerprint__in=models.keys() - found)
     copies = {}
     for row in tracks.exclude(windows=0).select_related("space"):
@@ -61,7 +61,7 @@ def keep(name: str, fingerprints: Mapping[str, str], outcomes: Iterable[TrackOut
         rows,
         update_conflicts=True,
         unique_fields=["fingerprint", "audio_hash"],
-        update_fields=["name", "windows", "audio_seconds", "created_at", "vector"],
+        update_fields=["windows", "audio_seconds", "created_at", "vector"],
     )
     return {row.model for row in rows}
 

@@ -17,6 +17,7 @@ from embeddings.audio.summary import Limits
 from embeddings.errors import AudioError, AudioFileMissing, BadUpload, FileUnreachable
 from embeddings.models import Upload
 from embeddings.uploads.cue import BadSheet
+from embeddings.uploads.duplicates import Match, matches
 from embeddings.uploads.embedding import Embedded, embed
 from embeddings.uploads.patience import Patience
 from embeddings.uploads.request import Request
@@ -59,12 +60,40 @@ class Uploads:
         pieces = {each.name: each.path for each in splits} or {request.name: request.music_file}
         heard = {name: self._embed(path, name, patience) for name, path in pieces.items()}
         warnings += _later({name: each.problems for name, each in heard.items()})
-        answer: Answer = {"status": "ok", "duplicates": [], "renamedFile": "", "allDuplicates": False}
+        found: list[Match] = []
+        if request.wishes.find_duplicates:
+            found = [
+                match for name in pieces for match in self._matches(pieces[name], name, heard[name], request, warnings)
+            ]
+        duplicates = list(dict.fromkeys(match.file for match in found if match.confirmed))
+        answer: Answer = {
+            "status": "ok",
+            "duplicates": duplicates,
+            "renamedFile": "",
+            "allDuplicates": len(duplicates) == len(pieces),
+        }
         if splits:
-            answer["splitFiles"] = [piece.as_answer() for piece in splits]
+            answer["splitFiles"] = [each.as_answer() for each in splits if each.name not in duplicates]
+        if found:
+            answer["matches"] = [match.as_answer() for match in found]
         if warnings:
             answer["warning"] = "; ".join(dict.fromkeys(warnings))
         return answer
+
+    def _matches(self, path: Path, name: str, heard: Embedded, request: Request, warnings: list[str]) -> list[Match]:
+        """Return what is like a piece; that it cannot be compared now is no reason to refuse it."""
+        try:
+            return matches(
+                path,
+                name,
+                heard.audio_hash,
+                heard.fingerprints,
+                threshold=request.wishes.threshold,
+                decoders=self._decoders,
+            )
+        except (NavembedError, DatabaseError) as error:
+            warnings.append(f"{name} was not compared with the library: {error}")
+            return []
 
     def _split(self, request: Request, patience: Patience, warnings: list[str]) -> list[Split]:
         """Return the tracks that the file was split into; none when it is to be taken whole."""
