@@ -90,6 +90,11 @@ UPLOAD_SOCKET = env.parsed(
 UPLOAD_MODELS = env.choices("NAVEMBED_UPLOAD_MODELS", tuple(MODEL_SOURCES), ("muq",))
 SPLIT_FOLDERS = env.boolean("NAVEMBED_SPLIT_FOLDERS")
 UPLOAD_WAIT_SECONDS = env.number("NAVEMBED_UPLOAD_WAIT_SECONDS", 600, low=0, high=86_400)
+LLM_HOSTS = frozenset(
+    host.lower() for host in env.strings("NAVEMBED_LLM_HOSTS", ("localhost", "127.0.0.1", "::1", "api.openai.com"))
+)
+LLM_KEY = env.string("NAVIDROME_OPENAI_API_KEY") or env.string("OPENAI_API_KEY")
+LLM_MODEL = env.string("NAVEMBED_LLM_MODEL", "gpt-5-mini")
 
 # HTTP.
 BIND = env.string("NAVEMBED_BIND", "127.0.0.1")
@@ -307,6 +312,7 @@ LOGGING = {
     "loggers": {
         "waitress.queue": {"level": "ERROR"},  # a line for every request that waits
         "httpx": {"level": "DEBUG" if IS_TALKATIVE else "WARNING"},  # a line for every request
+        **{name: {"level": "WARNING"} for name in ("openai", "httpx2", "httpcore2")},  # a key must not be logged
         "huggingface_hub": {"propagate": False},  # has a handler of its own
     },
 }

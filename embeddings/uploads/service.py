@@ -20,6 +20,7 @@ from embeddings.uploads.cue import BadSheet
 from embeddings.uploads.duplicates import Match, matches
 from embeddings.uploads.embedding import Embedded, embed
 from embeddings.uploads.patience import Patience
+from embeddings.uploads.rename import NotRenamed, new_name
 from embeddings.uploads.request import Request
 from embeddings.uploads.splitting import Split, split
 from navembed_site.errors import NavembedError
@@ -69,7 +70,7 @@ class Uploads:
         answer: Answer = {
             "status": "ok",
             "duplicates": duplicates,
-            "renamedFile": "",
+            "renamedFile": "" if splits or not request.wishes.rename else self._new_name(request, patience, warnings),
             "allDuplicates": len(duplicates) == len(pieces),
         }
         if splits:
@@ -94,6 +95,19 @@ class Uploads:
         except (NavembedError, DatabaseError) as error:
             warnings.append(f"{name} was not compared with the library: {error}")
             return []
+
+    def _new_name(self, request: Request, patience: Patience, warnings: list[str]) -> str:
+        """Return what the file is to be called; empty when it keeps its name, which no failure changes."""
+        try:
+            tags = self._decoders.tags(str(request.music_file)) if request.wishes.use_metadata else {}
+            texts = {field: value for field, value in tags.items() if isinstance(value, str) and field != "sheet"}
+        except AudioError:
+            texts = {}
+        try:
+            return new_name(request.name, request.wishes, texts, patience.is_unwanted)
+        except NotRenamed as error:
+            warnings.append(f"{request.name} keeps its name: {error}")
+            return ""
 
     def _split(self, request: Request, patience: Patience, warnings: list[str]) -> list[Split]:
         """Return the tracks that the file was split into; none when it is to be taken whole."""
