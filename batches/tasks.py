@@ -55,10 +55,10 @@ def send_webhook(body: str, tries: int) -> str:
 def keep_house() -> int:
     """Delete what is kept for a time only."""
     from batches.housekeeping import delete_gone_tracks, delete_old_results
-    from embeddings.uploads.kept import forget_old
+    from embeddings.uploads import folder, kept
     from navembed_site.http.uploads import forget_left_behind
 
-    return delete_old_results() + delete_gone_tracks() + forget_left_behind() + forget_old()
+    return delete_old_results() + delete_gone_tracks() + forget_left_behind() + kept.forget_old() + folder.forget_old()
 
 
 def give_back() -> int:

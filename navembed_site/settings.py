@@ -118,7 +118,7 @@ CONTRACT_BODY_BYTES = DATA_UPLOAD_MAX_MEMORY_SIZE = 16 * 2**20  # a text vector 
 BODY_BYTES = 2**20
 AUDIO_BODY_BYTES = env.integer("NAVEMBED_MAX_UPLOAD_MB", 200, low=1, high=10**4) * 2**20
 FILE_UPLOAD_HANDLERS = ["navembed_site.http.uploads.UploadHandler"]  # to files of mode 0600, never in memory
-DATA_UPLOAD_MAX_NUMBER_FILES = 1
+DATA_UPLOAD_MAX_NUMBER_FILES = 2  # music and its CUE sheet
 FILE_UPLOAD_TEMP_DIR = NAVEMBED_HOME  # the embedder must be able to read it
 
 # Django.

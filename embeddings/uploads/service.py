@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from django.db import DatabaseError
 
 from embeddings.audio.files import look_at
 from embeddings.audio.pool import DecodePool
+from embeddings.audio.split import Cut
 from embeddings.audio.summary import Limits
 from embeddings.errors import AudioError, AudioFileMissing, BadUpload, FileUnreachable
 from embeddings.models import Upload
@@ -22,7 +24,7 @@ from embeddings.uploads.embedding import Embedded, embed
 from embeddings.uploads.patience import Patience
 from embeddings.uploads.rename import NotRenamed, new_name
 from embeddings.uploads.request import Request
-from embeddings.uploads.splitting import Split, split
+from embeddings.uploads.splitting import Split, plan, split
 from navembed_site.errors import NavembedError
 
 logger = logging.getLogger(__name__)
@@ -41,10 +43,16 @@ class Uploads:
     def close(self) -> None:
         self._decoders.close()
 
-    def answer(self, request: Request, is_unwanted: Callable[[], bool] = lambda: False) -> Answer:
-        """Return the answer to a request, whatever it holds. ``is_unwanted``: whoever asked has gone."""
+    def answer(
+        self, request: Request, is_unwanted: Callable[[], bool] = lambda: False, *, most_seconds: float = math.inf
+    ) -> Answer:
+        """Return the answer to a request, whatever it holds.
+
+        ``is_unwanted``: whoever asked has gone. ``most_seconds``: that they wait, if less than the settings allow.
+        """
         began = time.monotonic()
-        patience = Patience(settings.UPLOAD_WAIT_SECONDS, lambda: self._is_stopping() or is_unwanted())
+        seconds = min(settings.UPLOAD_WAIT_SECONDS, most_seconds)
+        patience = Patience(seconds, lambda: self._is_stopping() or is_unwanted())
         try:
             answer = self._process(request, patience)
         except NavembedError as error:
@@ -54,6 +62,11 @@ class Uploads:
             answer = refusal(f"navembed failed with {type(error).__name__}: {error}")
         _record(request, answer, time.monotonic() - began)
         return answer
+
+    def plan(self, request: Request) -> list[tuple[Split, Cut]]:
+        """Return what the file is to be split into. Raises BadSheet, AudioError."""
+        look_at(str(request.music_file))
+        return plan(request.music_file, request.name, request.cue_file, self._decoders)
 
     def _process(self, request: Request, patience: Patience) -> Answer:
         warnings: list[str] = []
@@ -112,8 +125,9 @@ class Uploads:
     def _split(self, request: Request, patience: Patience, warnings: list[str]) -> list[Split]:
         """Return the tracks that the file was split into; none when it is to be taken whole."""
         try:
-            look_at(str(request.music_file))
-            return split(request.music_file, request.name, request.cue_file, self._decoders, patience.is_unwanted)
+            planned = self.plan(request)
+            file, name = request.music_file, request.name
+            return split(file, name, planned, self._decoders, patience.is_unwanted) if planned else []
         except BadSheet as error:
             warnings.append(f"{error}; it was taken whole")
         except AudioError:

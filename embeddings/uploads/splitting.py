@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -44,28 +44,28 @@ class Split:
         }
 
 
-def split(
-    music_file: Path, name: str, cue_file: Path | None, decoders: DecodePool, should_stop: Callable[[], bool]
-) -> list[Split]:
-    """Split a file by its sheet, or by the one in its tags; returns no tracks when it has none, or is one track.
+def plan(music_file: Path, name: str, cue_file: Path | None, decoders: DecodePool) -> list[tuple[Split, Cut]]:
+    """Return what a file is to be split into by its sheet, or by the one in its tags; nothing when it is one track.
 
     Raises BadSheet when the sheet does not fit: the file is taken whole then.
     """
     tags = _tags(music_file, decoders)
     sheet = _sheet(cue_file, tags)
     parts = cue.parts_of(sheet, name) if sheet else []
-    if not parts or (len(parts) == 1 and (parts[0].start, parts[0].end) == (0, None)):
+    if sheet is None or not parts or (len(parts) == 1 and (parts[0].start, parts[0].end) == (0, None)):
         return []
-    planned = _planned(music_file, name, sheet or Sheet(), parts, tags)
-    cuts = [
-        Cut(str(each.path), str(part.start), None if part.end is None else str(part.end), fields)
-        for each, part, fields in planned
-    ]
+    return _planned(music_file, name, sheet, parts, tags)
+
+
+def split(
+    music_file: Path, name: str, planned: list[tuple[Split, Cut]], decoders: DecodePool, should_stop: Callable[[], bool]
+) -> list[Split]:
+    """Write the tracks beside the file. Raises BadSheet when that cannot be done, and then leaves none."""
     try:
-        lengths = decoders.split(str(music_file), cuts, should_stop=should_stop)
+        lengths = decoders.split(str(music_file), [cut for _, cut in planned], should_stop=should_stop)
     except AudioError as error:
         raise BadSheet(f"{name} could not be split: {error}") from error
-    return [Split(**{**vars(each), "seconds": seconds}) for (each, _, _), seconds in zip(planned, lengths, strict=True)]
+    return [replace(each, seconds=seconds) for (each, _), seconds in zip(planned, lengths, strict=True)]
 
 
 def _tags(music_file: Path, decoders: DecodePool) -> Mapping[str, Any]:
@@ -96,8 +96,8 @@ def _track(number: int, is_audio: bool, indexes: Mapping[str, str]) -> CueTrack:
 
 def _planned(
     music_file: Path, name: str, sheet: Sheet, parts: list[Part], tags: Mapping[str, Any]
-) -> list[tuple[Split, Part, dict[str, str]]]:
-    """Return what each part is to become, and its tags; the file's own fill in what the sheet does not say."""
+) -> list[tuple[Split, Cut]]:
+    """Return what each part is to become; the file's own tags fill in what the sheet does not say."""
     album = sheet.title or tags.get("album", "") or Path(name).stem
     album_artist = sheet.performer or tags.get("album_artist", "") or tags.get("artist", "")
     used: set[str] = set()
@@ -125,7 +125,9 @@ def _planned(
             "date": track.date or sheet.date or tags.get("date", ""),
             "genre": sheet.genre or tags.get("genre", ""),
         }
-        planned.append((Split(path, free, title, artist, album, album_artist, track.number, 0.0), part, fields))
+        end = None if part.end is None else str(part.end)
+        cut = Cut(str(path), str(part.start), end, fields)
+        planned.append((Split(path, free, title, artist, album, album_artist, track.number, 0.0), cut))
     return planned
 
 
