@@ -21,8 +21,8 @@ from embeddings.library.reader import look_at
 from embeddings.library.storage import LOOK_SECONDS, what_is_away
 from navembed_site import installation
 from navembed_site.database.health import look
+from navembed_site.environment import SOCKET_PATH_BYTES
 
-SOCKET_PATH_BYTES = 100  # Linux takes 107, other systems 103; the longest name is ours to choose
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 
 

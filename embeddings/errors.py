@@ -127,6 +127,19 @@ class IndexRefused(NavembedError):
     stage = "index"
 
 
+class BadUpload(NavembedError):
+    """What was sent is no upload, or no music; the message is shown to whoever sent it."""
+
+    permanent = True
+    unprocessable = True
+
+
+class NotEmbedded(NavembedError):
+    """An upload cannot be embedded while its sender waits; the next job does it."""
+
+    stage = "encode"
+
+
 class OutOfTime(NavembedError):
     """What was asked for cannot be there while somebody still waits for it."""
 

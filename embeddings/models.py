@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
+from django.utils import timezone
 
 
 class Track(models.Model):
@@ -189,3 +190,46 @@ class Embedding(models.Model):
 
     def __str__(self) -> str:
         return f"{self.track_id} in space {self.space_id}"
+
+
+class UploadEmbedding(models.Model):
+    """The vector of an uploaded file, which the library does not have yet: in the database only, not in Milvus.
+
+    A job that finds the same audio in the library takes it over (``embeddings.spaces.reuse``); what nobody has
+    taken over is forgotten after a week (``embeddings.uploads.kept``).
+    """
+
+    model = models.CharField(max_length=32)
+    fingerprint = models.CharField(max_length=64, help_text="Of the weights and the recipe: that of its space.")
+    audio_hash = models.CharField(max_length=64, help_text="As an embedding's: tags and moves do not matter.")
+    name = models.TextField(help_text="What the file was called by those who uploaded it.")
+    windows = models.PositiveIntegerField()
+    audio_seconds = models.FloatField()
+    created_at = models.DateTimeField(default=timezone.now)
+    sound = models.BinaryField(default=b"", help_text="Its acoustic fingerprint, where duplicates were asked for.")
+    vector = models.BinaryField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["fingerprint", "audio_hash"], name="one_upload_per_fingerprint_and_audio")
+        ]
+        indexes = [models.Index(fields=["created_at"], name="upload_embedding_created_at")]
+
+    def __str__(self) -> str:
+        return f"{self.name} with {self.model}"
+
+
+class Upload(models.Model):
+    """An upload and what became of it; kept for a month, for those who look."""
+
+    name = models.TextField(help_text="What the file was called by those who uploaded it.")
+    received_at = models.DateTimeField(auto_now_add=True)
+    seconds = models.FloatField(help_text="Until it was answered.")
+    accepted = models.BooleanField(help_text="False when the answer was an error.")
+    answer = models.JSONField(help_text="As it was given.")
+
+    class Meta:
+        indexes = [models.Index(fields=["received_at"], name="upload_received_at")]
+
+    def __str__(self) -> str:
+        return self.name

@@ -16,6 +16,7 @@ from embeddings.api.v1.models import ModelViewSet
 from embeddings.api.v1.search import SearchView
 from embeddings.api.v1.snapshot import SnapshotView
 from embeddings.api.v1.spaces import SpaceViewSet
+from embeddings.api.v1.uploads import UploadTrackView, UploadView
 from navembed_site.instance.metrics_view import MetricsView
 
 router = SimpleRouter(trailing_slash=False)
@@ -33,6 +34,8 @@ urlpatterns = [
     path("api/v1/library", LibraryView.as_view(), name="library"),
     path("api/v1/library/snapshot", SnapshotView.as_view(), name="library-snapshot"),
     path("api/v1/search", SearchView.as_view(), name="search"),
+    path("api/v1/uploads", UploadView.as_view(), name="uploads"),
+    path("api/v1/uploads/<uuid:upload_id>/tracks/<int:number>", UploadTrackView.as_view(), name="upload-track"),
     path("api/v1/", include(router.urls)),
     path("metrics", MetricsView.as_view(), name="metrics"),
     path("api/schema", SpectacularJSONAPIView.as_view(), name="schema"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import ipaddress
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, time
@@ -16,6 +17,7 @@ import dj_database_url
 
 TRUE = {"1", "true", "yes", "on"}
 FALSE = {"0", "false", "no", "off", ""}
+SOCKET_PATH_BYTES = 100  # Linux takes 107, other systems 103
 LOCALTIME = Path("/etc/localtime")
 DATABASE_WANTED = "a URL like postgres://user:password@host:5432/name or sqlite:////absolute/path"
 SQLITE_OPTIONS = {
@@ -83,6 +85,16 @@ def webhook_key(text: str) -> bytes:
     raise ValueError(text)
 
 
+def unix_socket(text: str) -> Path | None:
+    """An absolute path that is short enough for a socket, None when it is ``off``. Raises ValueError."""
+    if text == "off":
+        return None
+    path = Path(text).expanduser()
+    if not path.is_absolute() or len(os.fsencode(path)) > SOCKET_PATH_BYTES:
+        raise ValueError(text)
+    return path
+
+
 def database(url: str) -> dict[str, Any]:
     """What Django makes a connection of. Raises ValueError."""
     parsed: dict[str, Any] = dict(dj_database_url.parse(url, conn_max_age=60))
@@ -140,6 +152,14 @@ class Environment:
         if value in choices:
             return value
         self._wrong(name, value, f"one of {', '.join(choices)}")
+        return default
+
+    def choices(self, name: str, choices: tuple[str, ...], default: tuple[str, ...]) -> tuple[str, ...]:
+        """Return one or several of the choices, separated by commas."""
+        chosen = self.strings(name, default)
+        if set(chosen) <= set(choices):
+            return chosen
+        self._wrong(name, ",".join(chosen), f"one or several of {', '.join(choices)}")
         return default
 
     def boolean(self, name: str, default: bool = False) -> bool:

@@ -83,6 +83,22 @@ WEBHOOK_SECRET = env.parsed(
     "NAVEMBED_WEBHOOK_SECRET", "", environment.webhook_key, "any words, or whsec_ and a key in base64"
 )
 
+# Uploads.
+UPLOAD_SOCKET = env.parsed(
+    "NAVEMBED_UPLOAD_SOCKET",
+    "/tmp/navidrome_embed.sock",  # noqa: S108  (a constant in Navidrome's server)
+    environment.unix_socket,
+    "the absolute path of a socket, of at most 100 bytes, or off",
+)
+UPLOAD_MODELS = env.choices("NAVEMBED_UPLOAD_MODELS", tuple(MODEL_SOURCES), ("muq",))
+SPLIT_FOLDERS = env.boolean("NAVEMBED_SPLIT_FOLDERS")
+UPLOAD_WAIT_SECONDS = env.number("NAVEMBED_UPLOAD_WAIT_SECONDS", 600, low=0, high=86_400)
+LLM_HOSTS = frozenset(
+    host.lower() for host in env.strings("NAVEMBED_LLM_HOSTS", ("localhost", "127.0.0.1", "::1", "api.openai.com"))
+)
+LLM_KEY = env.string("NAVIDROME_OPENAI_API_KEY") or env.string("OPENAI_API_KEY")
+LLM_MODEL = env.string("NAVEMBED_LLM_MODEL", "gpt-5-mini")
+
 # HTTP.
 BIND = env.string("NAVEMBED_BIND", "127.0.0.1")
 PORT = env.integer("NAVIDROME_RECOMMENDER_PORT", 9002, low=1, high=65535)
@@ -105,7 +121,7 @@ CONTRACT_BODY_BYTES = DATA_UPLOAD_MAX_MEMORY_SIZE = 16 * 2**20  # a text vector 
 BODY_BYTES = 2**20
 AUDIO_BODY_BYTES = env.integer("NAVEMBED_MAX_UPLOAD_MB", 200, low=1, high=10**4) * 2**20
 FILE_UPLOAD_HANDLERS = ["navembed_site.http.uploads.UploadHandler"]  # to files of mode 0600, never in memory
-DATA_UPLOAD_MAX_NUMBER_FILES = 1
+DATA_UPLOAD_MAX_NUMBER_FILES = 2  # music and its CUE sheet
 FILE_UPLOAD_TEMP_DIR = NAVEMBED_HOME  # the embedder must be able to read it
 
 # Django.
@@ -303,6 +319,7 @@ LOGGING = {
     "loggers": {
         "waitress.queue": {"level": "ERROR"},  # a line for every request that waits
         "httpx": {"level": "WARNING"},  # a line for every request, with its address: that of the webhook is a secret
+        **{name: {"level": "WARNING"} for name in ("openai", "httpx2", "httpcore2")},  # a key must not be logged
         "huggingface_hub": {"propagate": False},  # has a handler of its own
     },
 }

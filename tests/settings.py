@@ -18,6 +18,7 @@ atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 SERVER_URL = os.environ.get("NAVEMBED_TEST_DATABASE_URL", "")
 os.environ.update(
     NAVEMBED_HOME=HOME,
+    NAVEMBED_UPLOAD_SOCKET="off",  # its usual place is one for the whole machine
     DJANGO_SETTINGS_MODULE="navembed_site.settings",  # for processes that tests start
     DATABASE_URL=SERVER_URL and SERVER_URL + os.environ.get("PYTEST_XDIST_WORKER", ""),
     HF_HUB_OFFLINE="1",

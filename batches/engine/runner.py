@@ -40,7 +40,7 @@ from embeddings.library import has_library
 from embeddings.library.places import places
 from embeddings.library.storage import StorageWatch, gone_with_their_folder, why_away
 from embeddings.models import EmbeddingSpace
-from embeddings.spaces.reuse import has_orphans
+from embeddings.spaces.reuse import has_spare_vectors
 from navembed_site.database import health
 from navembed_site.errors import NavembedError
 from navembed_site.names import ID_BYTES, can_be_id
@@ -273,7 +273,7 @@ class _TimeSlice:
             if row.reason == TrackResult.Reason.CHANGED:
                 return True
             if row.reason != TrackResult.Reason.ANEW and space.pk not in self.orphans:
-                self.orphans[space.pk] = has_orphans(space)
+                self.orphans[space.pk] = has_spare_vectors(space)
             if self.orphans.get(space.pk):
                 return True
         return False

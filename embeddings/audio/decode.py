@@ -10,7 +10,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
@@ -22,7 +22,7 @@ from embeddings.audio.waveform import SIZES, Track, as_float, gain_for, sanitise
 from embeddings.encoders.base import AudioFormat, Waveform
 from embeddings.errors import AudioError
 
-__all__ = ["AudioSummary", "Block", "audio_hash", "decode"]
+__all__ = ["AudioSummary", "Block", "Native", "audio_hash", "decode", "natives"]
 
 SHORTEST_SECONDS = 1.0
 SHORTEST_SOUND = 0.75
@@ -76,6 +76,27 @@ def decode(
     if verdict:
         raise AudioError(verdict)
     yield summary
+
+
+class Native(NamedTuple):
+    """A piece of a file as it is: float32 [channels, samples], full scale ±1; ``bits`` hold it without a loss.
+
+    Of integers beyond 24 bits, and of floats, the 24 highest are left; what lossy codecs make is worth 16.
+    """
+
+    waveform: Waveform
+    rate: int
+    bits: int
+
+
+def natives(path: str, *, limits: Limits = DEFAULTS, progress: Progress = lambda: None) -> Iterator[Native]:
+    """Decode a file with all its channels at its own rate, in pieces of about a second. Raises as ``decode`` does."""
+    source = _Source(path, progress, limits)
+    for waveform in source.waveforms():
+        yield Native(waveform, source.rate, source.bits)
+    if damage := source.damage():
+        read_through(path, progress)
+        raise AudioError(damage)
 
 
 def audio_hash(path: str, *, progress: Progress = lambda: None) -> str:
@@ -264,9 +285,17 @@ class _Source:
 
     def verdict(self) -> str:
         """Why the file is refused; empty when it is not."""
-        return self._damage() or self._shortage()
+        return self.damage() or self._shortage()
 
-    def _damage(self) -> str:
+    @property
+    def bits(self) -> int:
+        """That hold a sample of the last frame."""
+        name = self._format[2] if self._format else ""
+        if name.startswith(("s32", "s64")) or (name.startswith(("flt", "dbl")) and self._codec.startswith(_FLOATS)):
+            return 24
+        return 16
+
+    def damage(self) -> str:
         if self._frames == 0:
             return f"no audio could be decoded ({self.errors} damaged packets)"
         if self.errors > self._frames:

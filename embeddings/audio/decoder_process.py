@@ -2,7 +2,8 @@
 
 ``python -m embeddings.audio.decoder_process MEMORY_FD PARENT_PID`` reads requests, one JSON object a line, from stdin
 and answers on stdout: ``alive`` now and then while it makes progress, ``block`` with the shapes of the float32 arrays
-that lie one after the other in the memory file, and at the end ``summary``, ``hash``, ``error`` or ``stopped``. After
+that lie one after the other in the memory file, and at the end ``summary``, ``hash``, ``tags``, ``split``, ``error`` or
+``stopped``. After
 a block it waits for ``next`` (the memory may be overwritten) or ``stop``. The end of stdin ends it.
 """
 
@@ -69,7 +70,9 @@ class _Server:
 
         self._libraries = _mapped_bytes()
         self._answer({"ready": True})
-        handlers: dict[str, Handler] = {"decode": self._decode, "hash": self._hash}
+        handlers: dict[str, Handler] = {
+            "decode": self._decode, "hash": self._hash, "tags": self._tags, "split": self._split,
+        }  # fmt: skip
         while True:
             request = self._request()
             handler = handlers.get(request["do"])
@@ -126,6 +129,22 @@ class _Server:
         from embeddings.audio.decode import audio_hash
 
         return {"hash": audio_hash(request["path"], progress=self._progress)}
+
+    def _tags(self, request: dict[str, Any]) -> dict[str, Any]:
+        from embeddings.audio import tags
+        from embeddings.errors import AudioError
+
+        try:
+            return {"tags": tags.read(request["path"])}
+        except Exception as error:  # a damaged file makes mutagen raise almost anything
+            raise AudioError(f"its tags cannot be read: {type(error).__name__}: {error}") from error
+
+    def _split(self, request: dict[str, Any]) -> dict[str, Any]:
+        from embeddings.audio.split import Cut, split
+        from embeddings.audio.summary import Limits
+
+        cuts = [Cut(**each) for each in request["cuts"]]
+        return {"split": split(request["path"], cuts, limits=Limits(**request["limits"]), progress=self._progress)}
 
     def _write(self, waveform: NDArray[np.float32], offset: int) -> int:
         rest = waveform.reshape(-1).view("uint8").data

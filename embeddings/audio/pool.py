@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embeddings import errors
+from embeddings.audio.split import Cut
 from embeddings.audio.summary import BLOCK_SECONDS, DEFAULTS, AudioSummary, Limits
 from embeddings.encoders.base import AudioFormat
 from embeddings.errors import AudioError, DecoderDied
@@ -94,6 +95,21 @@ class DecodePool:
         with self._decoder() as decoder:
             decoder.send({"do": "hash", "limits": asdict(self.limits), "path": str(Path(path).absolute())})
             return str(decoder.result(self._hang_seconds, should_stop)["hash"])
+
+    def tags(self, path: str) -> dict[str, Any]:
+        """As ``embeddings.audio.tags.read``, in a decoder. Raises AudioError, also when they cannot be read."""
+        with self._decoder() as decoder:
+            decoder.send({"do": "tags", "limits": asdict(self.limits), "path": path})
+            found: dict[str, Any] = decoder.result(self._hang_seconds)["tags"]
+            return found
+
+    def split(self, path: str, cuts: Sequence[Cut], *, should_stop: Callable[[], bool] = lambda: False) -> list[float]:
+        """As ``embeddings.audio.split.split``, in a decoder; returns the seconds of each. Raises as it does."""
+        request = {"do": "split", "limits": asdict(self.limits), "cuts": [asdict(cut) for cut in cuts]}
+        with self._decoder() as decoder:
+            decoder.send({**request, "path": path})
+            found: list[float] = decoder.result(self._hang_seconds, should_stop)["split"]
+            return found
 
     @property
     def pids(self) -> list[int]:

@@ -13,7 +13,7 @@ import resource
 import signal
 import stat
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from typing import Any
 import mutagen
 
 from embeddings.audio.decoder_process import die_with
+from embeddings.audio.tags import texts
 from embeddings.library.base import finite
 from embeddings.library.folders import is_there
 from embeddings.library.walk import audio_files
@@ -30,15 +31,9 @@ Answer = Callable[[dict[str, Any]], None]
 
 FILE_SECONDS = 10.0
 """Of computing, not of waiting: a slow disk is no fault of the file's."""
-MOST_VALUES = 100
 FILES_AN_ANSWER = 1000
 GONE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
-# Names of a field in the tags that mutagen reads: Vorbis and APE, ID3, MP4, ASF.
-FIELDS = {
-    "title": ("title", "tit2", "\xa9nam"),
-    "artist": ("artist", "tpe1", "\xa9art", "author"),
-    "album": ("album", "talb", "\xa9alb", "wm/albumtitle"),
-}
+FIELDS = ("title", "artist", "album")
 
 
 class _TooLong(BaseException):
@@ -137,23 +132,7 @@ def _tags(path: str) -> dict[str, Any]:
     file = mutagen.File(path)
     if file is None:
         return {}
-    tags = {str(name).lower(): value for name, value in (file.tags or {}).items()}
-    texts = {field: _text(tags, names) for field, names in FIELDS.items()}
-    return {**texts, "duration": finite(getattr(file.info, "length", 0))}
-
-
-def _text(tags: Mapping[str, Any], names: Sequence[str]) -> str:
-    """Return the first field present, several values joined by commas."""
-    for name in names:
-        value = tags.get(name)
-        if value is None:
-            continue
-        values = getattr(value, "text", value)
-        parts = values[:MOST_VALUES] if isinstance(values, list) else [values]
-        texts = [str(part)[:LONGEST_TEXT].strip() for part in parts]
-        if text := ", ".join(dict.fromkeys(filter(None, texts))):  # FFmpeg writes WMA's artist twice
-            return text[:LONGEST_TEXT]
-    return ""
+    return {**texts(file, FIELDS), "duration": finite(getattr(file.info, "length", 0))}
 
 
 if __name__ == "__main__":

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from django.conf import settings
-
-from embeddings.embedder.client import EmbedderClient
+from embeddings.embedder.now import embed_now
 from embeddings.embedder.work import TrackOutcome, TrackRequest
-from embeddings.errors import AudioError, EmbedderDied, EmbedderUnavailable, FingerprintChanged, OutOfTime
+from embeddings.errors import AudioError, FingerprintChanged, OutOfTime
 from embeddings.models import EmbeddingSpace
 from embeddings.search.query import UPLOAD_ID, Seed
+from navembed_site.process.slow_calls import within
 
 UPLOAD_SECONDS = 120.0  # a caller waits; on a CPU long files take longer with the large models
 
@@ -47,26 +44,11 @@ def embed_upload(path: Path, models: Sequence[str], *, seconds: float = UPLOAD_S
 
 
 def _embed(request: TrackRequest, fingerprints: dict[str, str], seconds: float) -> list[TrackOutcome]:
-    """Ask the first embedder that answers; one outcome for each turn that its models take."""
-    deadline = time.monotonic() + seconds
-    failure = EmbedderUnavailable("no embedder is configured")
-    for device in range(len(settings.DEVICES)):
-        outcomes = []
-        try:
-            with closing(EmbedderClient(device).embed([request], fingerprints, now=True)) as events:
-                for event in events:  # at least a heartbeat each second
-                    if isinstance(event, TrackOutcome):
-                        outcomes.append(event)
-                    if time.monotonic() > deadline:
-                        raise OutOfTime(f"the file was not heard within {seconds:.0f} s; try fewer models, or a part")
-        except EmbedderDied:
-            raise  # perhaps of this file: another one shall not follow
-        except EmbedderUnavailable as error:
-            failure = error
-        except FingerprintChanged as error:
-            raise FingerprintChanged(
-                "the weights are not those that the library was embedded with; embed it anew first"
-            ) from error
-        else:
-            return outcomes
-    raise failure
+    late = OutOfTime(f"the file was not heard within {seconds:.0f} s; try fewer models, or a part")
+    raise_if_late = within(seconds, late)
+    try:
+        return embed_now(request, fingerprints, lambda event: raise_if_late())
+    except FingerprintChanged as error:
+        raise FingerprintChanged(
+            "the weights are not those that the library was embedded with; embed it anew first"
+        ) from error

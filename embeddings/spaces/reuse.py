@@ -1,4 +1,5 @@
-"""Vectors that need not be computed again: the same audio under another id, at another path, with other tags.
+"""Vectors that need not be computed again: the same audio under another id, at another path, with other tags, or
+uploaded before it came into the library.
 
 Each space is looked at by itself, so vectors of different fingerprints never meet. A vector changes hands in place:
 its row gets the new track, and a row without a vector takes its old place until Milvus has forgotten the old id.
@@ -19,7 +20,7 @@ from django.db import connection, transaction
 from django.db.models import Exists, OuterRef, Subquery
 from django.utils import timezone
 
-from embeddings.models import Embedding, EmbeddingSpace, Track
+from embeddings.models import Embedding, EmbeddingSpace, Track, UploadEmbedding
 from navembed_site.names import can_be_id
 from navembed_site.process.slow_calls import RaiseIfStopped
 
@@ -80,8 +81,13 @@ class Move(NamedTuple):
     mtime: str
 
 
+def has_spare_vectors(space: EmbeddingSpace) -> bool:
+    """Whether there are vectors of tracks that are gone, or of uploads; only then can unknown files be known ones."""
+    return UploadEmbedding.objects.filter(fingerprint=space.fingerprint).exists() or has_orphans(space)
+
+
 def has_orphans(space: EmbeddingSpace) -> bool:
-    """Whether there are vectors of tracks that are gone; only then can unknown files turn out to be known."""
+    """Whether there are vectors of tracks that are gone."""
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT EXISTS (SELECT 1 FROM ({ORPHANS.format(of_track='')}) orphans)", {"space": space.pk})
         return bool(cursor.fetchone()[0])
@@ -130,7 +136,7 @@ def reuse_known_audio(
     """Settle the tracks whose audio, by its hash, already has a vector; returns their ids.
 
     A track whose own vector was made of the same audio is brought up to date (its tags were edited), one without a
-    vector takes over that of a gone track. A hash that is empty matches nothing.
+    vector takes over that of a gone track, or of an upload. A hash that is empty matches nothing.
     """
     settled: set[str] = set()
     known = [(track, audio_hash) for track, audio_hash in hashes.items() if audio_hash]
@@ -241,7 +247,39 @@ def _reuse_slice(space: EmbeddingSpace, hashes: Mapping[Track, str]) -> set[str]
         if own_hash == audio_hash:  # Milvus holds a name, which may have changed with the tags
             _bring_up_to_date(pk, size=track.size, mtime=track.mtime)
             settled.add(track.pk)
-    return settled
+    left = {track: audio_hash for track, audio_hash in hashes.items() if track.pk not in settled}
+    return settled | _take_over_uploads(space, left)
+
+
+def _take_over_uploads(space: EmbeddingSpace, hashes: Mapping[Track, str]) -> set[str]:
+    """Give tracks the vectors of uploads of the same audio; several may share one. Returns their ids."""
+    uploads = UploadEmbedding.objects.filter(fingerprint=space.fingerprint, audio_hash__in=set(hashes.values()))
+    found = {upload.audio_hash: upload for upload in uploads}
+    given = [
+        Embedding(
+            space=space,
+            track=track,
+            windows=upload.windows,
+            audio_seconds=upload.audio_seconds,
+            size=track.size,
+            mtime=track.mtime,
+            audio_hash=audio_hash,
+            vector=upload.vector,
+        )
+        for track, audio_hash in hashes.items()
+        if (upload := found.get(audio_hash)) and can_be_id(track.pk)
+    ]
+    Embedding.objects.bulk_create(
+        given,
+        batch_size=ROWS_A_STATEMENT,
+        update_conflicts=True,  # a track may have had other audio
+        unique_fields=["space", "track"],
+        update_fields=[
+            "windows", "audio_seconds", "size", "mtime", "audio_hash", "index_state", "updated_at", "vector",
+        ],
+    )  # fmt: skip
+    uploads.filter(audio_hash__in=[row.audio_hash for row in given]).delete()
+    return {row.track_id for row in given}
 
 
 def _known_audio(space: EmbeddingSpace, hashes: Mapping[Track, str]) -> list[Move]:

@@ -18,7 +18,7 @@ from navembed_site.instance import moving
 from navembed_site.instance.backup.operations import OUR_APPS
 from navembed_site.process.locks import hold, is_held
 
-USERS = ("worker", "light", "web", "text")
+USERS = ("worker", "light", "web", "text", "uploads")
 """Programs that work with the database."""
 
 

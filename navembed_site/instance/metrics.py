@@ -24,7 +24,7 @@ from batches.selectors.hosts import hosts
 from batches.selectors.progress import snapshot
 from batches.services import open_job
 from embeddings.embedder.states import EmbedderState, embedder_states
-from embeddings.models import Embedding, EmbeddingSpace, Track
+from embeddings.models import Embedding, EmbeddingSpace, Track, Upload, UploadEmbedding
 from navembed_site import VERSION
 from navembed_site.http.remembered import Remembered
 from navembed_site.instance.programs import programs
@@ -44,7 +44,7 @@ class InstanceCollector(Collector):
             "navembed_build", "What runs here.", {"version": VERSION, "python": platform.python_version()}
         )
         try:
-            rows = [*_jobs(), *_operations(), *_queues(), *_hosts(), *_errors(), *_library_counts.get()]
+            rows = [*_jobs(), *_operations(), *_queues(), *_hosts(), *_uploads(), *_errors(), *_library_counts.get()]
         except DatabaseError:
             rows = []
         yield _up(states, database=bool(rows))
@@ -156,6 +156,18 @@ def _hosts() -> Iterator[Metric]:
             for model, measured in device["rates"].items():
                 rate.add_metric([*labels, model], measured)
     yield from (there, able, rate)
+
+
+def _uploads() -> Iterator[Metric]:
+    """What has been uploaded within the month that is kept, and what waits for the library to have it."""
+    uploads = _gauge("uploads", "Uploads of the last 30 days.", "outcome")
+    found = dict(Upload.objects.order_by().values_list("accepted").annotate(Count("pk")))
+    for outcome, accepted in (("accepted", True), ("refused", False)):
+        uploads.add_metric([outcome], found.get(accepted, 0))
+    yield uploads
+    waiting = _gauge("upload_embeddings", "Vectors of uploads that the library does not have yet.")
+    waiting.add_metric([], UploadEmbedding.objects.count())
+    yield waiting
 
 
 def _errors() -> Iterator[Metric]:

@@ -63,4 +63,6 @@ def programs() -> dict[str, Program]:
     table.append(Program("light", ("worker", "--light")))
     table.append(Program("web", ("web", "--port", str(settings.PORT))))
     table.append(Program("text", ("web", "--port", str(settings.TEXT_PORT))))
+    if settings.UPLOAD_SOCKET:
+        table.append(Program("uploads", ("uploads",)))  # another instance may listen there: its lock alone tells
     return {program.name: program for program in table}

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from django.conf import settings
 from drf_spectacular.utils import OpenApiExample, extend_schema, extend_schema_serializer
 from rest_framework import serializers
+from rest_framework.exceptions import ParseError
 from rest_framework.parsers import MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -144,6 +145,8 @@ class SearchView(APIView):
         What does not work, because a model has no vectors yet or something is away, is left out and named in the
         warnings.
         """
+        if sum(len(files) for _, files in request.FILES.lists()) > 1:
+            raise ParseError("one file can be searched for at a time")
         body = (AudioSearchSerializer if _is_upload(request) else SearchSerializer)(data=request.data)
         body.is_valid(raise_exception=True)
         audio = body.validated_data.pop("audio", None)

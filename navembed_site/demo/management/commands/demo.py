@@ -96,6 +96,7 @@ def _write_env(database: Path, checkpoints: Path) -> int:
         "NAVIDROME_DB_PATH": database,
         "NAVIDROME_RECOMMENDER_PORT": port,
         "TEXT_EMBEDDING_PORT": text_port,
+        "NAVEMBED_UPLOAD_SOCKET": settings.NAVEMBED_HOME / "uploads.sock",
     } | {f"NAVEMBED_{path.name.upper()}": path for path in sorted(checkpoints.iterdir())}
     lines = [f"{name}={value}" for name, value in values.items()]
     (settings.NAVEMBED_HOME / "navembed.env").write_text("\n".join(lines) + "\n", encoding="utf-8")

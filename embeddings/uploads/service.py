@@ -1,0 +1,171 @@
+"""What becomes of an upload, from whatever way it comes; the one place where an answer is made."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.db import DatabaseError
+
+from embeddings.audio.files import look_at
+from embeddings.audio.pool import DecodePool
+from embeddings.audio.split import Cut
+from embeddings.audio.summary import Limits
+from embeddings.errors import AudioError, AudioFileMissing, BadUpload, FileUnreachable
+from embeddings.models import Upload
+from embeddings.uploads.cue import BadSheet
+from embeddings.uploads.duplicates import Match, matches
+from embeddings.uploads.embedding import Embedded, embed
+from embeddings.uploads.patience import Patience
+from embeddings.uploads.rename import NotRenamed, new_name
+from embeddings.uploads.request import Request
+from embeddings.uploads.splitting import Split, plan, split
+from navembed_site.errors import NavembedError
+
+logger = logging.getLogger(__name__)
+
+DECODERS = 2
+Answer = dict[str, Any]
+
+
+class Uploads:
+    """Answers uploads, several at a time. ``is_stopping`` ends all waiting: what is not embedded yet is accepted."""
+
+    def __init__(self, is_stopping: Callable[[], bool] = lambda: False) -> None:
+        self._is_stopping = is_stopping
+        self._decoders = DecodePool(DECODERS, limits=Limits(settings.MIN_DECODED, settings.MAX_HOURS))
+
+    def close(self) -> None:
+        self._decoders.close()
+
+    def answer(
+        self, request: Request, is_unwanted: Callable[[], bool] = lambda: False, *, most_seconds: float = math.inf
+    ) -> Answer:
+        """Return the answer to a request, whatever it holds.
+
+        ``is_unwanted``: whoever asked has gone. ``most_seconds``: that they wait, if less than the settings allow.
+        """
+        began = time.monotonic()
+        seconds = min(settings.UPLOAD_WAIT_SECONDS, most_seconds)
+        patience = Patience(seconds, lambda: self._is_stopping() or is_unwanted())
+        try:
+            answer = self._process(request, patience)
+        except NavembedError as error:
+            answer = refusal(str(error))
+        except Exception as error:
+            logger.exception("%s could not be processed", request.name)
+            answer = refusal(f"navembed failed with {type(error).__name__}: {error}")
+        _record(request, answer, time.monotonic() - began)
+        return answer
+
+    def plan(self, request: Request) -> list[tuple[Split, Cut]]:
+        """Return what the file is to be split into. Raises BadSheet, AudioError."""
+        look_at(str(request.music_file))
+        return plan(request.music_file, request.name, request.cue_file, self._decoders)
+
+    def _process(self, request: Request, patience: Patience) -> Answer:
+        warnings: list[str] = []
+        splits = self._split(request, patience, warnings)
+        pieces = {each.name: each.path for each in splits} or {request.name: request.music_file}
+        heard = {name: self._embed(path, name, patience) for name, path in pieces.items()}
+        warnings += _later({name: each.problems for name, each in heard.items()})
+        found: list[Match] = []
+        if request.wishes.find_duplicates:
+            found = [
+                match for name in pieces for match in self._matches(pieces[name], name, heard[name], request, warnings)
+            ]
+        duplicates = list(dict.fromkeys(match.file for match in found if match.confirmed))
+        answer: Answer = {
+            "status": "ok",
+            "duplicates": duplicates,
+            "renamedFile": "" if splits or not request.wishes.rename else self._new_name(request, patience, warnings),
+            "allDuplicates": len(duplicates) == len(pieces),
+        }
+        if splits:
+            answer["splitFiles"] = [each.as_answer() for each in splits if each.name not in duplicates]
+        if found:
+            answer["matches"] = [match.as_answer() for match in found]
+        if warnings:
+            answer["warning"] = "; ".join(dict.fromkeys(warnings))
+        return answer
+
+    def _matches(self, path: Path, name: str, heard: Embedded, request: Request, warnings: list[str]) -> list[Match]:
+        """Return what is like a piece; that it cannot be compared now is no reason to refuse it."""
+        try:
+            return matches(
+                path,
+                name,
+                heard.audio_hash,
+                heard.fingerprints,
+                threshold=request.wishes.threshold,
+                decoders=self._decoders,
+            )
+        except (NavembedError, DatabaseError) as error:
+            warnings.append(f"{name} was not compared with the library: {error}")
+            return []
+
+    def _new_name(self, request: Request, patience: Patience, warnings: list[str]) -> str:
+        """Return what the file is to be called; empty when it keeps its name, which no failure changes."""
+        try:
+            tags = self._decoders.tags(str(request.music_file)) if request.wishes.use_metadata else {}
+            texts = {field: value for field, value in tags.items() if isinstance(value, str) and field != "sheet"}
+        except AudioError:
+            texts = {}
+        try:
+            return new_name(request.name, request.wishes, texts, patience.is_unwanted)
+        except NotRenamed as error:
+            warnings.append(f"{request.name} keeps its name: {error}")
+            return ""
+
+    def _split(self, request: Request, patience: Patience, warnings: list[str]) -> list[Split]:
+        """Return the tracks that the file was split into; none when it is to be taken whole."""
+        try:
+            planned = self.plan(request)
+            file, name = request.music_file, request.name
+            return split(file, name, planned, self._decoders, patience.is_unwanted) if planned else []
+        except BadSheet as error:
+            warnings.append(f"{error}; it was taken whole")
+        except AudioError:
+            pass  # who embeds it says why
+        return []
+
+    def _embed(self, path: Path, name: str, patience: Patience) -> Embedded:
+        try:
+            look_at(str(path))
+            audio_hash = self._decoders.audio_hash(str(path), should_stop=patience.is_unwanted)
+        except (AudioFileMissing, FileUnreachable) as error:
+            raise BadUpload(f"{name} cannot be read: {error}") from error
+        except AudioError as error:
+            if error.permanent:
+                raise BadUpload(f"{name} is not music that can be read: {error}") from error
+            return Embedded(problems=[str(error)])
+        return embed(path, name, audio_hash, patience)
+
+
+def refusal(message: str) -> Answer:
+    return {"status": "error", "message": message}
+
+
+def _later(problems: dict[str, list[str]]) -> Iterator[str]:
+    """Yield a sentence for each reason, however many tracks it concerns."""
+    names: dict[str, list[str]] = {}
+    for name, reasons in problems.items():
+        for reason in reasons:
+            names.setdefault(reason, []).append(name)
+    for reason, concerned in names.items():
+        more = f" and {len(concerned) - 1} more were" if len(concerned) > 1 else " was"
+        yield f"{concerned[0]}{more} not embedded ({reason}); the next job will try"
+
+
+def _record(request: Request, answer: Answer, seconds: float) -> None:
+    accepted = answer["status"] == "ok"
+    logger.info("%s: %s in %.1f s", request.name, answer.get("message") or answer.get("warning") or "ok", seconds)
+    try:
+        Upload.objects.create(name=request.name, seconds=seconds, accepted=accepted, answer=answer)
+    except DatabaseError as error:
+        logger.warning("%s could not be listed: %s", request.name, error)

@@ -1,0 +1,138 @@
+"""A file with a CUE sheet becomes its tracks: FLACs beside it, with tags, and with names that are free."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+
+from embeddings.audio.pool import DecodePool
+from embeddings.audio.split import Cut
+from embeddings.errors import AudioError
+from embeddings.uploads import cue
+from embeddings.uploads.cue import BadSheet, CueTrack, Part, Sheet
+from embeddings.uploads.names import is_in_library, safe, unique
+
+
+@dataclass(frozen=True)
+class Split:
+    """A track that was cut out. ``name`` is where it is to lie below the music root."""
+
+    path: Path
+    name: str
+    title: str
+    artist: str
+    album: str
+    album_artist: str
+    number: int
+    seconds: float
+
+    def as_answer(self) -> dict[str, Any]:
+        return {
+            "path": str(self.path),
+            "destName": self.name,
+            "title": self.title,
+            "artist": self.artist or None,
+            "album": self.album or None,
+            "albumArtist": self.album_artist or None,
+            "index": self.number,
+            "durationSeconds": self.seconds,
+        }
+
+
+def plan(music_file: Path, name: str, cue_file: Path | None, decoders: DecodePool) -> list[tuple[Split, Cut]]:
+    """Return what a file is to be split into by its sheet, or by the one in its tags; nothing when it is one track.
+
+    Raises BadSheet when the sheet does not fit: the file is taken whole then.
+    """
+    tags = _tags(music_file, decoders)
+    sheet = _sheet(cue_file, tags)
+    parts = cue.parts_of(sheet, name) if sheet else []
+    if sheet is None or not parts or (len(parts) == 1 and (parts[0].start, parts[0].end) == (0, None)):
+        return []
+    return _planned(music_file, name, sheet, parts, tags)
+
+
+def split(
+    music_file: Path, name: str, planned: list[tuple[Split, Cut]], decoders: DecodePool, should_stop: Callable[[], bool]
+) -> list[Split]:
+    """Write the tracks beside the file. Raises BadSheet when that cannot be done, and then leaves none."""
+    try:
+        lengths = decoders.split(str(music_file), [cut for _, cut in planned], should_stop=should_stop)
+    except AudioError as error:
+        raise BadSheet(f"{name} could not be split: {error}") from error
+    return [replace(each, seconds=seconds) for (each, _), seconds in zip(planned, lengths, strict=True)]
+
+
+def _tags(music_file: Path, decoders: DecodePool) -> Mapping[str, Any]:
+    try:
+        return decoders.tags(str(music_file))
+    except AudioError:
+        return {}
+
+
+def _sheet(cue_file: Path | None, tags: Mapping[str, Any]) -> Sheet | None:
+    if cue_file is not None:
+        try:
+            with cue_file.open("rb") as file:
+                return cue.parse(cue.decode(file.read(cue.MOST_BYTES + 1)))
+        except OSError as error:
+            raise BadSheet(f"the CUE sheet cannot be read: {error.strerror}") from error
+    if text := tags.get("sheet"):
+        return cue.parse(text)
+    if block := tags.get("block"):
+        return Sheet(tracks=[_track(*each) for each in block])
+    return None
+
+
+def _track(number: int, is_audio: bool, indexes: Mapping[str, str]) -> CueTrack:
+    """Return a track of a FLAC's own sheet, whose times are samples."""
+    return CueTrack(number, is_audio, indexes={int(each): (0, Fraction(at)) for each, at in indexes.items()})
+
+
+def _planned(
+    music_file: Path, name: str, sheet: Sheet, parts: list[Part], tags: Mapping[str, Any]
+) -> list[tuple[Split, Cut]]:
+    """Return what each part is to become; the file's own tags fill in what the sheet does not say."""
+    album = sheet.title or tags.get("album", "") or Path(name).stem
+    album_artist = sheet.performer or tags.get("album_artist", "") or tags.get("artist", "")
+    used: set[str] = set()
+
+    def is_taken(found: str) -> bool:
+        return found.casefold() in used or is_in_library(found)
+
+    planned = []
+    for number, part in enumerate(parts, 1):
+        track = part.track
+        title = track.title or f"Track {track.number:02}"
+        artist = track.performer or album_artist
+        free = unique(_name(track.number, title, artist, album, album_artist), is_taken)
+        used.add(free.casefold())
+        path = music_file.with_name(f"{music_file.stem}-track-{number:03}.flac")
+        fields = {
+            "title": title,
+            "artist": artist,
+            "album": album,
+            "albumartist": album_artist,
+            "tracknumber": str(track.number),
+            "tracktotal": str(len(parts)),
+            "discnumber": str(sheet.disc or ""),
+            "disctotal": str(sheet.discs or ""),
+            "date": track.date or sheet.date or tags.get("date", ""),
+            "genre": sheet.genre or tags.get("genre", ""),
+        }
+        end = None if part.end is None else str(part.end)
+        cut = Cut(str(path), str(part.start), end, fields)
+        planned.append((Split(path, free, title, artist, album, album_artist, track.number, 0.0), cut))
+    return planned
+
+
+def _name(number: int, title: str, artist: str, album: str, album_artist: str) -> str:
+    owner, record = safe(album_artist or artist, "Unknown artist"), safe(album, "Unknown album")
+    track = f"{number:02} - {safe(title, 'Untitled')}.flac"
+    separator = "/" if settings.SPLIT_FOLDERS else " - "
+    return f"{owner} - {record}{separator}{track}"

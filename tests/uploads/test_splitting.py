@@ -1,0 +1,114 @@
+"""An upload with a CUE sheet comes back as its tracks, beside it, with names that lead nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mutagen.flac import FLAC, CueSheet, CueSheetTrack, CueSheetTrackIndex
+
+from embeddings.uploads.names import safe, unique
+from tests.batches.conftest import Music
+from tests.uploads.client import GoClient
+from tests.uploads.sheets import sheet
+
+Arrived = Callable[..., Path]
+LINES = (
+    'PERFORMER "Artist"', 'TITLE "Album"', 'FILE "rip.wav" WAVE',
+    "TRACK 01 AUDIO", 'TITLE "One/Two: ../../x"', "INDEX 01 00:00:00",
+    "TRACK 02 AUDIO", 'PERFORMER "Guest"', "INDEX 01 00:02:00",
+)  # fmt: skip
+TEXTS = ("destName", "title", "artist", "album", "albumArtist")
+
+
+@pytest.fixture(autouse=True)
+def nobody_embeds(settings: Any) -> None:
+    settings.UPLOAD_WAIT_SECONDS = 0
+
+
+def with_sheet(path: Path, *lines: str) -> dict[str, str]:
+    cue_file = path.with_name("navidrome-upload-2.cue")
+    cue_file.write_bytes(sheet(*lines))
+    return {"cue_file": str(cue_file), "name": "rip.flac"}
+
+
+def test_tracks_come_back(client: GoClient, arrived: Arrived) -> None:
+    path = arrived(seconds=4.0)
+    answer = client.upload(path, **with_sheet(path, *LINES))
+    found = answer["splitFiles"]
+    assert [tuple(each[field] for field in TEXTS) for each in found] == [
+        ("Artist - Album - 01 - One-Two - ..-..-x.flac", "One/Two: ../../x", "Artist", "Album", "Artist"),
+        ("Artist - Album - 02 - Track 02.flac", "Track 02", "Guest", "Album", "Artist"),
+    ]
+    assert [(each["index"], each["durationSeconds"]) for each in found] == [(1, 2.0), (2, 2.0)]
+    assert all(Path(each["path"]).parent == path.parent for each in found)
+    assert FLAC(found[1]["path"])["tracktotal"] == ["2"]
+
+
+def test_tracks_may_have_folders_of_their_own(client: GoClient, arrived: Arrived, settings: Any) -> None:
+    settings.SPLIT_FOLDERS = True
+    path = arrived(seconds=4.0)
+    answer = client.upload(path, **with_sheet(path, *LINES[:2], 'FILE "x" WAVE', *LINES[6:], *LINES[6:8]))
+    assert "splitFiles" not in answer  # a single track
+    answer = client.upload(path, **with_sheet(path, *LINES))
+    assert answer["splitFiles"][1]["destName"] == "Artist - Album/02 - Track 02.flac"
+
+
+def test_names_that_the_library_has_get_a_number(client: GoClient, arrived: Arrived, music: Music) -> None:
+    (music.root / "Artist - Album - 02 - Track 02.flac").touch()
+    path = arrived(seconds=4.0)
+    answer = client.upload(path, **with_sheet(path, *LINES))
+    assert answer["splitFiles"][1]["destName"] == "Artist - Album - 02 - Track 02 (2).flac"
+
+
+def test_a_sheet_that_does_not_fit_is_a_warning(client: GoClient, arrived: Arrived, tmp_path: Path) -> None:
+    path = arrived(seconds=1.5)
+    past = client.upload(path, **with_sheet(path, *LINES))
+    assert "before the CUE sheet does; it was taken whole" in past["warning"]
+    other = client.upload(path, **(with_sheet(path, *LINES, 'FILE "b" WAVE', LINES[3], LINES[5]) | {"name": "c.flac"}))
+    assert "none is called c.flac" in other["warning"]
+    gone = client.upload(path, cue_file=str(tmp_path / "gone.cue"))
+    assert "the CUE sheet cannot be read" in gone["warning"]
+    assert all(each["status"] == "ok" and "splitFiles" not in each for each in (past, other, gone))
+
+
+def test_a_sheet_in_the_tags_counts(client: GoClient, arrived: Arrived) -> None:
+    path = arrived(seconds=4.0)
+    tagged = FLAC(path)
+    tagged["cuesheet"] = "\r\n".join(LINES)
+    tagged.save()
+    assert [each["index"] for each in client.upload(path)["splitFiles"]] == [1, 2]
+
+
+def test_a_sheet_of_samples_in_a_flac_counts(client: GoClient, arrived: Arrived) -> None:
+    path = arrived(seconds=4.0)
+    tagged = FLAC(path)
+    tagged.cuesheet = CueSheet(None)
+    for number, start in ((1, 0), (2, 50_001), (170, 176_400)):
+        track = CueSheetTrack(number, start)
+        track.indexes = [CueSheetTrackIndex(1, 0)] if number < 170 else []
+        tagged.cuesheet.tracks.append(track)
+    tagged.metadata_blocks.append(tagged.cuesheet)
+    tagged.save()
+    found = client.upload(path)["splitFiles"]
+    assert [round(each["durationSeconds"] * 44_100) for each in found] == [50_001, 126_399]
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("AC/DC: Live?", "AC-DC - Live"), ("..", "x"), ("", "x"), ("con", "_con"), ("LPT1.mp3", "_LPT1.mp3"),
+        (".hidden", "hidden"), ("dots...", "dots"), ("a\x00\n\tb\u202e", "a b"), ("e\u0301", "é"),
+        ("ü" * 200, "ü" * 60),
+        ("\ud800half", "half"), ('<|>"*', "_____"), ("C:\\x", "C --x"),
+    ],
+)  # fmt: skip
+def test_names_are_safe_everywhere(text: str, name: str) -> None:
+    assert safe(text, "x") == name
+
+
+def test_names_are_unique() -> None:
+    taken = {"a/b.flac", "a/b (2).flac"}
+    assert unique("a/b.flac", taken.__contains__) == "a/b (3).flac"
