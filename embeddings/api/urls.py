@@ -2,12 +2,21 @@
 
 from django.urls import path
 
+from embeddings.api.contract.embed_audio import EmbedAudioView
 from embeddings.api.contract.models import EmbedTextView, HealthView, ModelsView
 from embeddings.api.contract.playlist import PlaylistView
 
 urlpatterns = [
+<<<<<<< HEAD
     path("embed_text", EmbedTextView.as_view(), name="embed-text"),
     path("models", ModelsView.as_view(), name="models"),
     path("health", HealthView.as_view(), name="health"),
     path("playlist/<str:mode>", PlaylistView.as_view(), name="playlist"),
+=======
+    path("embed_text", EmbedTextView.as_view()),
+    path("embed/audio", EmbedAudioView.as_view()),
+    path("models", ModelsView.as_view()),
+    path("health", HealthView.as_view()),
+    path("playlist/<str:mode>", PlaylistView.as_view()),
+>>>>>>> uploads
 ]

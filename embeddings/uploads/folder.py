@@ -5,11 +5,14 @@ from __future__ import annotations
 import shutil
 import time
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from django.conf import settings
 
 KEEP_SECONDS = 86_400.0
+MUSIC, SHEET = "upload", "sheet"  # as they came
 
 
 def make() -> Path:
@@ -17,6 +20,14 @@ def make() -> Path:
     folder = _all() / uuid.uuid4().hex
     folder.mkdir(mode=0o700, parents=True)
     return folder
+
+
+def tidy(place: Path, answer: Mapping[str, Any]) -> None:
+    """Delete what came; the tracks alone are kept, if there are any."""
+    if not answer.get("splitFiles"):
+        shutil.rmtree(place, ignore_errors=True)
+    for name in (MUSIC, SHEET):
+        (place / name).unlink(missing_ok=True)
 
 
 def track(upload_id: uuid.UUID, number: int) -> Path | None:

@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,12 @@ class Uploads:
                 raise BadUpload(f"{name} is not music that can be read: {error}") from error
             return Embedded(problems=[str(error)])
         return embed(path, name, audio_hash, patience)
+
+
+@cache
+def in_this_process() -> Uploads:
+    """Return those of a process that answers HTTP."""
+    return Uploads()
 
 
 def refusal(message: str) -> Answer:

@@ -69,10 +69,13 @@ class Scratch:
 
 def measure(effort: Effort, *, folder: Path | None = None) -> Iterator[Figure]:
     """Yield the figures of each address as they are measured. Raises StepFailed."""
-    with tempfile.TemporaryDirectory(prefix="navembed-", dir=folder) as home, _running(Path(home), effort) as scratch:
+    with (
+        tempfile.TemporaryDirectory(prefix="navembed-", dir=folder) as home,
+        running(Path(home), effort.tracks) as scratch,
+    ):
         token = scratch.manage("create_token", "benchmark", "--scope", "read").split()[-1]
         job = scratch.call("POST", "/batch/start", {})["job_id"]
-        _wait(lambda: scratch.call("GET", "/batch/progress")["current_track"])
+        wait(lambda: scratch.call("GET", "/batch/progress")["current_track"])
         path, headers = f"/api/v1/batches/{job}", {"Authorization": f"Bearer {token}"}
         yield from _figures("/batch/progress", _load(scratch, effort, "/batch/progress", {}), MILLISECONDS)
         yield from _figures("/api/v1/batches/{id}", _load(scratch, effort, path, headers))
@@ -108,13 +111,13 @@ def _load(scratch: Scratch, effort: Effort, path: str, headers: dict[str, str], 
 
 
 @contextmanager
-def _running(home: Path, effort: Effort) -> Iterator[Scratch]:
+def running(home: Path, tracks: int) -> Iterator[Scratch]:
     """An instance with all its processes, over so many links to one file."""
     environment = {name: value for name, value in os.environ.items() if name not in settings.KNOWN_VARIABLES}
     environment |= {f"NAVEMBED_{key.upper()}": str(path) for key, path in make_tiny_checkpoints(home / "tiny").items()}
     with _free_port() as port, _free_port() as text_port:
         scratch = Scratch(port, environment | _settings(home, port, text_port))
-        _make_music(home / "music", effort.tracks)
+        _make_music(home / "music", tracks)
         scratch.manage("serve", "--detach")
     try:
         yield scratch
@@ -130,6 +133,7 @@ def _settings(home: Path, port: int, text_port: int) -> dict[str, str]:
         "NAVIDROME_RECOMMENDER_PORT": str(port),
         "TEXT_EMBEDDING_PORT": str(text_port),
         "TEXT_EMBEDDING_DEVICE": "cpu",
+        "NAVEMBED_UPLOAD_SOCKET": str(home / "uploads.sock"),
     }
 
 
@@ -150,7 +154,8 @@ def _free_port() -> Iterator[int]:
         yield reserved.getsockname()[1]
 
 
-def _wait(condition: Callable[[], object]) -> None:
+def wait(condition: Callable[[], object]) -> None:
+    """Wait until the batch is so far. Raises StepFailed."""
     deadline = time.monotonic() + BEGIN_SECONDS
     while not condition():
         if time.monotonic() > deadline:

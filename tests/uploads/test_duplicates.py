@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from batches.requests import JobRequest
 from batches.services import start_job
 from embeddings.models import UploadEmbedding
 from navembed_site.demo.encode import write_audio
@@ -40,7 +41,7 @@ def library(music: Music, write: Write, run_to_end: RunToEnd) -> Music:
     """A library of one piece, embedded."""
     shutil.copy(write("a.flac", pairs.piece("techno", 0)), music.root / "known.flac")
     music.add_row("known.flac", title="Known", artist="Somebody", duration=pairs.SECONDS)
-    run_to_end(start_job(["muq"]))
+    run_to_end(start_job(JobRequest(["muq"])))
     return music
 
 

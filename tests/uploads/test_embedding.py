@@ -14,6 +14,7 @@ import mutagen
 import pytest
 from django.utils import timezone
 
+from batches.requests import JobRequest
 from batches.services import start_job
 from embeddings.models import Embedding, EmbeddingSpace, Upload, UploadEmbedding
 from embeddings.uploads import patience
@@ -61,7 +62,7 @@ def test_a_landed_upload_is_not_computed_again(
     tagged["title"] = "Another title"
     tagged.save()
     music.add_row("Artist/song.flac", id="landed")
-    job = run_to_end(start_job(["muq"]))
+    job = run_to_end(start_job(JobRequest(["muq"])))
     assert job.status == "completed"
     assert list(job.results.values_list("recognised", flat=True)) == [True]
     assert bytes(Embedding.objects.get(track_id="landed").vector) == vector

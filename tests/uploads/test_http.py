@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,10 @@ import soundfile
 from django.contrib.auth.models import User
 from django.test import Client
 
-from embeddings.api.v1 import uploads
+from embeddings.api.contract import embed_audio as embed_audio_module
 from embeddings.models import UploadEmbedding
 from embeddings.uploads import folder
+from embeddings.uploads.service import in_this_process
 from navembed_site.access.scopes import Scope
 from navembed_site.access.tokens import create_token
 from tests.instances import EmbedderProcess
@@ -32,8 +35,9 @@ def web(transactional_db: None) -> Iterator[Client]:
     client = Client()
     client.force_login(User.objects.create_superuser("admin"))
     yield client
-    uploads._uploads().close()
-    uploads._uploads.cache_clear()
+    in_this_process().close()
+    in_this_process.cache_clear()
+    shutil.rmtree(folder._all(), ignore_errors=True)
 
 
 def post(web: Client, path: Path, **fields: Any) -> Any:
@@ -85,3 +89,41 @@ def test_it_needs_the_scope_to_operate(transactional_db: None, arrived: Arrived)
     assert post(Client(), arrived()).status_code == 401
     token = create_token("reader", Scope.READ, created_by="test")
     assert Client(headers={"Authorization": f"Bearer {token.secret}"}).post(ADDRESS).status_code == 403
+
+
+# As later versions of the fork send them
+
+
+def embed_audio(web: Client, body: bytes) -> Any:
+    return web.post("/embed/audio", body, content_type="application/json")
+
+
+def in_json(path: Path, **fields: Any) -> bytes:
+    data = base64.b64encode(path.read_bytes()).decode()
+    return json.dumps({"name": "song.flac", "music_file": "/tmp/x/y.flac", "music_data_b64": data} | fields).encode()
+
+
+def test_a_file_in_json_is_answered_as_on_the_socket(
+    web: Client, arrived: Arrived, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.UPLOAD_WAIT_SECONDS = 0
+    monkeypatch.setattr(embed_audio_module, "CHUNK", 1_000)
+    reply = embed_audio(web, in_json(arrived(), cue_data_b64=base64.b64encode(SHEET).decode(), cue_file="/tmp/x/y.cue"))
+    found = reply.json()["splitFiles"]
+    assert [soundfile.info(each["path"]).frames for each in found] == [44_100, 44_100]
+    assert reply.json()["warning"].startswith("Unknown artist - song - 01 - One.flac and 1 more were not embedded")
+
+
+def test_what_is_no_upload_is_refused(web: Client) -> None:
+    no_music = b'{"music_file": "/x", "music_data_b64": "QUJD"}'
+    for body in (b"", b"{}", b"[]", b'{"music_file": "/etc/hostname"}', no_music):
+        reply = embed_audio(web, body)
+        assert (reply.status_code, list(reply.json())) == (422, ["error"])
+    assert kept() == []
+
+
+def test_what_is_no_base64_is_refused(web: Client) -> None:
+    for data in (b"!!!", b"QUJD", b"QQ"):
+        assert embed_audio(web, b'{"music_file": "/x", "music_data_b64": "' + data).status_code == 400
+    assert embed_audio(web, b'{"music_data_b64": "???"}').status_code == 400
+    assert kept() == []

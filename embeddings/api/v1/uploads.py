@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import uuid
-from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,7 +24,7 @@ from rest_framework.views import APIView
 from embeddings.uploads import folder
 from embeddings.uploads.request import Request as UploadRequest
 from embeddings.uploads.request import base_name, wishes
-from embeddings.uploads.service import Answer, Uploads
+from embeddings.uploads.service import Answer, in_this_process
 from navembed_site.access.scopes import Scope
 from navembed_site.http.problems import Unprocessable
 
@@ -34,6 +32,13 @@ SECONDS = 120.0  # that an upload waits here for an embedder; a thread waits wit
 FLAC = "audio/flac"
 
 
+@extend_schema_serializer(
+    examples=[
+        OpenApiExample(
+            "A file", {"file": "…", "name": "song.flac"}, media_type="multipart/form-data", request_only=True
+        )
+    ]
+)
 class UploadSerializer(serializers.Serializer[dict[str, Any]]):
     """A file, how it is called, its CUE sheet, and what is wished for."""
 
@@ -116,18 +121,14 @@ class UploadView(APIView):
         """
         body = UploadSerializer(data=request.data)
         body.is_valid(raise_exception=True)
-        place = folder.make()
+        place, answer = folder.make(), Answer()
         try:
-            answer = _uploads().answer(_stored(body.validated_data, place), most_seconds=SECONDS)
-            answer = _kept(answer, place, request)
-        except BaseException:
-            shutil.rmtree(place, ignore_errors=True)
-            raise
-        if not answer.get("splitFiles"):
-            shutil.rmtree(place, ignore_errors=True)
+            answer = in_this_process().answer(_stored(body.validated_data, place), most_seconds=SECONDS)
+        finally:
+            folder.tidy(place, answer)
         if answer["status"] != "ok":
             raise Unprocessable(answer["message"])
-        return Response(answer)
+        return Response(_with_addresses(answer, place, request))
 
 
 class FlacRenderer(BaseRenderer):
@@ -145,7 +146,11 @@ class UploadTrackView(APIView):
 
     @extend_schema(
         operation_id="upload_track",
-        responses={(200, FLAC): OpenApiResponse(OpenApiTypes.BINARY, examples=[OpenApiExample("A track", "fLaC…")])},
+        responses={
+            (200, FLAC): OpenApiResponse(
+                OpenApiTypes.BINARY, examples=[OpenApiExample("A track", "fLaC…", media_type=FLAC)]
+            )
+        },
     )
     def get(self, request: Request, upload_id: uuid.UUID, number: int) -> FileResponse:
         """Fetch a track, within a day."""
@@ -155,20 +160,14 @@ class UploadTrackView(APIView):
         return FileResponse(path.open("rb"), content_type=FLAC, filename=path.name)
 
 
-@cache
-def _uploads() -> Uploads:
-    """This process's own."""
-    return Uploads()
-
-
 def _stored(given: dict[str, Any], place: Path) -> UploadRequest:
     """Give the files to the upload's folder, under names of ours."""
     name = base_name(given.get("name") or "") or base_name(given["file"].name) or "upload"
     cue = given.get("cue")
     return UploadRequest(
-        _linked(given["file"], place / "upload"),
+        _linked(given["file"], place / folder.MUSIC),
         name,
-        _linked(cue, place / "sheet") if cue else None,
+        _linked(cue, place / folder.SHEET) if cue else None,
         wishes(given),
     )
 
@@ -178,13 +177,10 @@ def _linked(file: TemporaryUploadedFile, path: Path) -> Path:
     return path
 
 
-def _kept(answer: Answer, place: Path, request: Request) -> Answer:
-    """Put addresses in place of paths, and keep the tracks alone."""
+def _with_addresses(answer: Answer, place: Path, request: Request) -> Answer:
+    """Put addresses in place of the tracks' paths."""
     for number, each in enumerate(answer.get("splitFiles", ()), 1):
         Path(each.pop("path")).rename(place / folder.track_name(number))
-        each["url"] = reverse(
-            "upload-track", kwargs={"upload_id": uuid.UUID(place.name), "number": number}, request=request
-        )
-    for left in ("upload", "sheet"):
-        (place / left).unlink(missing_ok=True)
+        where = {"upload_id": uuid.UUID(place.name), "number": number}
+        each["url"] = reverse("upload-track", kwargs=where, request=request)
     return answer

@@ -1,4 +1,4 @@
-"""``manage.py benchmark index|search|jobs|http``: measure on this machine what docs/performance.md states."""
+"""``manage.py benchmark index|search|jobs|http|uploads``: measure on this machine what docs/performance.md states."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from rich.table import Table
 
 from embeddings.encoders.registry import ENCODERS
 from navembed_site.benchmarks import http, index, jobs, search
+from navembed_site.benchmarks import uploads as upload_figures
 from navembed_site.errors import NavembedError
 from navembed_site.instance import command
 from navembed_site.instance.needed import needed_processes
 
 
 class Command(command.Command):
-    help = "Measure the search index, recommendations, jobs over a large library, or HTTP; all data is synthetic."
+    help = "Measure the search index, recommendations, jobs over a large library, HTTP, or uploads; all is synthetic."
     requires_migrations_checks = False
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -45,7 +46,11 @@ class Command(command.Command):
         asked.add_argument("--seconds", type=_up_to(60), default=15, help="of each measurement (default: 15)")
         asked.add_argument("--tracks", type=_up_to(10_000), default=200, help="of the batch (default: 200)")
         asked.add_argument("--folder", type=Path, help="where the scratch instance lies (default: temporary files)")
-        for each in (searched, found, worked, asked):
+        sent = kinds.add_parser("uploads", help="uploads alone and beside a batch, in a scratch instance on free ports")
+        sent.add_argument("--uploads", type=_up_to(1_000), default=10, help="of each measurement (default: 10)")
+        sent.add_argument("--tracks", type=_up_to(10_000), default=200, help="of the batch (default: 200)")
+        sent.add_argument("--folder", type=Path, help="where the scratch instance lies (default: temporary files)")
+        for each in (searched, found, worked, asked, sent):
             each.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
     def handle(self, *args: Any, what: str, **options: Any) -> None:
@@ -56,6 +61,8 @@ class Command(command.Command):
                 self._search(options["tracks"], options["folder"], here=options["here"], as_json=options["json"])
             elif what == "http":
                 self._http(**options)
+            elif what == "uploads":
+                self._uploads(**options)
             else:
                 self._jobs(**options)
         except NavembedError as error:
@@ -94,19 +101,26 @@ class Command(command.Command):
             figures = list(getattr(job_steps, options["step"])(extent))
         else:
             figures = list(jobs.measure(extent, folder=options["folder"], database=options["database"]))
-        if options["json"] or options["step"]:
-            self.stdout.write(json.dumps([asdict(each) for each in figures], indent=2))
-        else:
-            Console().print(_figures_table(figures, f"Jobs over {extent.tracks:,} tracks, three models"))
+        title = f"Jobs over {extent.tracks:,} tracks, three models"
+        self._print(figures, title, as_json=options["json"] or bool(options["step"]))
 
     def _http(self, connections: int, seconds: int, tracks: int, **options: Any) -> None:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that nobody leaves the instance running
         effort = http.Effort(connections, seconds, tracks)
         figures = list(http.measure(effort, folder=options["folder"]))
-        if options["json"]:
+        self._print(figures, f"HTTP over {connections} connections while a batch runs", as_json=options["json"])
+
+    def _uploads(self, uploads: int, tracks: int, **options: Any) -> None:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that nobody leaves the instance running
+        effort = upload_figures.Effort(uploads, tracks)
+        figures = list(upload_figures.measure(effort, folder=options["folder"]))
+        self._print(figures, f"{uploads} uploads of a minute, one after the other", as_json=options["json"])
+
+    def _print(self, figures: list[jobs.Figure], title: str, *, as_json: bool) -> None:
+        if as_json:
             self.stdout.write(json.dumps([asdict(each) for each in figures], indent=2))
         else:
-            Console().print(_figures_table(figures, f"HTTP over {connections} connections while a batch runs"))
+            Console().print(_figures_table(figures, title))
 
 
 def _up_to(most: int) -> Callable[[str], int]:

@@ -1,0 +1,73 @@
+"""How long an upload takes to be answered, alone and while a batch runs: in a scratch instance, with tiny models."""
+
+from __future__ import annotations
+
+import json
+import socket
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from navembed_site.benchmarks.http import RATE, Scratch, running, wait
+from navembed_site.benchmarks.jobs import Figure, StepFailed
+from navembed_site.demo.encode import write_audio
+
+SECONDS_OF_MUSIC = 60
+ANSWER_SECONDS = 300.0
+WANTED_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Effort:
+    uploads: int
+    """Of each measurement, one after the other."""
+    tracks: int
+    """Of a minute, in the library of the batch."""
+
+
+def measure(effort: Effort, *, folder: Path | None = None) -> Iterator[Figure]:
+    """Yield the figures as they are measured. Raises StepFailed."""
+    with (
+        tempfile.TemporaryDirectory(prefix="navembed-", dir=folder) as home,
+        running(Path(home), effort.tracks) as scratch,
+    ):
+        files = _files(Path(home), 2 * effort.uploads + 1)
+        _seconds(scratch, files.pop())  # the model is loaded
+        alone = statistics.median(_seconds(scratch, files.pop()) for _ in range(effort.uploads))
+        yield Figure("an upload alone: half of them", alone, "s")
+        scratch.call("POST", "/batch/start", {})
+        wait(lambda: scratch.call("GET", "/batch/progress")["current_track"])
+        beside = statistics.median(_seconds(scratch, files.pop()) for _ in range(effort.uploads))
+        if scratch.call("GET", "/batch/progress")["status"] != "running":
+            raise StepFailed("the batch ended before all was measured; give it more --tracks")
+        yield Figure("an upload beside a batch: half of them", beside, "s", WANTED_SECONDS)
+        yield Figure("so many times as long", beside / alone, "times")
+
+
+def _files(home: Path, count: int) -> list[Path]:
+    """Write music of which no two are alike: what is known already costs nothing."""
+    paths = [home / f"upload-{number}.flac" for number in range(count)]
+    for number, path in enumerate(paths, 1):
+        noise = np.random.default_rng(number).normal(0, 0.1, (1, SECONDS_OF_MUSIC * RATE)).astype(np.float32)
+        write_audio(path, noise, RATE)
+    return paths
+
+
+def _seconds(scratch: Scratch, path: Path) -> float:
+    """Upload a file as Navidrome's server does; returns how long the answer took."""
+    began = time.monotonic()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(ANSWER_SECONDS)
+        client.connect(scratch.environment["NAVEMBED_UPLOAD_SOCKET"])
+        client.sendall(json.dumps({"music_file": str(path), "name": path.name}).encode() + b"\n")
+        client.shutdown(socket.SHUT_WR)
+        with client.makefile("rb") as answer:
+            found = json.load(answer)
+    if found["status"] != "ok" or "warning" in found:
+        raise StepFailed(f"an upload was answered with {found}")
+    return time.monotonic() - began
