@@ -7,16 +7,9 @@ from embeddings.api.contract.models import EmbedTextView, HealthView, ModelsView
 from embeddings.api.contract.playlist import PlaylistView
 
 urlpatterns = [
-<<<<<<< HEAD
     path("embed_text", EmbedTextView.as_view(), name="embed-text"),
+    path("embed/audio", EmbedAudioView.as_view(), name="embed-audio"),
     path("models", ModelsView.as_view(), name="models"),
     path("health", HealthView.as_view(), name="health"),
     path("playlist/<str:mode>", PlaylistView.as_view(), name="playlist"),
-=======
-    path("embed_text", EmbedTextView.as_view()),
-    path("embed/audio", EmbedAudioView.as_view()),
-    path("models", ModelsView.as_view()),
-    path("health", HealthView.as_view()),
-    path("playlist/<str:mode>", PlaylistView.as_view()),
->>>>>>> uploads
 ]
