@@ -16,7 +16,7 @@ from embeddings.index.ownership import settle
 from embeddings.index.sync import vector_store
 from embeddings.models import Embedding, EmbeddingSpace, Track
 from embeddings.spaces.lifecycle import drop_expired
-from embeddings.spaces.promotion import vector_bytes
+from embeddings.spaces.rows import vector_bytes
 
 logger = logging.getLogger(__name__)
 

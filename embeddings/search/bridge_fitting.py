@@ -19,6 +19,7 @@ from embeddings.models import Embedding, EmbeddingSpace
 from embeddings.search import ridge
 from embeddings.search.bridge import Bridge, Origin
 from embeddings.spaces.lifecycle import live_space
+from embeddings.spaces.rows import rows_of
 from embeddings.spaces.vectors import from_bytes
 
 FEWEST_TRACKS = 30  # six a fold; worth little, but whoever asks with words gets an answer instead of an error
@@ -130,13 +131,9 @@ def _live(model: str) -> EmbeddingSpace:
     return space
 
 
-def _kept(space: EmbeddingSpace) -> QuerySet[Embedding]:
-    return space.embeddings.exclude(index_state=Embedding.IndexState.DELETING)
-
-
 def _with_both(words: EmbeddingSpace, space: EmbeddingSpace) -> QuerySet[Embedding]:
     """The embeddings in ``space`` of tracks that have one in ``words``, too."""
-    return _kept(space).filter(Exists(_kept(words).filter(track=OuterRef("track"))))
+    return rows_of(space).filter(Exists(rows_of(words).filter(track=OuterRef("track"))))
 
 
 def _pairs(words: EmbeddingSpace, space: EmbeddingSpace) -> Iterator[_Pairs]:
@@ -148,7 +145,7 @@ def _pairs(words: EmbeddingSpace, space: EmbeddingSpace) -> Iterator[_Pairs]:
         if not embeddings:
             return
         last = max(embeddings)
-        heard = dict(_kept(words).filter(track__in=embeddings).values_list("track_id", "vector"))
+        heard = dict(rows_of(words).filter(track__in=embeddings).values_list("track_id", "vector"))
         ids = [track_id for track_id in embeddings if track_id in heard]
         if ids:
             means = _rows(words, heard, ids)[:, : words.dimension // 3]

@@ -17,7 +17,7 @@ from django.db import DatabaseError
 from embeddings.models import EmbeddingSpace
 from embeddings.search.comparing import Floats, gram
 from embeddings.search.deadline import Deadline
-from embeddings.spaces.promotion import sample, vector_bytes
+from embeddings.spaces.rows import sample, vector_bytes
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embeddings.encoders.registry import encoder_class
-from embeddings.models import Embedding, EmbeddingSpace
+from embeddings.models import EmbeddingSpace
 from embeddings.search.deadline import Deadline
+from embeddings.spaces.rows import rows_of
 from embeddings.spaces.vectors import DTYPES
 
 BLOCK_BYTES = 16 * 2**20  # of float64 at a time
@@ -64,7 +65,7 @@ def stored(space: EmbeddingSpace, track_ids: Iterable[str], deadline: Deadline) 
     """
     dtype = DTYPES[encoder_class(space.model).stored_dtype]
     size = max(1, BLOCK_BYTES // (8 * space.dimension))
-    found = space.embeddings.exclude(index_state=Embedding.IndexState.DELETING).filter(track_id__in=list(track_ids))
+    found = rows_of(space).filter(track_id__in=list(track_ids))
     ids: list[str] = []
     rows = np.empty((size, space.dimension))
     for track_id, vector in found.values_list("track_id", "vector").iterator(chunk_size=size):

@@ -20,7 +20,8 @@ from embeddings.library.bad_files import bad_for
 from embeddings.models import Embedding, EmbeddingSpace, Track
 from embeddings.search.neighbours import NotEmbeddedError, embedding_in, nearest_in
 from embeddings.spaces.lifecycle import live_space, make_live, space_with
-from embeddings.spaces.vectors import DTYPES, from_bytes
+from embeddings.spaces.rows import rows_of, sample, vector_bytes
+from embeddings.spaces.vectors import from_bytes
 from navembed_site.process.slow_calls import RaiseIfStopped
 
 MOST_LOST = 0.01  # of the playable tracks; beyond it a human must say yes
@@ -32,7 +33,6 @@ NEIGHBOURS = 10
 NEIGHBOURS_LOOKED_AT = 50  # among which those are that two spaces both have
 TIE = 1e-4  # copies of the same audio have the same score
 SLICE_BYTES = 8 * 2**20
-SCATTER, PRIME = 7_919, 1_000_003  # (key × scatter) mod prime: always the same sample, from all over the space
 
 COLUMNS = "track_id, windows, audio_seconds, size, mtime, audio_hash, vector"
 COPY = f"""
@@ -117,7 +117,7 @@ def keep_old_vectors(space: EmbeddingSpace, given_up: TrackIds) -> int:
     old = live_space(space.model)
     if old is None or old == space or old.fingerprint != space.fingerprint:
         return 0
-    rows = _sound_rows(old).filter(
+    rows = rows_of(old).filter(
         Q(track_id__in=given_up, track__playable=True) | Q(track__playable=False, track__away_since__isnull=False),
         ~Exists(space.embeddings.filter(track_id=OuterRef("track_id"))),
         size=F("track__size"),
@@ -151,18 +151,9 @@ def size_of(space: EmbeddingSpace, vectors: int) -> int:
     return vectors * (vector_bytes(space) + 4 * search_dimension(encoder_class(space.model), space.dimension))
 
 
-def vector_bytes(space: EmbeddingSpace) -> int:
-    """Return the bytes of one stored vector."""
-    return space.dimension * DTYPES[encoder_class(space.model).stored_dtype].itemsize
-
-
-def _sound_rows(space: EmbeddingSpace) -> QuerySet[Embedding]:
-    return space.embeddings.exclude(index_state=Embedding.IndexState.DELETING)
-
-
 def _lacking(space: EmbeddingSpace) -> QuerySet[Track]:
     """Return the playable tracks without a vector."""
-    return Track.objects.filter(~Exists(_sound_rows(space).filter(track_id=OuterRef("pk"))), playable=True)
+    return Track.objects.filter(~Exists(rows_of(space).filter(track_id=OuterRef("pk"))), playable=True)
 
 
 def _lost(space: EmbeddingSpace) -> QuerySet[Track]:
@@ -170,7 +161,7 @@ def _lost(space: EmbeddingSpace) -> QuerySet[Track]:
     live = live_space(space.model)
     if live is None:
         return Track.objects.none()
-    return _lacking(space).filter(Exists(_sound_rows(live).filter(track_id=OuterRef("pk"))))
+    return _lacking(space).filter(Exists(rows_of(live).filter(track_id=OuterRef("pk"))))
 
 
 def _copy(space: EmbeddingSpace, pks: Sequence[int]) -> int:
@@ -180,15 +171,9 @@ def _copy(space: EmbeddingSpace, pks: Sequence[int]) -> int:
         return int(cursor.rowcount)
 
 
-def sample(space: EmbeddingSpace, size: int) -> QuerySet[Embedding]:
-    """Return so many of the space's embeddings, from all over it, always the same."""
-    place = F("pk") * SCATTER % PRIME
-    return _sound_rows(space).alias(place=place).order_by("place", "pk")[:size]
-
-
 def _damage(space: EmbeddingSpace, raise_if_stopped: RaiseIfStopped) -> list[str]:
     """Say what is wrong with the vectors themselves."""
-    rows = _sound_rows(space)
+    rows = rows_of(space)
     problems = []
     if not rows.exists():
         problems.append("it holds no vectors")
@@ -253,5 +238,5 @@ def _overlap(space: EmbeddingSpace, old: EmbeddingSpace, track_id: str) -> float
 def _neighbours(space: EmbeddingSpace, track_id: str, *, also_in: EmbeddingSpace) -> list[str]:
     hits = nearest_in(space, embedding_in(space, track_id), limit=NEIGHBOURS_LOOKED_AT, exclude=[track_id])
     near = [hit.track_id for hit in hits]
-    in_both = set(_sound_rows(also_in).filter(track_id__in=near).values_list("track_id", flat=True))
+    in_both = set(rows_of(also_in).filter(track_id__in=near).values_list("track_id", flat=True))
     return [each for each in near if each in in_both][:NEIGHBOURS]

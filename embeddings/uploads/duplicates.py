@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from embeddings.audio import recording
 from embeddings.audio.pool import DecodePool
 from embeddings.encoders.registry import encoder_class
-from embeddings.errors import AudioError, FingerprintChanged
+from embeddings.errors import AudioError
 from embeddings.library.places import places
 from embeddings.models import Embedding, EmbeddingSpace, Track, UploadEmbedding
-from embeddings.search.neighbours import NoLiveSpaceError, nearest
+from embeddings.search.neighbours import nearest_in
+from embeddings.spaces.lifecycle import live_space
 from embeddings.spaces.vectors import DTYPES
 
 RECENT = timedelta(hours=1)  # an upload whose copying has failed may come again later
@@ -95,11 +96,10 @@ def _same_uploads(name: str, audio_hash: str, fingerprints: Mapping[str, str]) -
 def _near_tracks(name: str, ours: Iterable[UploadEmbedding], threshold: float) -> list[_Candidate]:
     similar: dict[str, float] = {}
     for row in ours:
-        try:
-            found = nearest(row.model, _vector(row), fingerprint=row.fingerprint)
-        except (NoLiveSpaceError, FingerprintChanged):
+        space = live_space(row.model)
+        if space is None or space.fingerprint != row.fingerprint:
             continue
-        for each in found:
+        for each in nearest_in(space, _vector(row)):
             if each.score >= threshold:
                 similar[each.track_id] = max(each.score, similar.get(each.track_id, 0.0))
     tracks = Track.objects.filter(playable=True).in_bulk(list(similar))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from embeddings.encoders.base import Encoder
 from embeddings.index.projection import is_projected, search_dimension, search_vectors
 from embeddings.index.sync import vector_store
-from embeddings.search.neighbours import CANDIDATES
+from embeddings.search.retrieval import FEWEST_CANDIDATES
 from embeddings.spaces.vectors import DTYPES
 
 BLOCK = 200  # rows of one upsert and flush, as in a job
@@ -132,7 +132,7 @@ class _Run:
                     store.upsert(name, rows, dimension=width)
                     store.flush(name)
             approximate = is_projected(self.encoder, self.dimension)
-            limit = CANDIDATES if approximate else NEIGHBOURS
+            limit = FEWEST_CANDIDATES if approximate else NEIGHBOURS
             store.search(name, self.short[0], limit)  # the first one opens things
             found = []
             for query in self.queries:

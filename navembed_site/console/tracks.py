@@ -17,7 +17,7 @@ from batches.requests import JobRequest
 from embeddings.encoders.registry import ENCODERS
 from embeddings.errors import IndexRefused, IndexUnavailable
 from embeddings.models import Embedding, EmbeddingSpace, Track
-from embeddings.search.neighbours import NoLiveSpaceError, NotEmbeddedError, nearest_to_track
+from embeddings.search.neighbours import NotEmbeddedError, nearest_to_track
 from navembed_site.console.jobs import start_for
 from navembed_site.console.pages import change, page
 from navembed_site.errors import NavembedError
@@ -107,7 +107,7 @@ class TrackPage:
 def _nearest(model: str, track_id: str) -> tuple[list[Any], str]:
     try:
         return nearest_to_track(model, track_id, NEIGHBOURS), ""
-    except (NoLiveSpaceError, NotEmbeddedError):
+    except NotEmbeddedError:
         return [], "This model has not heard the track yet."
     except (IndexUnavailable, IndexRefused) as error:
         return [], f"The search index does not answer: {error}"

@@ -15,8 +15,9 @@ from batches.models import TrackResult
 from batches.selectors.library import library_status
 from embeddings.encoders.registry import ENCODERS, MODEL_KEYS
 from embeddings.models import Track
-from embeddings.search.neighbours import embedding_of, nearest_to_track
+from embeddings.search.neighbours import nearest_to_track
 from embeddings.search.recommend import Query, Seed, recommend
+from embeddings.spaces.lifecycle import live_space
 from navembed_site.demo.library import ALBUMS, DemoLibrary
 from navembed_site.terminal import progress, short, table
 
@@ -137,8 +138,9 @@ def show_summary(library: DemoLibrary, console: Console) -> None:
     shown = table("model", *numbers, numbers=numbers)
     for encoder in ENCODERS:
         counts = status["models"][encoder.key]
-        dimension = len(embedding_of(encoder.key, library.twins[0]))
-        shown.add_row(encoder.label, *map(str, (counts["embedded"], dimension, counts["failed"], counts["indexed"])))
+        space = live_space(encoder.key)
+        figures = (counts["embedded"], space and space.dimension, counts["failed"], counts["indexed"])
+        shown.add_row(encoder.label, *map(str, figures))
     console.print(shown)
     for path, reason in (
         TrackResult.objects.filter(status="failed").values_list("track__path", "error_message").distinct()

@@ -10,7 +10,7 @@ import pytest
 from embeddings.encoders.mert import MertEncoder
 from embeddings.index.sync import index_pending
 from embeddings.models import Embedding
-from embeddings.search.neighbours import nearest
+from embeddings.search.neighbours import nearest_in
 from embeddings.spaces.lifecycle import space_for
 from navembed_site.demo import checkpoints
 from tests.encoders.audio import noise
@@ -47,7 +47,7 @@ def test_a_clip_becomes_76800_numbers_that_are_stored_found_and_ranked_again(
     embed(space, np.stack([vector, *(other / np.linalg.norm(other) for other in others)]), dtype="float16")
     assert index_pending(space) == 30
 
-    found = nearest("mert", vector, limit=5)
+    found = nearest_in(space, vector, limit=5)
     assert space.dimension == 76_800
     assert len(Embedding.objects.get(track_id="t0").vector) == 2 * 76_800
     assert [neighbour.track_id for neighbour in found] == ["t0", "t1", "t2", "t3", "t4"]

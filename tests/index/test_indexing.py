@@ -15,7 +15,7 @@ from embeddings.errors import IndexRefused, IndexUnavailable
 from embeddings.index.store import VectorStore
 from embeddings.index.sync import index_pending, rebuild_index, verify
 from embeddings.models import Embedding, EmbeddingSpace, Track
-from embeddings.search.neighbours import NoLiveSpaceError, NotEmbeddedError, nearest, nearest_to_track
+from embeddings.search.neighbours import NotEmbeddedError, nearest_in, nearest_to_track
 from embeddings.spaces.vectors import from_bytes, to_bytes
 from tests.index.conftest import unit
 from tests.milvus import LiteServer
@@ -244,18 +244,18 @@ def test_a_query_of_any_length_gives_cosines_and_excludes(space: EmbeddingSpace)
     vectors = unit(5, 16)
     embed(space, vectors)
     index_pending(space)
-    assert nearest("muq", vectors[2] * 50, limit=1)[0].score == pytest.approx(1)
-    assert {hit.track_id for hit in nearest("muq", vectors[2], exclude=["t0", "t2"])} == {"t1", "t3", "t4"}
+    assert nearest_in(space, vectors[2] * 50, limit=1)[0].score == pytest.approx(1)
+    assert {hit.track_id for hit in nearest_in(space, vectors[2], exclude=["t0", "t2"])} == {"t1", "t3", "t4"}
 
 
 @pytest.mark.parametrize("bad", [np.ones(15), np.zeros(16), np.full(16, np.nan)])
 def test_a_query_that_is_no_vector_is_refused(space: EmbeddingSpace, bad: NDArray[np.float64]) -> None:
     with pytest.raises(IndexRefused):
-        nearest("muq", bad.astype(np.float32))
+        nearest_in(space, bad.astype(np.float32))
 
 
 def test_what_was_never_embedded_has_no_neighbours(space: EmbeddingSpace) -> None:
     with pytest.raises(NotEmbeddedError):
         nearest_to_track("muq", "t1", 3)
-    with pytest.raises(NoLiveSpaceError):
-        nearest("latent", np.ones(576, np.float32))
+    with pytest.raises(NotEmbeddedError, match="nothing has been embedded with latent"):
+        nearest_to_track("latent", "t1", 3)

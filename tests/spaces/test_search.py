@@ -5,14 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from embeddings.errors import FingerprintChanged
 from embeddings.models import EmbeddingSpace
 from embeddings.search import neighbours
-from embeddings.search.neighbours import nearest, nearest_in, nearest_to_track
-from embeddings.spaces.lifecycle import fingerprint_of, make_live
+from embeddings.search.neighbours import nearest_in, nearest_to_track
+from embeddings.spaces.lifecycle import make_live
 from tests.index.conftest import unit
 from tests.milvus import LiteServer
-from tests.spaces.conftest import DIMENSION, described, embed, indexed, make_space
+from tests.spaces.conftest import DIMENSION, embed, indexed, make_space
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 
@@ -46,15 +45,8 @@ def test_switch_between_look_up_and_query_compares_vectors_of_one_space(
     assert nearest_to_track("muq", "t3", 5) != expected
 
 
-def test_vector_of_other_weights_is_not_compared(live: EmbeddingSpace) -> None:
-    vector = unit(1, DIMENSION)[0]
-    assert nearest("muq", vector, limit=1, fingerprint=fingerprint_of(described("old")))
-    with pytest.raises(FingerprintChanged, match="other weights"):
-        nearest("muq", vector, limit=1, fingerprint=fingerprint_of(described("new")))
-
-
 def test_a_build_is_searched_by_itself_and_by_nobody_else(live: EmbeddingSpace, build: EmbeddingSpace) -> None:
     vector = unit(10, DIMENSION, seed=7)[2]
     assert nearest_in(build, vector, limit=1)[0].score == pytest.approx(1)
-    assert nearest("muq", vector, limit=1)[0].score < 0.99
-    assert np.isfinite(nearest("muq", vector, limit=10)[-1].score)
+    assert nearest_in(live, vector, limit=1)[0].score < 0.99
+    assert np.isfinite(nearest_in(live, vector, limit=10)[-1].score)
