@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -17,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from django.conf import settings
 
-from navembed_site.benchmarks.jobs import TOLD_CHARACTERS, Figure, StepFailed
+from navembed_site.benchmarks.jobs import Figure
 from navembed_site.benchmarks.load import Load
+from navembed_site.benchmarks.scratch import TOLD_CHARACTERS, StepFailed, environment_of, python
 from navembed_site.demo.checkpoints import make_tiny_checkpoints
 from navembed_site.demo.encode import write_audio
 
@@ -49,11 +46,7 @@ class Scratch:
     environment: dict[str, str]
 
     def manage(self, *arguments: str) -> str:
-        command = [sys.executable, str(settings.BASE_DIR / "manage.py"), *arguments]
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise StepFailed(f"{arguments[0]} failed: {(done.stdout + done.stderr)[-TOLD_CHARACTERS:].strip()}")
-        return done.stdout
+        return python("manage.py", *arguments, environment=self.environment)
 
     def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         """Return what the answer says."""
@@ -99,24 +92,18 @@ def _figures(what: str, load: Load, wanted: float | None = None) -> Iterator[Fig
 def _load(scratch: Scratch, effort: Effort, path: str, headers: dict[str, str], *options: str) -> Load:
     lines = [f"GET {path} HTTP/1.1", "Host: 127.0.0.1", "Content-Type: application/json"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
-    command = [sys.executable, "-m", "navembed_site.benchmarks.load", "--port", str(scratch.port)]
-    command += ["--connections", str(effort.connections), "--seconds", str(effort.seconds), *options]
+    load = ["-m", "navembed_site.benchmarks.load", "--port", str(scratch.port)]
+    load += ["--connections", str(effort.connections), "--seconds", str(effort.seconds), *options]
     request = "\r\n".join([*lines, ""])
-    done = subprocess.run(
-        command, input=request.encode(), capture_output=True, cwd=settings.BASE_DIR, timeout=120, check=False
-    )
-    if done.returncode:
-        raise StepFailed(f"the load failed: {done.stderr[-TOLD_CHARACTERS:].decode(errors='replace').strip()}")
-    return Load(**json.loads(done.stdout))
+    return Load(**json.loads(python(*load, environment=scratch.environment, told=request.encode())))
 
 
 @contextmanager
 def running(home: Path, tracks: int) -> Iterator[Scratch]:
     """An instance with all its processes, over so many links to one file."""
-    environment = {name: value for name, value in os.environ.items() if name not in settings.KNOWN_VARIABLES}
-    environment |= {f"NAVEMBED_{key.upper()}": str(path) for key, path in make_tiny_checkpoints(home / "tiny").items()}
+    weights = {f"NAVEMBED_{key.upper()}": str(path) for key, path in make_tiny_checkpoints(home / "tiny").items()}
     with _free_port() as port, _free_port() as text_port:
-        scratch = Scratch(port, environment | _settings(home, port, text_port))
+        scratch = Scratch(port, environment_of(home, **weights, **_settings(home, port, text_port)))
         _make_music(home / "music", tracks)
         scratch.manage("serve", "--detach")
     try:
@@ -127,7 +114,6 @@ def running(home: Path, tracks: int) -> Iterator[Scratch]:
 
 def _settings(home: Path, port: int, text_port: int) -> dict[str, str]:
     return {
-        "NAVEMBED_HOME": str(home),
         "NAVEMBED_LIBRARY": "folder",
         "NAVIDROME_MUSIC_ROOT": str(home / "music"),
         "NAVIDROME_RECOMMENDER_PORT": str(port),

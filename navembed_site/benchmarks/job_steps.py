@@ -30,7 +30,8 @@ from embeddings.encoders.registry import MODEL_KEYS, encoder_class
 from embeddings.models import Embedding, EmbeddingSpace
 from embeddings.spaces.lifecycle import space_for
 from embeddings.spaces.vectors import to_bytes
-from navembed_site.benchmarks.jobs import Extent, Figure, StepFailed
+from navembed_site.benchmarks.jobs import Extent, Figure
+from navembed_site.benchmarks.scratch import StepFailed
 from navembed_site.demo.navidrome import SCHEMA, made_id
 from navembed_site.process.host import host_key
 

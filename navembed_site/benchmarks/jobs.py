@@ -7,25 +7,16 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from django.conf import settings
-
-from navembed_site.errors import NavembedError
+from navembed_site.benchmarks.scratch import environment_of, python
 
 SQLITE = "navembed.sqlite3"
 STEPS = ("start", "resume", "repeat")
-TOLD_CHARACTERS = 2_000
-
-
-class StepFailed(NavembedError):
-    """A step of the measurement ended with an error."""
 
 
 @dataclass(frozen=True)
@@ -62,18 +53,11 @@ def measure(extent: Extent, *, folder: Path | None = None, database: str = "") -
 
 def _run(step: str, home: Path, extent: Extent, database: str) -> list[Figure]:
     """Run a step in a process that sees nothing of the user's instance."""
-    environment = {name: value for name, value in os.environ.items() if name not in settings.KNOWN_VARIABLES} | {
-        "NAVEMBED_HOME": str(home),
-        "NAVIDROME_DB_PATH": str(home / "navidrome.db"),
-        "NAVEMBED_SCHEDULE": "scan",
-        "DATABASE_URL": database,
-    }
-    extent_options = ["--tracks", str(extent.tracks), "--numbers", str(extent.numbers)]
-    command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "benchmark", "jobs", "--step", step]
-    done = subprocess.run(command + extent_options, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise StepFailed(f"the step {step!r} failed: {done.stderr[-TOLD_CHARACTERS:].strip()}")
-    return [Figure(**figure) for figure in json.loads(done.stdout)]
+    library = {"NAVIDROME_DB_PATH": str(home / "navidrome.db"), "NAVEMBED_SCHEDULE": "scan"}
+    environment = environment_of(home, DATABASE_URL=database, **library)
+    options = ("--step", step, "--tracks", str(extent.tracks), "--numbers", str(extent.numbers))
+    done = python("manage.py", "benchmark", "jobs", *options, environment=environment)
+    return [Figure(**figure) for figure in json.loads(done)]
 
 
 def _forget_pages(home: Path) -> None:

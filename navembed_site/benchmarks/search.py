@@ -6,10 +6,7 @@ A scratch instance is filled and searched by a process of its own, beside a Milv
 from __future__ import annotations
 
 import json
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -37,8 +34,8 @@ from embeddings.search.recommend import Query, Seed
 from embeddings.spaces.lifecycle import space_for
 from embeddings.spaces.vectors import to_bytes
 from navembed_site.benchmarks.index import BLOCK, clustered
+from navembed_site.benchmarks.scratch import StepFailed, environment_of, python
 from navembed_site.demo.navidrome import Row, write_database
-from navembed_site.errors import NavembedError
 
 SEEDS = 25
 LIMIT = 100
@@ -47,7 +44,6 @@ FEWEST_TRACKS = 500
 REPEATS = 40
 WARM_UP = 3
 PATIENCE = 60.0  # so that a slow answer is counted as a slow one, not as an empty one
-TOLD_CHARACTERS = 2_000
 TEXT_LOAD_SECONDS = 300
 # Words that the synthetic tokenizer does not cut, as the published one would not.
 MOODS = ("calm", "dark", "happy", "sad", "warm", "wild", "dreamy")
@@ -66,10 +62,6 @@ STAGES = {
 }
 
 
-class BenchmarkFailed(NavembedError):
-    """The process that measures ended with an error."""
-
-
 @dataclass(frozen=True)
 class SearchFigure:
     """Of one kind of query, in milliseconds. ``stages``: medians of what takes longest."""
@@ -81,37 +73,22 @@ class SearchFigure:
 
 
 def measure(tracks: int, folder: Path | None = None) -> list[SearchFigure]:
-    """Return the figures of a library of ``tracks``, made in a temporary folder in ``folder``. Raises BenchmarkFailed.
+    """Return the figures of a library of ``tracks``, made in a temporary folder in ``folder``. Raises StepFailed.
 
     20,000 tracks take about 6 GB of disk and a few minutes.
     """
     with tempfile.TemporaryDirectory(prefix="nb-", dir=folder) as home:
         checkpoint = Path(home) / "text"
-        environment = {name: value for name, value in os.environ.items() if name not in settings.KNOWN_VARIABLES} | {
-            "NAVEMBED_HOME": home,
+        variables = {
             "NAVIDROME_DB_PATH": str(Path(home) / DATABASE),
             f"NAVEMBED_{TEXT_MODEL.audio_model.upper()}": str(checkpoint),
             "TEXT_EMBEDDING_DEVICE": settings.DEVICES[0],
         }
+        environment = environment_of(Path(home), **variables)
         # In a process of its own: PyTorch takes memory that the search should have.
-        _run(["-c", WRITE_TEXT_MODEL, str(checkpoint)], environment)
-        done = _run(["manage.py", "benchmark", "search", "--here", "--tracks", str(tracks)], environment)
+        python("-c", WRITE_TEXT_MODEL, str(checkpoint), environment=environment)
+        done = python("manage.py", "benchmark", "search", "--here", "--tracks", str(tracks), environment=environment)
     return [SearchFigure(**figure) for figure in json.loads(done)]
-
-
-def _run(arguments: list[str], environment: dict[str, str]) -> str:
-    """Run Python in the folder of this program, and return what it prints. Raises BenchmarkFailed."""
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=settings.BASE_DIR,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise BenchmarkFailed(f"the measurement failed: {done.stderr[-TOLD_CHARACTERS:].strip()}")
-    return done.stdout
 
 
 def measure_here(tracks: int, weights: Sequence[str] = ("synthetic",)) -> list[dict[str, Any]]:
@@ -214,7 +191,7 @@ def _figure(what: str, ask: Callable[[int], Query]) -> SearchFigure:
             answer = engine.recommend(query, seconds=PATIENCE)
             seconds = time.perf_counter() - began
         if answer.warnings or len(answer.tracks) < query.limit / 2:
-            raise BenchmarkFailed(f"{len(answer.tracks)} tracks instead of {query.limit}: {answer.warnings}")
+            raise StepFailed(f"{len(answer.tracks)} tracks instead of {query.limit}: {answer.warnings}")
         if number >= WARM_UP:
             times.append(1000 * seconds)
             for stage, each in spent.items():

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from navembed_site.benchmarks.http import RATE, Scratch, running, wait
-from navembed_site.benchmarks.jobs import Figure, StepFailed
+from navembed_site.benchmarks.jobs import Figure
+from navembed_site.benchmarks.scratch import StepFailed
 from navembed_site.demo.encode import write_audio
 
 SECONDS_OF_MUSIC = 60
