@@ -33,8 +33,9 @@ HANG_SECONDS = 120.0  # a disk that spins up, or a file that comes from a cloud,
 ANSWER_SECONDS = 10.0  # that a folder may take when one of its files hangs
 END_SECONDS = 1.0
 _PROJECT = Path(__file__).resolve().parents[2]
-_unkillable: list[subprocess.Popen[bytes]] = []
-"""Killed ones that hang in the kernel, on storage that does not answer."""
+MOST_UNKILLABLE = 4
+_unkillable: list[tuple[Path, subprocess.Popen[bytes]]] = []
+"""Killed ones that hang in the kernel, on storage that does not answer, with the root of each."""
 
 
 class Wanted(NamedTuple):
@@ -207,8 +208,8 @@ class Reader:
         self._tell(self.doing + waits)
 
     def _start(self) -> subprocess.Popen[bytes]:
-        _unkillable[:] = [child for child in _unkillable if child.poll() is None]
-        if _unkillable:
+        _unkillable[:] = [(root, child) for root, child in _unkillable if child.poll() is None]
+        if len(_unkillable) >= MOST_UNKILLABLE or any(root == self.root for root, _ in _unkillable):
             raise _silent(str(self.root))
         self._received = b""
         self._child = subprocess.Popen(
@@ -232,7 +233,7 @@ class Reader:
         try:
             child.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
-            _unkillable.append(child)
+            _unkillable.append((self.root, child))
 
 
 def look_at(folder: Path, paths: Sequence[str], seconds: float) -> Looked:

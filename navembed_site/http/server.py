@@ -219,6 +219,7 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
         self._paths_alive, self._paths_slow = {*map(reverse, ALIVE)}, {*map(reverse, SLOW)}
         self._path_sign_in = reverse(SIGN_IN)
         self._alive = Threads(4, waiting=2 * MOST_CONNECTIONS)
+        self._refusals = Threads(1, waiting=2 * MOST_CONNECTIONS)  # a crowd of them must not stand before `_alive`
         self._uploads = Threads(2, waiting=4)
         self._slow = Threads(4, waiting=16)
         self._sign_ins = Threads(2, waiting=4)
@@ -242,7 +243,7 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
             wasyncore.loop(timeout=1, map=self._map, use_poll=True)
         except (SystemExit, KeyboardInterrupt):
             end = time.monotonic() + STOP_SECONDS
-            for threads in (self._others, self._slow, self._uploads, self._sign_ins, self._alive):
+            for threads in (self._others, self._slow, self._uploads, self._sign_ins, self._refusals, self._alive):
                 threads.shutdown(timeout=max(0.0, end - time.monotonic()))
 
     def readable(self) -> bool:
@@ -273,7 +274,7 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
         threads = self._threads_for(request)
         if threads.is_full:
             request.error = Busy("Too many such calls wait for an answer. Try again in a few seconds.")
-        (self._alive if request.error else threads).add_task(channel)
+        (self._refusals if request.error else threads).add_task(channel)
 
     def _threads_for(self, request: Request) -> Threads:
         path = request.path

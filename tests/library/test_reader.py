@@ -135,9 +135,12 @@ def test_no_reader_is_left_behind(tmp_path: Path) -> None:
     assert children.read_text() == before
 
 
-def test_nobody_follows_one_that_hangs_in_the_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_follows_one_that_hangs_in_the_kernel_but_other_folders_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with subprocess.Popen(["sleep", "60"]) as hanging:
-        monkeypatch.setattr(reader, "_unkillable", [hanging])
+        monkeypatch.setattr(reader, "_unkillable", [(tmp_path, hanging)])
+        assert reader.look_at(tmp_path.parent, [], 20).is_there
         with pytest.raises(LibraryUnavailable, match="does not answer"):
             tracks_of(tmp_path)
         hanging.kill()
