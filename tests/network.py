@@ -6,6 +6,7 @@ import asyncio
 import functools
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -90,6 +91,14 @@ async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
     writer.close()
 
 
+def _notice_soon(line: socket.socket) -> None:
+    """Tells the target within 30 s that the other side has vanished, as PostgreSQL is asked to (embeddings/apps.py)."""
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in ((socket.TCP_KEEPIDLE, 15), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 3)):
+        line.setsockopt(socket.IPPROTO_TCP, option, value)
+    line.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 30_000)
+
+
 async def _relay(listen: str, target: str) -> None:
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -101,6 +110,8 @@ async def _relay(listen: str, target: str) -> None:
         except OSError:
             writer.close()
             return
+        if not listen.startswith("/"):
+            _notice_soon(writer.get_extra_info("socket"))
         await asyncio.gather(_pass_on(reader, other_writer), _pass_on(other_reader, writer))
 
     if listen.startswith("/"):

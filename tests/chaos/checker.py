@@ -54,10 +54,11 @@ def judge(
     reference: Callable[[str, int], Vector],
     *,
     excused: Collection[str] = (),
+    models: Collection[str] = tuple(ALIASES),
 ) -> Verdict:
     """Compare what was found with the library. ``excused`` tracks changed under the job: either state will do."""
     verdict = Verdict()
-    for model in ALIASES:
+    for model in models:
         if found.live_spaces[model] > 1:
             verdict.count("doubled", f"{found.live_spaces[model]} live spaces of {model}")
         for track in sorted(truth.keys() - set(excused)):

@@ -47,10 +47,10 @@ class Machine(Instance):
     def rows(self, query: str, *values: object) -> Rows:
         return self.database.rows(query, *values)
 
-    def serve(self) -> None:
+    def serve(self, *options: str) -> None:
         """Start everything and wait until it answers. Raises RuntimeError when it does not."""
         ended = subprocess.run(
-            [*MANAGE, "serve", "--detach"],
+            [*self.prefix, *MANAGE, "serve", "--detach", *options],
             env=os.environ | self.environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,

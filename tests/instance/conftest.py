@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,16 @@ MANAGE = [sys.executable, str(settings.BASE_DIR / "manage.py")]
 
 @dataclass
 class Instance:
-    """An instance in ``home`` with two ports of its own. ``environment`` is added to the tests' own."""
+    """An instance in ``home`` with two ports of its own. ``environment`` is added to the tests' own.
+
+    ``prefix`` is what its commands are run by, as ``nsenter`` in a network of its own.
+    """
 
     home: Path
     environment: dict[str, str]
     started: list[subprocess.Popen[str]] = field(default_factory=list)
     reserved: list[socket.socket] = field(default_factory=lambda: [_reserve_port(), _reserve_port()])
+    prefix: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         names = ("NAVIDROME_RECOMMENDER_PORT", "TEXT_EMBEDDING_PORT")
@@ -46,7 +50,7 @@ class Instance:
 
     def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [*MANAGE, *arguments],
+            [*self.prefix, *MANAGE, *arguments],
             env={**os.environ, **self.environment, **environment},
             capture_output=True,
             text=True,
@@ -57,7 +61,7 @@ class Instance:
         """Start a command, or Python ``code`` in Django's shell, in a session of its own."""
         command = [*MANAGE, "shell", "--no-imports", "-c", code] if code else [*MANAGE, *arguments]
         process = subprocess.Popen(
-            command,
+            [*self.prefix, *command],
             env={**os.environ, **self.environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
