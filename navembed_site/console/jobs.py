@@ -64,8 +64,9 @@ class JobPage:
 
     @cached_property
     def deaths(self) -> int:
-        """Tracks on which the embedder has died."""
-        return self.job.results.filter(deaths__gt=0).values("track").distinct().count()
+        """Tracks that were given up because the embedder died on them; an index finds the failed."""
+        failed = self.job.results.filter(status=TrackResult.Status.FAILED, deaths__gt=0)
+        return failed.values("track").distinct().count()
 
     @cached_property
     def stages(self) -> list[tuple[str, float, float]]:
