@@ -12,11 +12,12 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from batches import services
-from batches.models import BatchJob, TrackResult
+from batches.models import BatchJob, Host, TrackResult
 from batches.requests import JobRequest
 from embeddings.encoders.registry import MODEL_KEYS
 from embeddings.models import Embedding, EmbeddingSpace, Track
-from tests.batches.rows import make_embedding, make_job, make_space, make_track, set_status
+from navembed_site.console import health
+from tests.batches.rows import elsewhere, make_embedding, make_job, make_space, make_track, set_status
 from tests.console.conftest import HOSTILE, finished_job
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
@@ -167,6 +168,14 @@ def test_home_shows_how_much_is_embedded(admin_client: Client) -> None:
     finished_job("a", "b", "c")
     page = admin_client.get("/admin/?part=cards").content.decode()
     assert "<b>2</b> of 3 embedded" in page
+
+
+def test_home_shows_other_hosts_and_what_keeps_them_from_working(admin_client: Client) -> None:
+    other = elsewhere(kind="RTX 3060 (cuda)", problem="no music")
+    assert "RTX 3060 (cuda): no music" in admin_client.get("/admin/?part=health").content.decode()
+    Host.objects.filter(pk=other.host_id).update(seen_at="2024-01-01T00:00Z")
+    health.signs.forget()
+    assert "It was last seen 1 Jan 2024" in admin_client.get("/admin/?part=health").content.decode()
 
 
 def test_a_finished_build_waits_for_a_yes(admin_client: Client) -> None:
