@@ -55,6 +55,13 @@ def test_a_click_that_comes_too_late_says_so(admin_client: Client, button: str) 
     assert f"ob {job.pk} is completed" in press(admin_client, f"jobs/{job.pk}/{button}")[0]
 
 
+def test_a_job_tells_who_steered_it(admin_client: Client) -> None:
+    job = set_status(services.start_job(JobRequest(["muq"])), "running")
+    press(admin_client, f"jobs/{job.pk}/pause")
+    page = admin_client.get(f"/admin/jobs/{job.pk}?part=job").content.decode()
+    assert "Asked to pause by admin." in page
+
+
 def test_buttons_lead_back_to_their_page_and_nowhere_else(admin_client: Client) -> None:
     job = services.start_job(JobRequest(["muq"]))
     reply = admin_client.post(f"/admin/jobs/{job.pk}/pause", {"next": "/admin/jobs?page=2"})
