@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import time
 from typing import Any
@@ -11,6 +12,7 @@ from django.conf import settings
 from django.db import connection
 
 from batches.selectors.dry_run import DiskFull, require_free_disk
+from batches.selectors.hosts import device_text, hosts
 from batches.terminal.jobs import has_worker
 from embeddings.embedder.available_weights import download_size, problems_with
 from embeddings.embedder.states import EmbedderState, embedder_states
@@ -19,8 +21,10 @@ from embeddings.errors import IndexUnavailable, LibraryUnavailable
 from embeddings.index.store import VectorStore
 from embeddings.library import open_library
 from embeddings.search.text import TextSupport, text_support
+from navembed_site.console import words
 from navembed_site.database.health import watch
 from navembed_site.http.remembered import Remembered
+from navembed_site.process.host import host_key
 from navembed_site.terminal import size_text
 
 MILVUS_SECONDS = 2.0
@@ -49,7 +53,8 @@ class Sign:
 
 
 def _signs() -> list[Sign]:
-    return [_library(), _database(), _milvus(), _worker(), *map(_embedder, embedder_states()), _disk(), _schedule()]
+    embedders = map(_embedder, embedder_states())
+    return [_library(), _database(), _milvus(), _worker(), *embedders, *_other_hosts(), _disk(), _schedule()]
 
 
 signs = Remembered(_signs, seconds=3.0)
@@ -97,6 +102,19 @@ def _embedder(state: EmbedderState) -> Sign:
     device = next((model["device"] for model in state.models.values() if model["device"]), settings.DEVICES[0])
     doing = "at work" if state.busy else "idle" if loaded else "idle, no model is loaded"
     return Sign(name, "memory", "good", f"{device}, {doing}", loaded)
+
+
+def _other_hosts() -> Iterator[Sign]:
+    """Yield the other machines that work for this instance; one that is not seen any more takes part in nothing."""
+    for host in hosts():
+        if host["key"] == host_key():
+            continue
+        if not host["is_here"]:
+            yield Sign(host["name"], "dns", "warn", f"It was last seen {words.ago(host['seen_at'])}: start its worker")
+            continue
+        troubled = any(device["problem"] for device in host["devices"])
+        text = ", ".join(map(device_text, host["devices"])) or "no devices"
+        yield Sign(host["name"], "dns", "bad" if troubled else "good", text)
 
 
 def _disk() -> Sign:

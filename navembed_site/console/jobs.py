@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from functools import cached_property, partial
 from itertools import groupby
 from typing import Any
 
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.contenttypes.models import ContentType
 from django.core.paginator import Paginator
 from django.db.models import Count, Max, Min, QuerySet
 from django.http import HttpRequest, HttpResponseRedirect
@@ -64,8 +67,9 @@ class JobPage:
 
     @cached_property
     def deaths(self) -> int:
-        """Tracks on which the embedder has died."""
-        return self.job.results.filter(deaths__gt=0).values("track").distinct().count()
+        """Tracks that were given up because the embedder died on them; an index finds the failed."""
+        failed = self.job.results.filter(status=TrackResult.Status.FAILED, deaths__gt=0)
+        return failed.values("track").distinct().count()
 
     @cached_property
     def stages(self) -> list[tuple[str, float, float]]:
@@ -80,6 +84,18 @@ class JobPage:
             for stage, spent in sorted(seconds.items(), key=lambda item: -item[1])
             if total
         ]
+
+    @cached_property
+    def happened(self) -> list[tuple[datetime, str]]:
+        """What is known of the job's course, and who of the console did what, in the order of time."""
+        job = self.job
+        by = f" by {job.started_by}" if job.started_by else ""
+        found = [(job.created_at, f"Asked for{by}: {', '.join(self.asked)}.")]
+        found += [(job.started_at, "The first track was begun.")] if job.started_at else []
+        entries = LogEntry.objects.filter(content_type=_kind(), object_id=str(job.pk)).select_related("user")
+        found += [(entry.action_time, f"{entry.change_message} by {entry.user.get_username()}.") for entry in entries]
+        found += [(job.finished_at, f"{self.look.state.label}.")] if job.finished_at else []
+        return sorted(found, key=lambda event: event[0])
 
     @property
     def asked(self) -> list[str]:
@@ -136,22 +152,22 @@ def _reason(asked: Any) -> dict[str, str]:
 
 @change()
 def pause(request: HttpRequest, pk: int) -> str:
-    return _do(pk, services.pause_job)
+    return _do(request, pk, services.pause_job, "Asked to pause")
 
 
 @change()
 def resume(request: HttpRequest, pk: int) -> str:
-    return _do(pk, services.resume_job)
+    return _do(request, pk, services.resume_job, "Resumed")
 
 
 @change()
 def cancel(request: HttpRequest, pk: int) -> str:
-    return _do(pk, services.cancel_job)
+    return _do(request, pk, services.cancel_job, "Asked to cancel")
 
 
 @change()
 def retry(request: HttpRequest, pk: int) -> str:
-    return _do(pk, partial(services.retry_these, which=_reason(request.POST)))
+    return _do(request, pk, partial(services.retry_these, which=_reason(request.POST)), "Failures tried again")
 
 
 @change()
@@ -163,11 +179,24 @@ def ignore_failures(request: HttpRequest, pk: int) -> str:
     return words.ignored_text(count)
 
 
-def _do(pk: int, service: Any) -> str:
+def _do(request: HttpRequest, pk: int, service: Any, what: str) -> str:
+    """Call the service, and note who had it called in the admin's own log."""
     found = get_object_or_404(BatchJob, pk=pk)
     service(found)
+    LogEntry.objects.create(
+        user_id=str(request.user.pk),
+        content_type=_kind(),
+        object_id=str(pk),
+        object_repr=f"Job {pk}",
+        action_flag=CHANGE,
+        change_message=what,
+    )
     state = words.STATES[BatchJob.Status(found.status)]
     return f"Job {found.pk}: {state.label.lower()}"
+
+
+def _kind() -> ContentType:
+    return ContentType.objects.get_for_model(BatchJob)
 
 
 def start_for(request: HttpRequest, wanted: JobRequest) -> HttpResponseRedirect:

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from navembed_site.console import audio, find, home, jobs, problems, start, tracks, versions
+from navembed_site.console import audio, find, home, jobs, problems, start, tracks, uploads, versions
 
 app_name = "console"
 urlpatterns = [
@@ -29,6 +29,7 @@ urlpatterns = [
     path("track/<path:track_id>", tracks.track, name="track"),
     path("audio/<path:track_id>", audio.audio, name="audio"),
     path("reembed/<path:track_id>", tracks.reembed, name="reembed"),
+    path("uploads", uploads.uploads, name="uploads"),
     path("versions", versions.versions, name="versions"),
     path("versions/<int:pk>/make-live", versions.make_live, name="make_live"),
     path("versions/<int:pk>/go-back", versions.go_back, name="go_back"),

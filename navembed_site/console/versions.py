@@ -12,7 +12,7 @@ from django.shortcuts import get_object_or_404
 
 from batches.models import BatchJob
 from embeddings.encoders.registry import ENCODERS
-from embeddings.models import EmbeddingSpace
+from embeddings.models import Embedding, EmbeddingSpace
 from embeddings.spaces.lifecycle import drop, roll_back
 from embeddings.spaces.promotion import approve, point_aliases, size_of
 from navembed_site.access.scopes import Scope
@@ -50,12 +50,13 @@ class Version:
 @page("console/versions.html")
 def versions(request: HttpRequest) -> dict[str, Any]:
     """By model: what there is of it, what search uses first."""
-    spaces = EmbeddingSpace.objects.annotate(vectors=Count("embeddings")).defer("calibration")
+    spaces = list(EmbeddingSpace.objects.defer("calibration"))
+    vectors = dict(Embedding.objects.order_by().values_list("space").annotate(Count("pk")))
     last = last_jobs_of(spaces)
     found = [
         Version(space, count, size_of(space, count), space.recipe.get("weights", []), last.get(space.pk))
         for space in spaces
-        for count in [getattr(space, "vectors", 0)]
+        for count in [vectors.get(space.pk, 0)]
     ]
     found.sort(key=lambda version: ORDER.index(Status(version.space.status)))
     groups = [(encoder.label, [each for each in found if each.space.model == encoder.key]) for encoder in ENCODERS]

@@ -30,8 +30,8 @@ HOSTILE = "<img src=x onerror=window.hacked=1> {{ 7 }} ' x-init=window.hacked=1"
 NAME, PASSWORD = "anna", "a-long-enough-secret"
 SERIOUS = ("serious", "critical")
 PAGES = (
-    "", "find", "find?q=piano", "jobs", "jobs/1", "jobs/1/failures", "jobs/new", "problems", "tracks", "versions",
-    "auth/user/", "auth/user/add/", "access/token/", "access/token/add/", "nothing",
+    "", "find", "find?q=piano", "jobs", "jobs/1", "jobs/1/failures", "jobs/new", "problems", "tracks", "uploads",
+    "versions", "auth/user/", "auth/user/add/", "access/token/", "access/token/add/", "nothing",
 )  # fmt: skip
 
 expect.set_options(timeout=PATIENCE_MS)

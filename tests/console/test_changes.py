@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from batches.models import BatchJob, TrackResult
 from batches.requests import JobRequest
 from embeddings.encoders.registry import MODEL_KEYS
 from embeddings.models import BadFile, Track
-from navembed_site.console import weights
+from navembed_site.console import health, weights
 from navembed_site.process.locks import hold
 from tests.batches.conftest import Music, music, pool
 from tests.batches.rows import make_track, set_status
@@ -51,6 +53,13 @@ def test_one_click_steers_a_job(admin_client: Client, button: str, before: str, 
 def test_a_click_that_comes_too_late_says_so(admin_client: Client, button: str) -> None:
     job = set_status(services.start_job(), "completed")
     assert f"ob {job.pk} is completed" in press(admin_client, f"jobs/{job.pk}/{button}")[0]
+
+
+def test_a_job_tells_who_steered_it(admin_client: Client) -> None:
+    job = set_status(services.start_job(JobRequest(["muq"])), "running")
+    press(admin_client, f"jobs/{job.pk}/pause")
+    page = admin_client.get(f"/admin/jobs/{job.pk}?part=job").content.decode()
+    assert "Asked to pause by admin." in page
 
 
 def test_buttons_lead_back_to_their_page_and_nowhere_else(admin_client: Client) -> None:
@@ -180,7 +189,18 @@ def test_a_second_download_is_refused(admin_client: Client, monkeypatch: pytest.
         assert press(admin_client, "fetch-weights") == ["The download is running already."]
 
 
-def test_how_far_the_download_is(settings: Any, tmp_path: Any) -> None:
+def test_the_download_goes_on_by_itself_and_tells_how_it_ended(settings: Any, tmp_path: Path) -> None:
+    """There is no network here, which is what it says."""
+    settings.LOG_DIR, settings.CHECKPOINT_DIR = tmp_path, tmp_path / "checkpoints"
+    health.models.forget()
+    weights.begin(["latent"])
+    assert weights.download().is_running
+    while weights.download().is_running:
+        time.sleep(0.1)
+    assert weights.download().line.endswith("no usable weights for latent")
+
+
+def test_how_far_the_download_is(settings: Any, tmp_path: Path) -> None:
     settings.LOG_DIR, settings.CHECKPOINT_DIR = tmp_path, tmp_path / "checkpoints"
     settings.CHECKPOINT_DIR.mkdir()
     (tmp_path / "fetch_models.log").write_text("1000 200\nmuq: 1.0 KB in 1 file\n")

@@ -12,11 +12,12 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from batches import services
-from batches.models import BatchJob, TrackResult
+from batches.models import BatchJob, Host, TrackResult
 from batches.requests import JobRequest
 from embeddings.encoders.registry import MODEL_KEYS
-from embeddings.models import Embedding, EmbeddingSpace, Track
-from tests.batches.rows import make_embedding, make_job, make_space, make_track, set_status
+from embeddings.models import Embedding, EmbeddingSpace, Track, Upload
+from navembed_site.console import health
+from tests.batches.rows import elsewhere, make_embedding, make_job, make_space, make_track, set_status
 from tests.console.conftest import HOSTILE, finished_job
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
@@ -44,6 +45,7 @@ def addresses() -> list[str]:
         "find": [],
         "find?q=slow": [],
         "find?q=slow&column=muq&part=found": [],
+        "uploads": [],
         "versions": [],
     }
     return [
@@ -103,6 +105,7 @@ def test_nothing_of_a_library_becomes_markup(admin_client: Client, text: str) ->
     """What comes from files and people stands in no attribute that Alpine reads, and nowhere as a tag."""
     job = finished_job("a", text, message=text, traceback=text)
     Track.objects.update(title=text, artist=text, album=text, path=f"/music/{text}")
+    Upload.objects.create(name=text, seconds=1, accepted=True, answer={"renamedFile": text, "warning": text})
     BatchJob.objects.filter(pk=job.pk).update(message=text, started_by=text, path_prefix=text, current_track=text)
     for path in [*addresses(), f"/admin/tracks?q={text}", f"/admin/problems?message={text}"]:
         page = admin_client.get(path).content.decode()
@@ -169,6 +172,14 @@ def test_home_shows_how_much_is_embedded(admin_client: Client) -> None:
     assert "<b>2</b> of 3 embedded" in page
 
 
+def test_home_shows_other_hosts_and_what_keeps_them_from_working(admin_client: Client) -> None:
+    other = elsewhere(kind="RTX 3060 (cuda)", problem="no music")
+    assert "RTX 3060 (cuda): no music" in admin_client.get("/admin/?part=health").content.decode()
+    Host.objects.filter(pk=other.host_id).update(seen_at="2024-01-01T00:00Z")
+    health.signs.forget()
+    assert "It was last seen 1 Jan 2024" in admin_client.get("/admin/?part=health").content.decode()
+
+
 def test_a_finished_build_waits_for_a_yes(admin_client: Client) -> None:
     make_space("muq")
     build = make_space("muq", "g", status="building")
@@ -185,6 +196,18 @@ def test_what_a_cancelled_job_built_is_not_offered(admin_client: Client) -> None
         page = admin_client.get(path).content.decode()
         assert "make-live" not in page
         assert f'href="/admin/jobs/{job.pk}">Go on' in page
+
+
+def test_uploads_tell_what_became_of_them(admin_client: Client) -> None:
+    for name, accepted, answer in [
+        ("a.flac", True, {"renamedFile": "b.flac", "duplicates": [], "splitFiles": [{}, {}]}),
+        ("c.flac", True, {"renamedFile": "", "duplicates": ["c.flac"]}),
+        ("d.txt", False, {"status": "error", "message": "d.txt is not music"}),
+    ]:
+        Upload.objects.create(name=name, seconds=1.0, accepted=accepted, answer=answer)
+    page = admin_client.get("/admin/uploads").content.decode()
+    for told in ("named b.flac; split into 2 tracks", "1 of it the library has already", "d.txt is not music"):
+        assert told in page
 
 
 def test_failures_have_their_files_and_tracebacks(admin_client: Client) -> None:
