@@ -33,6 +33,21 @@ def test_wrong_number_yields_the_default_and_a_sentence(text: str) -> None:
     assert env.problems == [f"X is {text!r}; it must be a number from 1 to 65535."]
 
 
+def test_several_choices_are_separated_by_commas() -> None:
+    env = Environment({"X": "b, a", "Y": "a,c"})
+    assert env.choices("X", ("a", "b"), ("a",)) == ("b", "a")
+    assert env.choices("Y", ("a", "b"), ("a",)) == ("a",)
+    assert env.problems == ["Y is 'a,c'; it must be one or several of a, b."]
+
+
+def test_a_socket_has_a_short_absolute_path_or_is_off() -> None:
+    assert environment.unix_socket("/run/x.sock") == Path("/run/x.sock")
+    assert environment.unix_socket("off") is None
+    for wrong in ("x.sock", "/" + "x" * 100):
+        with pytest.raises(ValueError, match="x"):
+            environment.unix_socket(wrong)
+
+
 def test_wrong_choice_names_the_choices() -> None:
     env = Environment({"X": "c"})
     assert env.choice("X", ("a", "b"), "a") == "a"
