@@ -121,7 +121,7 @@ def start(extent: Extent) -> Iterator[Figure]:
     chunks.release_abandoned(job, lease)
     _succeed(job, extent, lambda begin: begin < HALF)
     plan.recount(job)
-    job.progress.update(rate=RATE)
+    Device.objects.update(rates=dict.fromkeys(MODEL_KEYS, RATE))
     chunks.claim(job, lease)  # and now the process is gone
 
 
