@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -78,6 +79,8 @@ def _tags(music_file: Path, decoders: DecodePool) -> Mapping[str, Any]:
 def _sheet(cue_file: Path | None, tags: Mapping[str, Any]) -> Sheet | None:
     if cue_file is not None:
         try:
+            if not stat.S_ISREG(cue_file.stat().st_mode):
+                raise BadSheet("the CUE sheet is not a file")  # opening a pipe would wait for ever
             with cue_file.open("rb") as file:
                 return cue.parse(cue.decode(file.read(cue.MOST_BYTES + 1)))
         except OSError as error:
@@ -112,7 +115,8 @@ def _planned(
         artist = track.performer or album_artist
         free = unique(_name(track.number, title, artist, album, album_artist), is_taken)
         used.add(free.casefold())
-        path = music_file.with_name(f"{music_file.stem}-track-{number:03}.flac")
+        beside = unique(f"{music_file.stem}-track-{number:03}.flac", lambda name: music_file.with_name(name).exists())
+        path = music_file.with_name(beside)
         fields = {
             "title": title,
             "artist": artist,

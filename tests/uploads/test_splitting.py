@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,17 @@ def test_a_sheet_that_does_not_fit_is_a_warning(client: GoClient, arrived: Arriv
     assert "none is called c.flac" in other["warning"]
     gone = client.upload(path, cue_file=str(tmp_path / "gone.cue"))
     assert "the CUE sheet cannot be read" in gone["warning"]
-    assert all(each["status"] == "ok" and "splitFiles" not in each for each in (past, other, gone))
+    os.mkfifo(tmp_path / "pipe.cue")
+    pipe = client.upload(path, cue_file=str(tmp_path / "pipe.cue"))
+    assert "the CUE sheet is not a file" in pipe["warning"]
+    assert all(each["status"] == "ok" and "splitFiles" not in each for each in (past, other, gone, pipe))
+
+
+def test_tracks_of_an_earlier_time_are_left_alone(client: GoClient, arrived: Arrived) -> None:
+    path = arrived(seconds=4.0)
+    fields = with_sheet(path, *LINES)
+    first, second = (client.upload(path, **fields)["splitFiles"] for _ in range(2))
+    assert len({each["path"] for each in first + second if Path(each["path"]).exists()}) == 4
 
 
 def test_a_sheet_in_the_tags_counts(client: GoClient, arrived: Arrived) -> None:
