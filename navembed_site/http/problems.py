@@ -156,7 +156,7 @@ def _by_field(detail: Any, field: str = "") -> Errors:
 
 
 PAGES = ("/admin", "/setup/", "/static/")
-PROGRAMS = ("/batch", "/embed_text", "/health", "/metrics", "/models", "/playlist")
+PROGRAMS = ("/batch", "/embed/", "/embed_text", "/health", "/metrics", "/models", "/playlist")
 
 
 def is_browser(request: HttpRequest) -> bool:

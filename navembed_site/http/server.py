@@ -34,7 +34,7 @@ from navembed_site.http.problems import MEDIA_TYPE, PROGRAMS, problem
 Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
 # Names in urls.py.
 ALIVE = ("healthz", "batch-progress")
-SLOW = ("search", "embed-text", "console:find", "console:start", "console:begin")
+SLOW = ("search", "embed-text", "embed-audio", "uploads", "console:find", "console:start", "console:begin")
 SIGN_IN = "admin:login"
 TARGET = re.compile(rb"\s*[!-~]+ (/[^\s?#]*)[\s?#]")
 

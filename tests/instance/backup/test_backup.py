@@ -67,7 +67,7 @@ def test_restored_job_goes_on_with_a_device_that_no_old_message_fits(file: Path)
     restore(file, force=True)
     assert services.open_job() == BatchJob.objects.get()
     [message] = OrmQ.objects.all()
-    assert message.task["args"] == (0, device().seq)
+    assert message.task["args"] == (device().pk, device().seq)
     assert device().seq > before
 
 
