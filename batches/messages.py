@@ -1,6 +1,7 @@
 """Django-Q's messages and results as JSON, and of our tasks alone: nothing that lies in the database is run.
 
 Django-Q pickles both, and runs any function that a row names; a row may come from a backup, or from a stranger.
+Therefore the key that signs them need not be secret: it is the same on all hosts, whose secret keys differ.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from typing import Any
 
 import django_q.signing
 import picklefield.fields
+from django_q.conf import Conf
 from django_q.signing import BadSignature
 
+KEY = "navembed"
 TASKS = frozenset(
     {
         "batches.tasks.fit_bridges",
@@ -29,6 +32,7 @@ TASKS = frozenset(
 def keep_as_json() -> None:
     """Put JSON in the place of Django-Q's pickles, in this process; it has no setting for that."""
     django_q.signing.PickleSerializer = Messages
+    Conf.SECRET_KEY = KEY
     picklefield.fields.dbsafe_encode = _encode
     picklefield.fields.dbsafe_decode = _decode
 

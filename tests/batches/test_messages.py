@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import pickle
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from django_q.tasks import async_task
 from batches import tasks, webhook
 from batches.messages import TASKS
 from navembed_site.process import heartbeat
+from tests.instance.conftest import MANAGE
 
 pytestmark = pytest.mark.database
 
@@ -51,6 +53,16 @@ def test_message_comes_back_as_it_was_sent(db: None) -> None:
     async_task("batches.tasks.run_device", 0, 7, cluster="jobs", task_name="device")
     [message] = OrmQ.objects.all()
     assert (message.task["args"], message.task["kwargs"], message.name()) == ((0, 7), {}, "device")
+
+
+def test_message_of_another_host_is_read(tmp_path: Path) -> None:
+    message = {"func": "batches.tasks.run_device", "args": [3, 1]}
+    code = f"from django_q.signing import SignedPackage; print(SignedPackage.dumps({message}))"
+    environment = os.environ | {"NAVEMBED_HOME": str(tmp_path)}  # with a secret key of its own
+    written = subprocess.run(
+        [*MANAGE, "shell", "--no-imports", "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert SignedPackage.loads(written.stdout.strip())["args"] == (3, 1)
 
 
 def test_pickle_is_not_read_even_when_it_is_signed(trap: Path) -> None:

@@ -26,11 +26,11 @@ def test_two_hosts_share_a_job_though_one_is_killed_and_one_is_cut_off(cluster: 
     first, second = cluster.hosts
     job = cluster.start_job()
     cluster.wait(lambda: cluster.written()["first"])
-    with first.device_stands_still():  # lest it ends the job before the other one has begun
+    with first.device_stands_still():  # lest it ends the job meanwhile
         cluster.wait(lambda: cluster.written()["second"])
-    second.kill_all()
-    second.work()
-    first.link.cut()
+        second.kill_all()
+        second.work()
+        first.link.cut()
     before = cluster.written()["second"]
     cluster.wait(lambda: cluster.written()["second"] > before)
     first.link.mend()
