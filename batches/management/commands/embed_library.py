@@ -35,7 +35,7 @@ class Command(command.Command):
         parser.add_argument("--models", nargs="+", choices=MODEL_KEYS, help="Only these; default: all.")
         parser.add_argument("--clear-existing", action="store_true", help="Embed everything anew.")
         parser.add_argument("--retry-bad-files", action="store_true", help="Try known bad files again, too.")
-        parser.add_argument("--limit", type=int, help="At most so many tracks.")
+        parser.add_argument("--limit", type=command.positive, help="At most so many tracks.")
         parser.add_argument("--library", type=int, help="Only the Navidrome library with this id.")
         parser.add_argument("--path-prefix", default="", help="Only files whose absolute path begins so.")
         parser.add_argument("--no-wait", action="store_true", help="Start the job and return.")
