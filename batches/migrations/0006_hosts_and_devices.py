@@ -6,9 +6,10 @@ from django.db import migrations, models
 
 def queue_again(apps, schema_editor):
     """No worker runs now: what lanes had claimed is queued again, and messages to them are of no use."""
-    results = apps.get_model("batches", "TrackResult").objects.filter(status="running")
+    alias = schema_editor.connection.alias  # an instance that moves has two databases
+    results = apps.get_model("batches", "TrackResult").objects.using(alias).filter(status="running")
     results.update(status="pending", lane=None, attempts=models.F("attempts") - 1)
-    apps.get_model("django_q", "OrmQ").objects.filter(key="jobs").delete()
+    apps.get_model("django_q", "OrmQ").objects.using(alias).filter(key="jobs").delete()
 
 
 class Migration(migrations.Migration):

@@ -40,7 +40,7 @@ def files(folder: Path) -> dict[str, int]:
 
 @pytest.mark.parametrize("name", OURS)
 def test_commands_are_programs_or_prepare_the_database(name: str) -> None:
-    kinds = {program.arguments[0] for program in programs().values()} | {"milvus_lite", "check", "migrate"}
+    kinds = {program.arguments[0] for program in programs().values()} | {"milvus_lite", "uploads", "check", "migrate"}
     assert name in kinds or isinstance(load_command_class(get_commands()[name], name), commands.Command)
 
 
