@@ -25,7 +25,7 @@ from navembed_site.instance import command, moving
 from navembed_site.instance.backup.operations import BackupError
 from navembed_site.instance.moving import SOURCE, TARGET, MoveError, move
 from navembed_site.process import locks
-from tests.batches.rows import make_embedding, make_job, make_space, make_track, make_tracks
+from tests.batches.rows import device, make_embedding, make_job, make_space, make_track, make_tracks
 
 pytestmark = pytest.mark.database
 
@@ -47,6 +47,7 @@ def library(transactional_db: None) -> None:
     for track in tracks:
         make_embedding(space, track, vector=np.random.default_rng(1).bytes(2000))
     Embedding.objects.update(updated_at=YEAR)
+    device()
     make_job(tracks[:3])
 
 
