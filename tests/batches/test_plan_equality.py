@@ -20,7 +20,7 @@ from embeddings.library.sync import sync_tracks
 from embeddings.models import BadFile, EmbeddingSpace, Track
 from embeddings.spaces.lifecycle import space_for
 from tests.batches.conftest import Music
-from tests.batches.rows import make_embedding, take_lane
+from tests.batches.rows import make_embedding, take_device
 from tests.instances import EmbedderProcess
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
@@ -105,7 +105,7 @@ def said(foreseen: Preview) -> Counter[str]:
 
 def planned(request: JobRequest) -> Counter[str]:
     job = services.start_job(request)
-    lease = take_lane()
+    lease = take_device()
     planner.plan(job, lease, lease.renew)
     skipped = job.progress.get().skipped
     return +(Counter(job.results.values_list("reason", flat=True)) + Counter(skipped))
