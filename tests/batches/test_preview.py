@@ -232,7 +232,7 @@ def free(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_a_job_that_does_not_fit_is_refused_with_the_figures(music: Music, free: Any) -> None:
     library(music, *(f"t{number}" for number in range(20)))
     free(300_000)
-    with pytest.raises(DiskFull, match=r"about \d\.\d+ MB in /.*, where 300 kB are free"):
+    with pytest.raises(DiskFull, match=r"about [\d.]+ [kM]B in /.*, where 300 kB are free"):
         require_free_disk(JobRequest(["mert"]))
     require_free_disk(JobRequest(["latent"]))
 

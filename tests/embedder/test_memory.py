@@ -87,7 +87,7 @@ def test_memory_does_not_grow_with_the_number_of_tracks(embedder: EmbedderProces
 
 
 def test_memory_does_not_grow_with_the_length_of_a_track(embedder: EmbedderProcess, tmp_path: Path) -> None:
-    check_length(embedder, tmp_path, 10, 30)
+    check_length(embedder, tmp_path, 5, 15)
 
 
 @pytest.mark.soak
