@@ -11,7 +11,7 @@ TERMINAL = ["completed", "completed_with_errors", "cancelled", "failed"]
 
 
 class Leased(models.Model):
-    """Something that one process at a time works on: whoever advances ``seq`` holds it until ``lease_until``.
+    """What one process at a time works on: the one that advanced ``seq`` holds it until ``lease_until``.
 
     Only ``batches.engine.leases`` writes these fields.
     """

@@ -1,4 +1,4 @@
-"""What a job is asked to do, whoever asks: HTTP, a command, the console, the schedule, or a dry run."""
+"""What a job is asked to do, by HTTP, a command, the console, the schedule, or a dry run."""
 
 from __future__ import annotations
 

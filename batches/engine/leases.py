@@ -130,7 +130,7 @@ def free_abandoned(job: BatchJob, looks: Looks) -> int:
 
 def _free(job: BatchJob, device: Device) -> int:
     with transaction.atomic():
-        # Whoever held it cannot write any more, and whoever takes it now waits for the end of this transaction.
+        # Its former holder cannot write any more; the next one waits for the end of this transaction.
         unchanged = Device.objects.filter(pk=device.pk, seq=device.seq, lease_until=device.lease_until)
         if not unchanged.update(seq=F("seq") + 1, lease_until=None):
             return 0

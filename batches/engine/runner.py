@@ -84,7 +84,7 @@ class _TimeSlice:
         self.deadline = time.monotonic() + SLICE_SECONDS
         self.pause = self.database_pause = 1.0
         self.begun = self.noted = False
-        self.orphans: dict[int, bool] = {}  # whether a space holds vectors of tracks that are gone
+        self.spare: dict[int, bool] = {}  # whether a space has vectors that an unknown file may turn out to have
         self.suspects: list[str] = []  # files that were away
         self.looks = Looks()
         self.problem = lease.device.problem
@@ -272,9 +272,9 @@ class _TimeSlice:
             space = spaces[model]
             if row.reason == TrackResult.Reason.CHANGED:
                 return True
-            if row.reason != TrackResult.Reason.ANEW and space.pk not in self.orphans:
-                self.orphans[space.pk] = has_spare_vectors(space)
-            if self.orphans.get(space.pk):
+            if row.reason != TrackResult.Reason.ANEW and space.pk not in self.spare:
+                self.spare[space.pk] = has_spare_vectors(space)
+            if self.spare.get(space.pk):
                 return True
         return False
 
@@ -330,15 +330,13 @@ class _TimeSlice:
                 self._retry_on_database_error(lambda: chunks.blame(job, self.lease, chunk, reason))
 
     def _wait_or_fail(self, job: BatchJob, error: NavembedError) -> None:
-        if isinstance(error, OF_ONE_HOST) and self._is_held_up_alone(str(error)):
-            pass
-        elif error.model and isinstance(error, NOT_LOADABLE):
-            services.leave_out(job, error.model, str(error))
-            return
-        elif error.permanent:
-            services.set_failed(job, str(error))
-            return
-        else:
+        if not (isinstance(error, OF_ONE_HOST) and self._is_held_up_alone(str(error))):
+            if error.model and isinstance(error, NOT_LOADABLE):
+                services.leave_out(job, error.model, str(error))
+                return
+            if error.permanent:
+                services.set_failed(job, str(error))
+                return
             services.set_waiting(job, str(error))
         logger.warning("job %d waits %.0f s: %s", job.pk, self.pause, error)
         self._sleep(self.pause, job)

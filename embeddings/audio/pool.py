@@ -39,7 +39,7 @@ _PROJECT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True, slots=True)
 class AudioBlock:
-    """The next piece of a track: float32 [channels, samples] per format, owned by whoever receives it."""
+    """The next piece of a track: float32 [channels, samples] per format, owned by the receiver."""
 
     waveforms: dict[AudioFormat, NDArray[np.float32]]
 
@@ -68,7 +68,7 @@ class DecodePool:
         self._places: queue.LifoQueue[_Decoder | None] = queue.LifoQueue()
         for _ in range(processes):
             self._places.put(None)
-        self._line = threading.Lock()  # whoever comes back at once would be served before those who wait
+        self._line = threading.Lock()  # a thread that comes back at once would be served before those that wait
         # The kernel kills children when the thread that started them ends, so one that outlives all calls starts them.
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="decoder-starter")
         self._lock = threading.Lock()

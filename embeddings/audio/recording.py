@@ -2,7 +2,7 @@
 
 A frame's 32 bits say in which bands the sound rises against its neighbours, after Haitsma and Kalker, "A Highly Robust
 Audio Fingerprinting System" (ISMIR 2002), on librosa's mel bands. Formats, bit rates, sample rates and loudness leave
-nearly all of them as they are; whoever plays or mixes a piece again makes others.
+nearly all of them as they are; a piece that is played or mixed again has others.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where the time goes: seconds spent in each stage of a track's way, for whoever watches an instance."""
+"""Where the time goes: seconds spent in each stage of a track's way, for an operator."""
 
 from __future__ import annotations
 

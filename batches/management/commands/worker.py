@@ -28,7 +28,7 @@ class Sentinel(cluster.Sentinel):  # type: ignore[misc]
     """Django-Q's guard, which gives up when a child was killed instead of replacing it.
 
     A child that dies while it holds the queue's lock leaves the others waiting for ever, and nothing tells
-    whether it held it. So the whole cluster ends and whoever started it starts it again.
+    whether it held it. So the whole cluster ends, and its supervisor starts it again.
     """
 
     def status(self) -> str:
