@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -13,7 +12,7 @@ from django.db import transaction
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
-from batches.engine import hosts, pace
+from batches.engine import counters, hosts, pace
 from batches.engine.leases import DeviceLease, requeue
 from batches.models import BatchJob, Device, ModelProgress, TrackResult
 from embeddings.embedder.work import Failure, TrackOutcome, TrackVector
@@ -136,8 +135,8 @@ def commit(
         lock_for_writing(chunk.spaces[model] for model in {m for outcome in outcomes for m in outcome.vectors})
         _write_vectors(by_id, chunk.spaces, outcomes)
         _keep_bad_files(chunk, finished, outcomes)
-        _finish(job, finished, by_id, measured := _measure(finished, wall_seconds))
-        _keep_figures(lease.device, measured, chunk.spaces)
+        _finish(job, finished, measured := counters.measure(finished, wall_seconds))
+        counters.keep_figures(lease.device, measured, chunk.spaces)
 
 
 def settle_known(job: BatchJob, lease: DeviceLease, chunk: Chunk, hashes: Mapping[str, str]) -> Chunk:
@@ -154,7 +153,7 @@ def settle_known(job: BatchJob, lease: DeviceLease, chunk: Chunk, hashes: Mappin
         for row in known:
             row.status, row.recognised, row.device, row.finished_at = Status.SUCCEEDED, True, None, timezone.now()
             row.error_class = row.error_message = row.traceback = ""
-        _finish(job, known, by_id, {})
+        _finish(job, known, {})
     return _without(chunk, {row.pk for row in known})
 
 
@@ -166,9 +165,7 @@ def _without(chunk: Chunk, settled: set[int]) -> Chunk:
     return replace(chunk, tracks=tracks)
 
 
-def _finish(
-    job: BatchJob, rows: list[TrackResult], by_id: dict[str, ClaimedTrack], measured: Mapping[str, float]
-) -> None:
+def _finish(job: BatchJob, rows: list[TrackResult], measured: Mapping[str, float]) -> None:
     # They are there, every row conflicts. `bulk_update` takes seven times as long, with the database locked.
     TrackResult.objects.bulk_create(
         rows,
@@ -178,8 +175,8 @@ def _finish(
         update_fields=["status", "device", "not_before", "error_class", "error_message", "traceback",
                        "note", "recognised", "seconds", "audio_seconds", "finished_at"],
     )  # fmt: skip
-    _count_models(job, rows, by_id, measured)
-    _count_tracks(job, {row.track_id for row in rows})
+    counters.count_models(job, rows, measured)
+    counters.count_tracks(job, {row.track_id for row in rows})
 
 
 def release(chunk: Chunk, lease: DeviceLease) -> None:
@@ -206,7 +203,7 @@ def set_aside(job: BatchJob, lease: DeviceLease, chunk: Chunk, track_ids: Collec
         ids = {track_id for track_id, _ in leaving}
         kept = set(TrackResult.objects.filter(job=job, track_id__in=ids).values_list("track_id", flat=True))
         BatchJob.objects.filter(pk=job.pk).update(total_tracks=F("total_tracks") - len(ids - kept))
-        _count_tracks(job, kept)
+        counters.count_tracks(job, kept)
         Track.objects.filter(pk__in=ids, playable=True).update(playable=False, away_since=looked_at())
 
 
@@ -361,52 +358,3 @@ def _fail(row: TrackResult, failure: Failure) -> None:
     else:
         row.status = Status.PENDING
         row.not_before = timezone.now() + PAUSES[min(row.attempts, len(PAUSES)) - 1]
-
-
-def _measure(rows: Iterable[TrackResult], wall_seconds: float) -> dict[str, float]:
-    """Return by model the audio seconds per second of work; decoding and waiting are shared by what models cost."""
-    good = [row for row in rows if row.status == Status.SUCCEEDED and row.seconds]
-    device_seconds = sum(row.seconds or 0 for row in good)
-    audio: dict[str, float] = defaultdict(float)
-    seconds: dict[str, float] = defaultdict(float)
-    for row in good:
-        audio[row.model] += row.audio_seconds or 0
-        seconds[row.model] += wall_seconds * (row.seconds or 0) / device_seconds
-    return {model: audio[model] / share for model, share in seconds.items() if share > 0}
-
-
-def _keep_figures(device: Device, measured: Mapping[str, float], spaces: Mapping[str, EmbeddingSpace]) -> None:
-    """Write down how fast the device is with these models, and which vectors its weights make."""
-    if measured:
-        device.rates |= {model: pace.rolling(device.rates.get(model), rate) for model, rate in measured.items()}
-        device.fingerprints |= {model: spaces[model].fingerprint for model in measured}
-        device.save(update_fields=["rates", "fingerprints"])
-
-
-def _count_models(
-    job: BatchJob, rows: Sequence[TrackResult], by_id: dict[str, ClaimedTrack], measured: Mapping[str, float]
-) -> None:
-    """Advance each model's counters and its rolling rate."""
-    # Also keeps two devices from counting at once: each would see the other's rows of a track as open.
-    for progress in ModelProgress.objects.select_for_update().filter(job=job).order_by("pk"):
-        mine = [row for row in rows if row.model == progress.model and row.status != Status.PENDING]
-        if not mine:
-            continue
-        good = sum(row.status == Status.SUCCEEDED for row in mine)
-        progress.succeeded += good
-        progress.failed += len(mine) - good
-        progress.audio_seconds_done += sum(by_id[row.track_id].track.duration for row in mine)
-        if progress.model in measured:
-            progress.rate = pace.rolling(progress.rate, measured[progress.model])
-        progress.save(update_fields=["succeeded", "failed", "audio_seconds_done", "rate"])
-
-
-def _count_tracks(job: BatchJob, track_ids: set[str]) -> None:
-    """Count the tracks of this chunk that have no row left to do."""
-    rows = TrackResult.objects.filter(job=job, track_id__in=track_ids)
-    open_ids = set(rows.filter(status__in=TrackResult.OPEN).values_list("track_id", flat=True))
-    failed_ids = set(rows.filter(status=Status.FAILED).values_list("track_id", flat=True)) - open_ids
-    BatchJob.objects.filter(pk=job.pk).update(
-        processed_tracks=F("processed_tracks") + len(track_ids - open_ids - failed_ids),
-        failed_tracks=F("failed_tracks") + len(failed_ids),
-    )
