@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 
@@ -19,6 +19,7 @@ from batches import services
 from batches.engine import chunks, completion, deaths, hosts
 from batches.engine.deaths import EmbedderHung
 from batches.engine.leases import DeviceLease, LeaseLost, Looks, free_abandoned, take, take_job
+from batches.engine.music import Music, may_be_away, watch
 from batches.engine.plan import plan
 from batches.engine.pulse import LOOK_SECONDS, Interrupted, Pulse, require_wanted
 from batches.models import BatchJob, Device, TrackResult
@@ -27,18 +28,13 @@ from embeddings.embedder.work import FileHash, Step, TrackOutcome, TrackRequest,
 from embeddings.errors import (
     NOT_LOADABLE,
     OF_ONE_HOST,
-    AudioFileMissing,
-    DecoderDied,
     EmbedderDied,
     EmbedderUnavailable,
-    FileUnreachable,
     FingerprintChanged,
     IndexRefused,
     LibraryUnavailable,
 )
 from embeddings.library import has_library
-from embeddings.library.places import places
-from embeddings.library.storage import StorageWatch, gone_with_their_folder, why_away
 from embeddings.models import EmbeddingSpace
 from embeddings.spaces.reuse import has_spare_vectors
 from navembed_site.database import health
@@ -56,8 +52,6 @@ EMBEDDER_PAUSE_SECONDS = 4.0
 MAX_DATABASE_PAUSE_SECONDS = 10.0
 HANG_SECONDS = 120.0  # without a device batch …
 HANG_FACTOR = 20.0  # … and so many times what the whole chunk should take
-MAY_BE_AWAY = {AudioFileMissing.__name__, FileUnreachable.__name__, DecoderDied.__name__}
-MOST_SUSPECTS = 8  # files that are looked at when storage may be away
 
 
 def run_device(device_id: int, seq: int) -> str:
@@ -79,13 +73,12 @@ class _TimeSlice:
 
     def __init__(self, lease: DeviceLease) -> None:
         self.lease = lease
-        self.places = places()
         self.client = EmbedderClient(lease.device.index)
         self.deadline = time.monotonic() + SLICE_SECONDS
         self.pause = self.database_pause = 1.0
         self.begun = self.noted = False
         self.spare: dict[int, bool] = {}  # whether a space has vectors that an unknown file may turn out to have
-        self.suspects: list[str] = []  # files that were away
+        self.music = Music()
         self.looks = Looks()
         self.problem = lease.device.problem
         self.behind = True  # Milvus may lack something that an earlier slice has committed
@@ -135,8 +128,8 @@ class _TimeSlice:
             self._with_job(job, self._plan)
         elif self.behind:
             self._catch_up(job)
-        elif self.suspects:
-            self._require_storage()
+        elif self.music.suspects:
+            self.music.require()
         elif chunk := chunks.claim(job, self.lease):
             self._run_chunk(job, chunk)
         elif chunks.is_left(job):
@@ -202,10 +195,10 @@ class _TimeSlice:
             seconds = self._embed(job, chunk, outcomes)
         except (Interrupted, NavembedError) as error:
             problem = error
-        if reason := self._away(chunk, outcomes, problem):
+        if reason := self.music.away(chunk, outcomes, problem):
             problem = LibraryUnavailable(reason)
-            outcomes = [outcome for outcome in outcomes if not _may_be_away(outcome)]
-        elif given_up := self._gone(chunk, outcomes):
+            outcomes = [outcome for outcome in outcomes if not may_be_away(outcome)]
+        elif given_up := self.music.gone(chunk, outcomes):
             self._retry_on_database_error(lambda: chunks.set_aside(job, self.lease, chunk, given_up))
         self.behind = True
         try:
@@ -220,43 +213,14 @@ class _TimeSlice:
         completion.index(job, self.lease.renew)  # also of a job that stops: it is little, and search should have it
         self.behind = False
 
-    def _away(
-        self, chunk: chunks.Chunk, outcomes: Sequence[TrackOutcome], problem: NavembedError | Interrupted | None
-    ) -> str:
-        """Return why files of the chunk are merely away; empty when what failed is their own fault, or nothing did."""
-        failed = {outcome.id for outcome in outcomes if _may_be_away(outcome)}
-        if isinstance(problem, EmbedderHung | LibraryUnavailable):  # perhaps on a share that does not answer
-            failed |= {claimed.track.id for claimed in chunk.tracks} - {outcome.id for outcome in outcomes}
-        self.suspects = [claimed.track.path for claimed in chunk.tracks if claimed.track.id in failed][:MOST_SUSPECTS]
-        reason = why_away(self.suspects)
-        if not reason:
-            self.suspects = []
-        return reason
-
-    def _gone(self, chunk: chunks.Chunk, outcomes: Sequence[TrackOutcome]) -> set[str]:
-        """Return the tracks that would fail now because their file is missing, with its whole folder."""
-        missing = {outcome.id for outcome in outcomes if _has_failed_with(outcome, {AudioFileMissing.__name__})}
-        given_up = {
-            self.places.path_here(claimed.track.path): claimed.track.id
-            for claimed in chunk.tracks
-            if claimed.track.id in missing and any(map(chunks.is_last_attempt, claimed.results.values()))
-        }
-        return {given_up[path] for path in gone_with_their_folder([*given_up])}
-
-    def _require_storage(self) -> None:
-        """While music is away nobody asks the embedder for it: its decoders would hang one after the other."""
-        if reason := why_away(self.suspects):
-            raise LibraryUnavailable(reason)
-        self.suspects = []
-
     def _settle_known(self, job: BatchJob, chunk: chunks.Chunk) -> chunks.Chunk:
         """Settle what only has other tags or another id, by the hash of its audio; returns the rest."""
         unsure = [claimed.track for claimed in chunk.tracks if self._may_be_known(claimed, chunk.spaces)]
-        asked = {self.places.file(track.path): track.id for track in unsure}
+        asked = {self.music.places.file(track.path): track.id for track in unsure}
         if not asked:
             return chunk
         hashes: dict[str, str] = {}
-        pulse, storage = Pulse(job, self.lease), _watch(chunk)
+        pulse, storage = Pulse(job, self.lease), watch(chunk)
         for event in self.client.hash(list(asked)):
             match event:
                 case FileHash():
@@ -282,7 +246,7 @@ class _TimeSlice:
         """Collect the outcomes of a chunk; returns the seconds of work, without those of loading models."""
         began = time.monotonic()
         names = {claimed.track.id: str(claimed.track) for claimed in chunk.tracks}
-        pulse, storage = Pulse(job, self.lease), _watch(chunk)
+        pulse, storage = Pulse(job, self.lease), watch(chunk)
         # A device that is slow is not one that hangs: what is allowed grows with the work and the measured rate.
         most = HANG_SECONDS + HANG_FACTOR * sum(claimed.estimated_seconds for claimed in chunk.tracks)
         outcomes += [_refused(claimed) for claimed in chunk.tracks if not can_be_id(claimed.track.id)]
@@ -307,7 +271,7 @@ class _TimeSlice:
     def _request(self, claimed: chunks.ClaimedTrack, chunk: chunks.Chunk) -> TrackRequest:
         return TrackRequest(
             id=claimed.track.id,
-            path=self.places.file(claimed.track.path),
+            path=self.music.places.file(claimed.track.path),
             models=tuple(claimed.results),
             spool_name=chunks.spool_name(claimed, chunk.spaces),
         )
@@ -395,19 +359,7 @@ class _TimeSlice:
         self.database_pause = min(MAX_DATABASE_PAUSE_SECONDS, self.database_pause * 2)
 
 
-def _watch(chunk: chunks.Chunk) -> StorageWatch:
-    return StorageWatch({claimed.track.id: claimed.track.path for claimed in chunk.tracks})
-
-
 def _refused(claimed: chunks.ClaimedTrack) -> TrackOutcome:
     reason = f"{claimed.track.id!r} cannot be a track's id: 1 to {ID_BYTES} bytes without control characters"
     failure = failure_of(IndexRefused(reason))
     return TrackOutcome(claimed.track.id, failures=dict.fromkeys(claimed.results, failure))
-
-
-def _may_be_away(outcome: TrackOutcome) -> bool:
-    return _has_failed_with(outcome, MAY_BE_AWAY)
-
-
-def _has_failed_with(outcome: TrackOutcome, classes: Collection[str]) -> bool:
-    return any(failure.error_class in classes for failure in outcome.failures.values())

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from batches import services
-from batches.engine import runner
+from batches.engine import music as engine_music
 from batches.models import BatchJob
 from batches.requests import JobRequest
 from batches.selectors.library import library_status
@@ -214,7 +214,7 @@ def test_share_lost_in_the_middle_of_a_chunk_keeps_what_was_done(
     four: Music, run_to_end: RunToEnd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (four.root / "track3.flac").unlink()
-    look = runner.why_away
+    look = engine_music.why_away
 
     def look_late(*arguments: Any) -> Any:
         four.root.rename(four.root.with_name("away"))
@@ -222,7 +222,7 @@ def test_share_lost_in_the_middle_of_a_chunk_keeps_what_was_done(
 
     job = services.start_job(JobRequest(["latent"]))
     with monkeypatch.context() as patch:
-        patch.setattr(runner, "why_away", look_late)
+        patch.setattr(engine_music, "why_away", look_late)
         assert "not mounted" in run_until_waiting(job, patch)
     assert statuses(job) == {"pending": 1, "running": 0, "succeeded": 3, "failed": 0}
     assert job.processed_tracks == Embedding.objects.count() == 3

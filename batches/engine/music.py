@@ -1,0 +1,68 @@
+"""Whether the music of a chunk is away: then no track is to blame, and nobody asks the embedder for it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from batches.engine import chunks
+from batches.engine.chunks import Chunk
+from batches.engine.deaths import EmbedderHung
+from embeddings.embedder.work import TrackOutcome
+from embeddings.errors import AudioFileMissing, DecoderDied, FileUnreachable, LibraryUnavailable
+from embeddings.library.places import places
+from embeddings.library.storage import StorageWatch, gone_with_their_folder, why_away
+
+MAY_BE_AWAY = {AudioFileMissing.__name__, FileUnreachable.__name__, DecoderDied.__name__}
+MOST_SUSPECTS = 8  # files that are looked at when storage may be away
+
+
+class Music:
+    """Where the music lies on this host, and which files of it were away."""
+
+    def __init__(self) -> None:
+        self.places = places()
+        self.suspects: list[str] = []
+
+    def away(self, chunk: Chunk, outcomes: Sequence[TrackOutcome], problem: Exception | None) -> str:
+        """Return why files of the chunk are merely away; empty when what failed is their own fault, or nothing did."""
+        failed = {outcome.id for outcome in outcomes if may_be_away(outcome)}
+        if isinstance(problem, EmbedderHung | LibraryUnavailable):  # perhaps on a share that does not answer
+            failed |= {claimed.track.id for claimed in chunk.tracks} - {outcome.id for outcome in outcomes}
+        self.suspects = [claimed.track.path for claimed in chunk.tracks if claimed.track.id in failed][:MOST_SUSPECTS]
+        reason = why_away(self.suspects)
+        if not reason:
+            self.suspects = []
+        return reason
+
+    def require(self) -> None:
+        """Raise LibraryUnavailable while the files that were away still are.
+
+        Else the embedder's decoders would hang on them one after the other.
+        """
+        if reason := why_away(self.suspects):
+            raise LibraryUnavailable(reason)
+        self.suspects = []
+
+    def gone(self, chunk: Chunk, outcomes: Sequence[TrackOutcome]) -> set[str]:
+        """Return the tracks that would fail now because their file is missing, with its whole folder."""
+        missing = {outcome.id for outcome in outcomes if _has_failed_with(outcome, {AudioFileMissing.__name__})}
+        given_up = {
+            self.places.path_here(claimed.track.path): claimed.track.id
+            for claimed in chunk.tracks
+            if claimed.track.id in missing and any(map(chunks.is_last_attempt, claimed.results.values()))
+        }
+        return {given_up[path] for path in gone_with_their_folder([*given_up])}
+
+
+def watch(chunk: Chunk) -> StorageWatch:
+    """Return what looks at the chunk's files while nothing happens."""
+    return StorageWatch({claimed.track.id: claimed.track.path for claimed in chunk.tracks})
+
+
+def may_be_away(outcome: TrackOutcome) -> bool:
+    """Whether a track failed in a way in which one whose storage is away fails."""
+    return _has_failed_with(outcome, MAY_BE_AWAY)
+
+
+def _has_failed_with(outcome: TrackOutcome, classes: Collection[str]) -> bool:
+    return any(failure.error_class in classes for failure in outcome.failures.values())
