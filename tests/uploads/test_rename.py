@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -15,68 +13,42 @@ import pytest
 from embeddings.uploads import rename
 from embeddings.uploads.rename import NotRenamed, base_url, new_name, title_in
 from embeddings.uploads.request import Wishes
+from navembed_site.demo.language_model import Handler, LanguageModel
 from tests.uploads.client import GoClient
 
 KEY = "sk-a-secret-key"
 
 
-class Model(ThreadingHTTPServer):
-    """An OpenAI-compatible server. ``answer`` is what the model says; ``refuses`` a field that it does not know."""
+class Model(LanguageModel):
+    """``answer`` is what the model says; ``refuses`` a field that it does not know."""
 
-    daemon_threads = True
     answer: str | None = '{"title": "Artist - Song"}'
     refuses = ""
     redirect = ""
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.asked: list[dict[str, Any]] = []
+        super().__init__()
         self.keys: list[str | None] = []
 
-    @property
-    def endpoint(self) -> str:
-        return f"127.0.0.1:{self.server_port}"
+    def says(self, body: dict[str, Any]) -> str | None:
+        return self.answer
 
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Model
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.asked.append(body | {"path": self.path, "host": self.headers["Host"]})
-        self.server.keys.append(self.headers["Authorization"])
-        if self.server.redirect:
-            self.send_response(307)
-            self.send_header("Location", self.server.redirect)
-            self.end_headers()
-        elif self.server.refuses in body:
-            self._reply(400, {"error": {"message": f"unknown parameter; your key is {KEY}"}})
+    def reply(self, handler: Handler, body: dict[str, Any]) -> None:
+        self.keys.append(handler.headers["Authorization"])
+        if self.redirect:
+            handler.reply(307, {}, Location=self.redirect)
+        elif self.refuses in body:
+            handler.reply(400, {"error": {"message": f"unknown parameter; your key is {KEY}"}})
         else:
-            choice = {"index": 0, "message": {"role": "assistant", "content": self.server.answer}}
-            self._reply(200, {"id": "x", "object": "chat.completion", "choices": [choice]})
-
-    def _reply(self, status: int, body: dict[str, Any]) -> None:
-        data = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *args: object) -> None:
-        """Says nothing."""
+            super().reply(handler, body)
 
 
 @pytest.fixture
 def model(settings: Any) -> Iterator[Model]:
     settings.LLM_KEY = KEY
     server = Model()
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with server.answering():
+        yield server
 
 
 def renamed(model: Model, name: str = "01_song(final).MP3", **wishes: Any) -> str:

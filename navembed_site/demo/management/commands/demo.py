@@ -18,6 +18,7 @@ from rich.console import Console
 from embeddings.checks import require_installation
 from navembed_site.demo import show
 from navembed_site.demo.library import make_demo_library
+from navembed_site.demo.upload import show_upload
 from navembed_site.http import sockets
 from navembed_site.instance import command, supervisor
 
@@ -56,6 +57,8 @@ class Command(command.Command):
             problems = show.judge(library, end)
             show.show_summary(library, console)
             problems += show.judge_texts(address, console)
+            _say(console, "Uploading what is there already, with a stand-in for a language model that names it")
+            problems += show_upload(library, console)
             _say(
                 console,
                 f"{'All held' if not problems else 'NOT EVERYTHING HELD'} after {time.monotonic() - began:.0f} s",
