@@ -1,4 +1,4 @@
-"""What players ask: music like a track, an album or an artist."""
+"""What players ask: music like a track, an album or an artist, artists like one, a path between two tracks."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from rest_framework.views import APIView
 from embeddings.api.contract.playlist import DEFAULT_MODELS
 from embeddings.encoders.registry import MODEL_KEYS
 from embeddings.models import Track
+from embeddings.search.artists import similar_artists
+from embeddings.search.path import path
 from embeddings.search.query import Query
 from embeddings.search.similar import KINDS, similar
 from navembed_site.http.etags import etag_of, not_modified, tagged
@@ -117,6 +119,74 @@ class SimilarView(APIView):
         answer = similar(kind, asked.validated_data[kind], Query(**asked.options()))
         found = shown({each.track_id: each.score for each in answer.tracks})
         return conditional(request, {"results": found, "warnings": answer.warnings})
+
+
+class SimilarArtistsSerializer(ListenerSerializer):
+    artist = serializers.CharField(max_length=255, help_text="Navidrome's id, or the name.")
+
+
+class ArtistSerializer(Body):
+    id = serializers.CharField(allow_blank=True, help_text="Navidrome's; empty where the library has none.")
+    name = serializers.CharField()
+    score = serializers.FloatField(help_text="0 to 1, of the artist's three most similar tracks.")
+
+
+@extend_schema_serializer(
+    examples=[
+        OpenApiExample(
+            "One artist", {"results": [{"id": "6a7b8c", "name": "Claude Debussy", "score": 0.91}], "warnings": []}
+        )
+    ]
+)
+class ArtistsSerializer(Body):
+    """Artists, best first, and what is missing from the answer."""
+
+    results = ArtistSerializer(many=True)
+    warnings = serializers.ListField(child=serializers.CharField())
+
+
+class SimilarArtistsView(APIView):
+    """Artists like an artist."""
+
+    @extend_schema(
+        parameters=[SimilarArtistsSerializer, IF_NONE_MATCH], responses={200: ArtistsSerializer, 304: NOT_MODIFIED}
+    )
+    def get(self, request: Request) -> Response:
+        """Find artists whose music sounds like that of one; none for one that is not known."""
+        asked = checked(SimilarArtistsSerializer, request)
+        found = similar_artists(asked.validated_data["artist"], Query(**asked.options()))
+        results = [{"id": each.id, "name": each.name, "score": round(each.score, 6)} for each in found.artists]
+        return conditional(request, {"results": results, "warnings": found.warnings})
+
+
+class PathSerializer(ListenerSerializer):
+    start = serializers.CharField(max_length=255, help_text="Id of a track.")
+    end = serializers.CharField(max_length=255, help_text="Id of a track.")
+    limit = serializers.IntegerField(
+        min_value=2, max_value=MOST, default=10, help_text="Most tracks, with start and end."
+    )
+    model = serializers.ChoiceField(
+        choices=MODEL_KEYS, default=DEFAULT_MODELS[0], help_text="In whose space the path lies."
+    )
+    models = None  # type: ignore[assignment]  # one space at a time
+
+    def options(self) -> dict[str, Any]:
+        return super().options() | {"models": (self.validated_data["model"],)}
+
+
+class PathView(APIView):
+    """From one track to another."""
+
+    @extend_schema(parameters=[PathSerializer, IF_NONE_MATCH], responses={200: MixSerializer, 304: NOT_MODIFIED})
+    def get(self, request: Request) -> Response:
+        """Find a path from one track to another, with both ends.
+
+        Every step is closer to the end, and close to the straight line between both. A score says how like a track is
+        to the one before. The answer is empty when a track is not known, or not embedded yet.
+        """
+        asked = checked(PathSerializer, request)
+        found = path(asked.validated_data["start"], asked.validated_data["end"], Query(**asked.options()))
+        return conditional(request, {"results": shown(dict(found.steps)), "warnings": found.warnings})
 
 
 def checked(kind: type[ListenerSerializer], request: Request) -> Any:
