@@ -21,15 +21,16 @@ def fetched(request: Sent) -> Sent:
     asked = urllib.request.Request(request["url"], method=request["method"], headers=request["headers"])
     try:
         with urllib.request.urlopen(asked, timeout=request["timeoutMs"] / 1000) as reply:
-            return _result(reply.status, reply.read())
+            return result(reply.status, reply.read())
     except urllib.error.HTTPError as error:
         with error:
-            return _result(error.code, error.read())
+            return result(error.code, error.read())
     except OSError as error:
         return {"error": str(error)}
 
 
-def _result(status: int, body: bytes) -> Sent:
+def result(status: int, body: bytes) -> Sent:
+    """What Navidrome's host says of an answer."""
     return {"result": {"statusCode": status, "headers": {}, "body": base64.b64encode(body).decode()}}
 
 
@@ -64,6 +65,10 @@ class Host:
         settings = {name: each if isinstance(each, str) else json.dumps(each) for name, each in self.settings.items()}
         with extism.Plugin(self._compiled, config=settings) as plugin:
             return json.loads(plugin.call(function, json.dumps(given)))
+
+    def exports(self, function: str) -> bool:
+        with extism.Plugin(self._compiled) as plugin:
+            return bool(plugin.function_exists(function))
 
     def log(self) -> str:
         """Everything that the plugin has said."""
