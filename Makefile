@@ -13,7 +13,7 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 PYTEST := $(BIN)/python -m pytest --numprocesses $(TESTERS) --dist worksteal
 
-.PHONY: help env install lock demo serve test soak chaos container-test fmt clean
+.PHONY: help env install lock demo serve plugin test soak chaos container-test fmt clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list.
@@ -34,6 +34,9 @@ demo: env ## Embed a synthetic library and show the result; DEMO_EXIT=1 stops th
 
 serve: env ## Serve your own library; see docs/configuration.md.
 	@$(BIN)/python manage.py serve $(ARGS)
+
+plugin: env ## Build build/navembed.ndp, the plugin for Navidrome; see docs/navidrome.md.
+	@$(BIN)/python plugin/build.py
 
 test: env ## Style, types and all tests, those of the database also on PostgreSQL.
 	@$(BIN)/python -m navembed_site.installation

@@ -103,6 +103,18 @@ class Library(Protocol):
         """Return the ids of the tracks in these playlists; unknown ones are empty."""
         ...
 
+    def of_album(self, album_id: str) -> set[str]:
+        """Return the ids of an album's tracks; none where the library has no such ids."""
+        ...
+
+    def of_artist(self, artist_id: str) -> set[str]:
+        """Return the ids of the tracks that an artist plays on; none where the library has no such ids."""
+        ...
+
+    def artist_names(self, artist_ids: Collection[str]) -> dict[str, str]:
+        """Return the names of those of these artists that the library knows, by id."""
+        ...
+
 
 def finite(number: object) -> float:
     """Return a length as it can be added up: 0 for what is unknown, negative, absurd or no number."""

@@ -98,6 +98,18 @@ class FolderLibrary:
         """Return nothing: a folder has no playlists that we read."""
         return set()
 
+    def of_album(self, album_id: str) -> set[str]:
+        """Return nothing: a folder's albums have no ids."""
+        return set()
+
+    def of_artist(self, artist_id: str) -> set[str]:
+        """Return nothing: a folder's artists have no ids."""
+        return set()
+
+    def artist_names(self, artist_ids: Collection[str]) -> dict[str, str]:
+        """Return nothing: a folder's artists have no ids."""
+        return {}
+
     def _paths(self, path_prefix: str = "") -> Iterator[str]:
         """Yield the files' paths. Raises LibraryUnavailable, also when that takes long."""
         until = time.monotonic() + ANSWER_SECONDS

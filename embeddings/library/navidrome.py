@@ -16,7 +16,15 @@ from embeddings.library.base import PAGE_SIZE, LibraryTrack, PresentTrack, Tell,
 from embeddings.library.reader import ANSWER_SECONDS, look_at
 from embeddings.library.snapshot import extract
 from embeddings.library.sqlite import BUSY_SECONDS, ForeignDatabase, Row
-from embeddings.library.visibility import existing_tracks, in_playlists, present_tracks, visible_to
+from embeddings.library.visibility import (
+    artist_names,
+    existing_tracks,
+    in_playlists,
+    of_album,
+    of_artist,
+    present_tracks,
+    visible_to,
+)
 from navembed_site.names import LONGEST_TEXT, clean_text, short_text, storable, storable_id
 from navembed_site.process.slow_calls import RaiseIfStopped, within
 
@@ -197,6 +205,21 @@ class NavidromeLibrary:
         """Return the ids of the tracks in these playlists. Raises LibraryUnavailable."""
         with self._reading(LISTENER_SECONDS) as database:
             return in_playlists(database, playlist_ids)
+
+    def of_album(self, album_id: str) -> set[str]:
+        """Return the ids of an album's tracks. Raises LibraryUnavailable."""
+        with self._reading(LISTENER_SECONDS) as database:
+            return of_album(database, album_id)
+
+    def of_artist(self, artist_id: str) -> set[str]:
+        """Return the ids of the tracks that an artist plays on. Raises LibraryUnavailable."""
+        with self._reading(LISTENER_SECONDS) as database:
+            return of_artist(database, artist_id)
+
+    def artist_names(self, artist_ids: Collection[str]) -> dict[str, str]:
+        """Return the names of those of these artists that there are, by id. Raises LibraryUnavailable."""
+        with self._reading(LISTENER_SECONDS) as database:
+            return artist_names(database, artist_ids)
 
     def snapshot(self, target: Path) -> None:
         """Write what is read here to the new database ``target``. Raises LibraryUnavailable."""

@@ -26,15 +26,21 @@ COLUMNS = {
     "library": ("id", "name", "path", "last_scan_at", "last_scan_started_at"),
     "media_file": (
         "id", "library_id", "path", "title", "artist", "album", "duration", "size", "updated_at", "missing",
-        "artist_id", "album_artist_id", "participants",
+        "artist_id", "album_artist_id", "album_id", "participants",
     ),
-    "media_file_artists": ("media_file_id", "artist_id"),
+    "media_file_artists": ("media_file_id", "artist_id", "role"),
+    "artist": ("id", "name"),
     "playlist_tracks": ("playlist_id", "media_file_id"),
     "user": ("id", "is_admin"),
     "user_library": ("user_id", "library_id"),
 }  # fmt: skip
 """What ``navidrome.py`` and ``visibility.py`` ask for; older versions have fewer."""
-INDEXED = {"media_file": ("id", "path"), "media_file_artists": ("media_file_id",), "playlist_tracks": ("playlist_id",)}
+INDEXED = {
+    "media_file": ("id", "path", "album_id"),
+    "media_file_artists": ("media_file_id", "artist_id"),
+    "artist": ("id",),
+    "playlist_tracks": ("playlist_id",),
+}
 PIECE = 2**20
 
 

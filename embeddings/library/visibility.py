@@ -17,6 +17,10 @@ TRACKS = "SELECT id, library_id, title, artist, artist_id{more} FROM media_file 
 EXISTING = "SELECT id FROM media_file WHERE id IN ({marks})"
 ARTISTS = "SELECT media_file_id, artist_id FROM media_file_artists WHERE media_file_id IN ({marks})"
 PLAYLISTS = "SELECT DISTINCT media_file_id FROM playlist_tracks WHERE playlist_id IN ({marks})"
+ALBUM = "SELECT id FROM media_file WHERE album_id = ?"
+ARTIST = "SELECT media_file_id, role IN ('artist', 'albumartist') FROM media_file_artists WHERE artist_id = ?"
+ARTIST_BEFORE_055 = "SELECT id, 1 FROM media_file WHERE artist_id = ?"
+ARTIST_NAMES = "SELECT id, name FROM artist WHERE id IN ({marks})"
 USER = "SELECT is_admin FROM user WHERE id = ?"
 GRANTED = "SELECT library_id FROM user_library WHERE user_id = ?"
 GRANTED_TO_ALL = """
@@ -70,6 +74,30 @@ def in_playlists(database: ForeignDatabase, playlist_ids: Collection[str]) -> se
     for marks, some in _slices(playlist_ids):
         found.update(row[0] for row in database.query(PLAYLISTS.format(marks=marks), some))
     return found
+
+
+def of_album(database: ForeignDatabase, album_id: str) -> set[str]:
+    """Return the ids of an album's tracks. Raises as ``ForeignDatabase.query``."""
+    return {row[0] for row in database.query(ALBUM, (album_id,))}
+
+
+def of_artist(database: ForeignDatabase, artist_id: str) -> set[str]:
+    """Return the ids of the tracks that an artist plays on; of one who plays on none, those with any other part in.
+
+    Raises as ``ForeignDatabase.query``.
+    """
+    has_parts = database.query("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'media_file_artists'")
+    rows = database.query(ARTIST if has_parts else ARTIST_BEFORE_055, (artist_id,))
+    return {track for track, plays in rows if plays} or {track for track, _ in rows}
+
+
+def artist_names(database: ForeignDatabase, artist_ids: Collection[str]) -> dict[str, str]:
+    """Return the names of those of these artists that there are, by id. Raises as ``ForeignDatabase.query``."""
+    return {
+        row[0]: clean_text(row[1] or "")
+        for marks, some in _slices(artist_ids)
+        for row in database.query(ARTIST_NAMES.format(marks=marks), some)
+    }
 
 
 def _artists(database: ForeignDatabase, ids: Collection[str]) -> dict[str, set[str]]:

@@ -41,6 +41,12 @@ class Calibration(NamedTuple):
 
         return np.asarray(ndtr((cosines - self.mean) / self.deviation), np.float64)
 
+    def cosine(self, share: float) -> float:
+        """Return the cosine that has this share, which lies between 0 and 1."""
+        from scipy.special import ndtri
+
+        return float(self.mean + self.deviation * ndtri(share))
+
 
 def calibration_of(cosines: Floats) -> Calibration:
     """Return that of these cosines, drawn at random; the neutral one of fewer than two."""

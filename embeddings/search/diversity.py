@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -26,19 +26,26 @@ def best_first(candidates: Sequence[Candidate]) -> list[Candidate]:
     return sorted(candidates, key=lambda each: (-round(each.score, DIGITS), each.track_id))
 
 
-def one_of_each_recording(candidates: Sequence[Candidate], tracks: Mapping[str, PresentTrack]) -> list[Candidate]:
-    """Return the candidates, best first, without further ones of the same title and artist.
+def recording_of(title: str, artist: str) -> tuple[str, str] | None:
+    """Return what files of the same recording share; None without title or artist: it is one of its own."""
+    title, artist = _plain(title), _plain(artist)
+    return (title, artist) if title and artist and artist != UNKNOWN_ARTIST else None
 
-    Those without title or artist are recordings of their own.
-    """
-    seen: set[tuple[str, str]] = set()
+
+def one_of_each_recording(
+    candidates: Sequence[Candidate],
+    tracks: Mapping[str, PresentTrack],
+    heard: Collection[tuple[str, str] | None] = (),
+) -> list[Candidate]:
+    """Return the candidates, best first, without further files of the same recording, or of one that was heard."""
+    seen = set(heard)
     kept = []
     for candidate in best_first(candidates):
-        title, artist = _plain(tracks[candidate.track_id].title), _plain(tracks[candidate.track_id].artist)
-        is_named = title and artist and artist != UNKNOWN_ARTIST
-        if is_named and (title, artist) in seen:
+        track = tracks[candidate.track_id]
+        recording = recording_of(track.title, track.artist)
+        if recording and recording in seen:
             continue
-        seen.add((title, artist))
+        seen.add(recording)
         kept.append(candidate)
     return kept
 
@@ -50,6 +57,7 @@ def chosen(
     *,
     limit: int,
     diversity: float,
+    per_artist: int = 0,
 ) -> list[Candidate]:
     """Return at most ``limit`` of the candidates by maximal marginal relevance, and not too many of an artist.
 
@@ -60,7 +68,7 @@ def chosen(
     """
     scores = np.array([each.score for each in candidates])
     lost = np.array([each.lost for each in candidates])
-    most = most_of_an_artist(limit, diversity)
+    most = min(most_of_an_artist(limit, diversity), per_artist or limit)
     taken: Counter[str] = Counter()
     closest = np.zeros(len(candidates))
     is_left = np.ones(len(candidates), bool)
@@ -69,7 +77,7 @@ def chosen(
         values = np.round((1 - diversity) * scores - diversity * (closest + lost), DIGITS)
         place = int(np.where(is_left, values, -np.inf).argmax())  # the first of equals is the better one
         is_left[place] = False
-        artist = _artist(tracks[candidates[place].track_id])
+        artist = artist_of(tracks[candidates[place].track_id])
         if artist and taken[artist] >= most:
             continue
         taken[artist] += 1
@@ -78,7 +86,7 @@ def chosen(
     return picked
 
 
-def _artist(track: PresentTrack) -> str:
+def artist_of(track: PresentTrack) -> str:
     """Return what tells artists apart; nothing for nobody in particular."""
     name = _plain(track.artist)
     return "" if name in ("", UNKNOWN_ARTIST) else track.artist_id or name

@@ -9,6 +9,7 @@ from embeddings.errors import LibraryUnavailable
 from embeddings.library import PresentTrack, open_library
 from embeddings.library.sync import known_tracks
 from embeddings.models import Track
+from embeddings.search.diversity import recording_of
 from embeddings.search.query import Query
 
 logger = logging.getLogger(__name__)
@@ -49,7 +50,8 @@ def _known_libraries() -> frozenset[int]:
 
 def excluded_tracks(query: Query, warnings: list[str]) -> set[str]:
     """Return what must not come: seeds, what is excluded by id, and what is in excluded playlists."""
-    excluded = {seed.track_id for seed in query.seeds} | set(query.exclude_track_ids)
+    seeds = () if query.seeds_may_come else query.seeds
+    excluded = {seed.track_id for seed in seeds} | set(query.exclude_track_ids)
     if query.exclude_playlist_ids:
         try:
             excluded |= open_library().in_playlists(query.exclude_playlist_ids)
@@ -57,6 +59,22 @@ def excluded_tracks(query: Query, warnings: list[str]) -> set[str]:
             logger.warning("The playlists to leave out cannot be read: %s", error)
             warnings.append("The playlists to leave out cannot be read now, so their tracks may come.")
     return excluded
+
+
+def seed_recordings(query: Query) -> set[tuple[str, str] | None]:
+    """Return the recordings of which no other file should come, by the last scan: those of the seeds."""
+    if query.seeds_may_come:
+        return set()
+    seeds = {seed.track_id for seed in query.seeds}
+    return {recording_of(*names) for names in Track.objects.filter(pk__in=seeds).values_list("title", "artist")}
+
+
+def tracks_too_long(query: Query, track_ids: Collection[str]) -> set[str]:
+    """Return those that are longer than the query wants, as the library declares their length."""
+    if not query.max_seconds:
+        return set()
+    longer = Track.objects.filter(pk__in=track_ids, duration__gt=query.max_seconds)
+    return set(longer.values_list("pk", flat=True))
 
 
 def present_tracks(track_ids: Collection[str], warnings: list[str]) -> dict[str, PresentTrack]:

@@ -63,6 +63,14 @@ class Query:
     """Whose libraries; empty means that nobody in particular asks, and nothing is withheld."""
     texts: Sequence[str] = ()
     """Prompts to start from, as seeds of weight 1."""
+    max_seconds: float = 0.0
+    """What is longer does not come; 0 means that everything may."""
+    per_artist: int = 0
+    """How many tracks of an artist may come; 0 means as many as ``diversity`` leaves."""
+    seeds_are_one: bool = False
+    """They are an album or an artist: those that sound alike count as one, so it may be a single group."""
+    seeds_may_come: bool = False
+    """Else neither seeds nor other files of the same recordings come."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Collection, Mapping
 from collections.abc import Set as AbstractSet
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,7 +20,14 @@ from embeddings.search.calibration import space_calibration
 from embeddings.search.comparing import Floats, Probe, as_text, gram, probe
 from embeddings.search.deadline import Deadline
 from embeddings.search.diversity import chosen, one_of_each_recording
-from embeddings.search.listener import allowed_libraries, excluded_tracks, present_tracks, visible_libraries
+from embeddings.search.listener import (
+    allowed_libraries,
+    excluded_tracks,
+    present_tracks,
+    seed_recordings,
+    tracks_too_long,
+    visible_libraries,
+)
 from embeddings.search.merging import Candidate, merged
 from embeddings.search.penalties import after_dislikes, after_negatives, negative_similarities
 from embeddings.search.prompts import Reader
@@ -43,6 +51,7 @@ logger = logging.getLogger(__name__)
 SECONDS = 4.0  # the Go server gives up after five
 RANKING_SECONDS = 1.5  # for everything after Milvus
 SHORTEST_SEARCH = 0.5
+ALIKE = 0.9  # calibrated: seeds that are less alike are not one thing
 MOST_DISLIKED = 100  # whose neighbours are pushed down; the disliked tracks themselves always are
 
 
@@ -78,9 +87,16 @@ class _Search:
         found = after_dislikes([each for each in found if each.track_id in tracks], tracks, query)
         negative = self._negative(spaces, [each.track_id for each in found])
         found = after_negatives(found, negative, query.negative_penalty)
-        found = one_of_each_recording(found, tracks)
-        if query.diversity > 0 and found:
-            found = chosen(found, tracks, self._likeness(found), limit=query.limit, diversity=query.diversity)
+        found = one_of_each_recording(found, tracks, seed_recordings(query))
+        if found and (query.diversity > 0 or query.per_artist):
+            found = chosen(
+                found,
+                tracks,
+                self._likeness(found),
+                limit=query.limit,
+                diversity=query.diversity,
+                per_artist=query.per_artist,
+            )
         return self._said(found[: query.limit], negative)
 
     def _found(
@@ -155,7 +171,8 @@ class _Search:
         except OutOfTime as error:
             self._leave_out(space.model, error)
             return None
-        return Ready(space, seeds, grouped(seeds), probes, calibration)
+        alike = calibration.cosine(ALIKE) if query.seeds_are_one else math.inf
+        return Ready(space, seeds, grouped(seeds, alike), probes, calibration)
 
     # What each model finds
 
@@ -208,14 +225,15 @@ class _Search:
         return min(self.query.min_agreement, max(1, models))
 
     def _allowed(
-        self, track_ids: Collection[str], excluded: Collection[str], libraries: Collection[int] | None
+        self, track_ids: Collection[str], excluded: AbstractSet[str], libraries: Collection[int] | None
     ) -> dict[str, PresentTrack]:
         """Return those of the tracks that may be shown now, whatever Milvus thought."""
         tracks = present_tracks(track_ids, self.warnings)
+        unwanted = excluded | tracks_too_long(self.query, track_ids)
         return {
             track_id: track
             for track_id, track in tracks.items()
-            if track_id not in excluded and (libraries is None or track.library_id in libraries)
+            if track_id not in unwanted and (libraries is None or track.library_id in libraries)
         }
 
     # What is pushed down, and apart
@@ -251,6 +269,8 @@ class _Search:
         """Return how alike the candidates are, 0 to 1, by the first model that has a say; 0 where it does not know."""
         model = next(iter(self.models.values()))
         likeness = np.zeros((len(found), len(found)))
+        if not self.query.diversity:
+            return likeness
         try:
             ids, among = gram(model.space, [each.track_id for each in found], self.deadline)
         except OutOfTime as error:

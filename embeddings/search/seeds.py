@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
@@ -87,19 +88,22 @@ def track_probes(space: EmbeddingSpace, weights: Mapping[str, float], deadline: 
     ]
 
 
-def grouped(seeds: Sequence[Probe]) -> list[Group]:
+def grouped(seeds: Sequence[Probe], alike: float = math.inf) -> list[Group]:
     """Put seeds into at most four groups: the two groups with the highest mean cosine are joined until four are left.
 
-    A text and a track never share a group. Of equal pairs the first is joined.
+    From there on only those are joined whose mean cosine is at least ``alike``. A text and a track never share a
+    group. Of equal pairs the first is joined.
     """
     vectors = np.stack([seed.vector for seed in seeds])
     is_text = np.array([seed.is_text for seed in seeds])
     totals = np.where(is_text[:, None] == is_text, vectors @ vectors.T, -np.inf)
     np.fill_diagonal(totals, -np.inf)
     groups = [[place] for place in range(len(seeds))]
-    while len(groups) > MOST_GROUPS:
+    while len(groups) > 1:
         sizes = np.array([len(members) for members in groups])
         means = np.round(totals / np.outer(sizes, sizes), DIGITS)
+        if len(groups) <= MOST_GROUPS and means.max() < alike:
+            break
         one, other = sorted(divmod(int(means.argmax()), len(groups)))
         groups[one] += groups.pop(other)
         totals[one] += totals[other]

@@ -47,10 +47,21 @@ class TokenForm(forms.ModelForm[Token]):
 class TokenAdmin(ModelAdmin):  # type: ignore[misc]
     """Programs' tokens: no row is ever edited or deleted."""
 
-    list_display = ["name", "prefix", "scope", "state", "last_used_at", "expires_at", "created_by", "created_at"]
+    list_display = [
+        "name", "prefix", "scope", "state", "last_used_at", "plugin", "expires_at", "created_by", "created_at",
+    ]  # fmt: skip
     list_filter = ["scope", "revoked"]
     search_fields = ["name", "prefix", "created_by"]
-    fields = readonly_fields = ("name", "prefix", "scope", "state", "last_used_at", "expires_at", "created_by")
+    fields = readonly_fields = (
+        "name",
+        "prefix",
+        "scope",
+        "state",
+        "last_used_at",
+        "plugin",
+        "expires_at",
+        "created_by",
+    )
     form = TokenForm
     actions = ["revoke"]
 

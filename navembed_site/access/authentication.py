@@ -25,7 +25,7 @@ class BearerToken(BaseAuthentication):
         token = tokens.find_token(secret.strip())
         if token is None:
             raise AuthenticationFailed("The token is not known, has expired or was revoked.")
-        tokens.note_use(token)
+        tokens.note_use(token, request.META.get("HTTP_USER_AGENT", ""))
         return None, Caller(token.name, Scope(token.scope), f"token-{token.pk}")
 
     def authenticate_header(self, request: Request) -> str:

@@ -24,6 +24,12 @@ class Token(models.Model):
     created_by = models.CharField(max_length=150, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
     last_used_at = models.DateTimeField(null=True, blank=True, editable=False, help_text="To the minute.")
+    plugin = models.CharField(
+        max_length=255,
+        blank=True,
+        editable=False,
+        help_text="Navidrome's plugin that called with it: its version and settings.",
+    )
     expires_at = models.DateTimeField(null=True, blank=True, help_text="Empty: never.")
     revoked = models.BooleanField(default=False, help_text="Cannot be undone.")
     secret = ""

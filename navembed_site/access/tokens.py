@@ -18,12 +18,16 @@ from django.utils import timezone
 from navembed_site.access.models import Token
 from navembed_site.access.scopes import Scope
 from navembed_site.errors import NavembedError
+from navembed_site.names import clean_text
 
 logger = logging.getLogger(__name__)
 
 SECRET = re.compile(r"nv_[\w-]{43}", re.ASCII)
 PREFIX_CHARS = 8
 LONGEST_DAYS = 36_500
+PLUGIN = "navembed-plugin/"
+"""So our plugin for Navidrome begins to call itself; its version and settings follow."""
+LONGEST_AGENT = 255
 NOTE_USE_EVERY = timedelta(minutes=1)
 FRESH_SECONDS = 1.0
 """How old what is known of a token may be: a program that polls would ask the database each time."""
@@ -68,15 +72,19 @@ def _read(digest: str) -> Token | None:
     return Token.objects.filter(digest=digest).first()
 
 
-def note_use(token: Token) -> None:
-    """Remember, to the minute, when ``token`` was used; forgone when the database cannot write at once."""
+def note_use(token: Token, agent: str = "") -> None:
+    """Remember, to the minute, when ``token`` was used; of the plugin, also how it calls itself.
+
+    Forgone when the database cannot write at once.
+    """
     now = timezone.now()
-    if token.last_used_at and abs(now - token.last_used_at) < NOTE_USE_EVERY:
+    plugin = clean_text(agent)[:LONGEST_AGENT] if agent.startswith(PLUGIN) else token.plugin
+    if plugin == token.plugin and token.last_used_at and abs(now - token.last_used_at) < NOTE_USE_EVERY:
         return
     try:
         with _at_once():
-            Token.objects.filter(pk=token.pk).update(last_used_at=now)
-        token.last_used_at = now
+            Token.objects.filter(pk=token.pk).update(last_used_at=now, plugin=plugin)
+        token.last_used_at, token.plugin = now, plugin
     except DatabaseError as error:
         logger.debug("The use of %s was not noted: %s", token, error)
 

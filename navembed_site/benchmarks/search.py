@@ -101,7 +101,7 @@ def measure_here(tracks: int, weights: Sequence[str] = ("synthetic",)) -> list[d
     queries = {
         "25 seeds, three models": plain,
         "… with diversity 0.6": replace(plain, diversity=0.6),
-        "… with 25 disliked tracks": replace(plain, disliked_track_ids=_ids(0, SEEDS), dislike_strength=0.5),
+        "… with 25 disliked tracks": replace(plain, disliked_track_ids=some_tracks(0, SEEDS), dislike_strength=0.5),
         "25 seeds, MuQ alone": replace(plain, models=["muq"]),
     }
     return [asdict(_figure(what, partial(_from_seeds, query))) for what, query in queries.items()]
@@ -124,7 +124,7 @@ def measure_here_with_texts(tracks: int) -> list[dict[str, Any]]:
 
 
 def _from_seeds(query: Query, number: int) -> Query:
-    return replace(query, seeds=[Seed(track_id) for track_id in _ids(1 + number, SEEDS)])
+    return replace(query, seeds=[Seed(track_id) for track_id in some_tracks(1 + number, SEEDS)])
 
 
 def _from_text(number: int) -> Query:
@@ -176,7 +176,7 @@ def _fill(encoder: type[Encoder], weights: Sequence[str]) -> EmbeddingSpace:
     return space
 
 
-def _ids(first: int, count: int) -> list[str]:
+def some_tracks(first: int, count: int) -> list[str]:
     """Some tracks from all over the library; another ``first``, others."""
     ids = list(Track.objects.order_by("pk").values_list("pk", flat=True))
     return [ids[place] for place in np.random.default_rng(first).choice(len(ids), count, replace=False)]

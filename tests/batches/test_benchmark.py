@@ -12,7 +12,7 @@ from django.conf import settings
 from django.core.management import CommandError, call_command
 
 from embeddings.encoders.registry import ENCODERS
-from navembed_site.benchmarks import search
+from navembed_site.benchmarks import search, similar
 from tests.milvus import LiteServer, lite_server, milvus
 
 __all__ = ["lite_server", "milvus"]
@@ -71,3 +71,18 @@ def test_recommendations_are_measured_with_their_stages(milvus: LiteServer, monk
     (settings.NAVEMBED_HOME / search.DATABASE).unlink()
     assert [each["median"] > 0 for each in figures] == [True] * 4
     assert set(figures[1]["stages"]) == set(search.STAGES.values())
+
+
+@pytest.mark.django_db(transaction=True)
+def test_similar_tracks_are_measured_in_a_library_that_was_filled(
+    milvus: LiteServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for encoder in ENCODERS:
+        monkeypatch.setattr(encoder, "published_dimension", 24)
+    monkeypatch.setattr(similar, "REPEATS", 2)
+    monkeypatch.setattr(similar, "WARM_UP", 0)
+    monkeypatch.setattr(settings, "NAVIDROME_DB_PATH", settings.NAVEMBED_HOME / search.DATABASE)
+    figures = similar.measure_here(500)
+    (settings.NAVEMBED_HOME / search.DATABASE).unlink()
+    assert [each["wanted"] for each in figures] == [None, 300, None, 1000, None, None]
+    assert all(each["value"] > 0 for each in figures)

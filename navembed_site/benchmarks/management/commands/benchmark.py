@@ -1,4 +1,4 @@
-"""``manage.py benchmark index|search|jobs|http|uploads``: measure on this machine what docs/performance.md states."""
+"""``manage.py benchmark KIND``: measure on this machine what docs/performance.md states."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from embeddings.encoders.registry import ENCODERS
-from navembed_site.benchmarks import http, index, jobs, search
+from navembed_site.benchmarks import http, index, jobs, search, similar
 from navembed_site.benchmarks import uploads as upload_figures
 from navembed_site.errors import NavembedError
 from navembed_site.instance import command
@@ -35,6 +35,10 @@ class Command(command.Command):
         found.add_argument("--tracks", type=int, default=20_000, help="in the library (default: 20,000)")
         found.add_argument("--folder", type=Path, help="where the scratch instance lies (default: temporary files)")
         found.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
+        liked = kinds.add_parser("similar", help="what players wait for similar tracks, in a scratch instance")
+        liked.add_argument("--tracks", type=int, default=20_000, help="in the library (default: 20,000)")
+        liked.add_argument("--folder", type=Path, help="where the scratch instance lies (default: temporary files)")
+        liked.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
         worked = kinds.add_parser("jobs", help="start, resume and progress of jobs, in a scratch instance")
         worked.add_argument("--tracks", type=int, default=1_000_000, help="in the library (default: 1,000,000)")
         worked.add_argument("--numbers", type=int, default=8, help="of a MuQ vector; really 1536 (default: 8)")
@@ -50,7 +54,7 @@ class Command(command.Command):
         sent.add_argument("--uploads", type=_up_to(1_000), default=10, help="of each measurement (default: 10)")
         sent.add_argument("--tracks", type=_up_to(10_000), default=200, help="of the batch (default: 200)")
         sent.add_argument("--folder", type=Path, help="where the scratch instance lies (default: temporary files)")
-        for each in (searched, found, worked, asked, sent):
+        for each in (searched, found, liked, worked, asked, sent):
             each.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
     def handle(self, *args: Any, what: str, **options: Any) -> None:
@@ -59,6 +63,8 @@ class Command(command.Command):
                 self._index(options["rows"], as_json=options["json"])
             elif what == "search":
                 self._search(options["tracks"], options["folder"], here=options["here"], as_json=options["json"])
+            elif what == "similar":
+                self._similar(options["tracks"], options["folder"], here=options["here"], as_json=options["json"])
             elif what == "http":
                 self._http(**options)
             elif what == "uploads":
@@ -79,8 +85,7 @@ class Command(command.Command):
             Console().print(_index_table(figures))
 
     def _search(self, tracks: int, folder: Path | None, *, here: bool, as_json: bool) -> None:
-        if tracks < search.FEWEST_TRACKS:
-            raise CommandError(f"--tracks must be at least {search.FEWEST_TRACKS}.")
+        _require_enough(tracks)
         if here:
             with needed_processes("milvus_lite", "embedder"):
                 self.stdout.write(json.dumps(search.measure_here_with_texts(tracks)))
@@ -90,6 +95,14 @@ class Command(command.Command):
             self.stdout.write(json.dumps([asdict(each) for each in figures], indent=2))
         else:
             Console().print(_search_table(figures, tracks))
+
+    def _similar(self, tracks: int, folder: Path | None, *, here: bool, as_json: bool) -> None:
+        _require_enough(tracks)
+        if here:
+            with needed_processes("milvus_lite"):
+                self.stdout.write(json.dumps(similar.measure_here(tracks)))
+            return
+        self._print(similar.measure(tracks, folder), f"Similar tracks among {tracks:,}", as_json=as_json)
 
     def _jobs(self, tracks: int, numbers: int, **options: Any) -> None:
         if tracks < 1000 or numbers < 1:
@@ -121,6 +134,11 @@ class Command(command.Command):
             self.stdout.write(json.dumps([asdict(each) for each in figures], indent=2))
         else:
             Console().print(_figures_table(figures, title))
+
+
+def _require_enough(tracks: int) -> None:
+    if tracks < search.FEWEST_TRACKS:
+        raise CommandError(f"--tracks must be at least {search.FEWEST_TRACKS}.")
 
 
 def _up_to(most: int) -> Callable[[str], int]:

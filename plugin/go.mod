@@ -1,0 +1,3 @@
+module navembed
+
+go 1.24

@@ -1,0 +1,77 @@
+"""Navidrome's plugin host as far as our plugin sees it: settings as texts, HTTP by ``http_send``, a log."""
+
+from __future__ import annotations
+
+import base64
+import json
+import urllib.error
+import urllib.request
+import zipfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import extism
+from extism.extism import CompiledPlugin
+
+Sent = dict[str, Any]
+
+
+def fetched(request: Sent) -> Sent:
+    """What Navidrome answers to a plugin that asks over HTTP."""
+    asked = urllib.request.Request(request["url"], method=request["method"], headers=request["headers"])
+    try:
+        with urllib.request.urlopen(asked, timeout=request["timeoutMs"] / 1000) as reply:
+            return result(reply.status, reply.read())
+    except urllib.error.HTTPError as error:
+        with error:
+            return result(error.code, error.read())
+    except OSError as error:
+        return {"error": str(error)}
+
+
+def result(status: int, body: bytes) -> Sent:
+    """What Navidrome's host says of an answer."""
+    return {"result": {"statusCode": status, "headers": {}, "body": base64.b64encode(body).decode()}}
+
+
+class Host:
+    """Loads the plugin as Navidrome does: compiled once, an instance for every call."""
+
+    def __init__(self, plugin: Path) -> None:
+        with zipfile.ZipFile(plugin) as archive:
+            assert sorted(archive.namelist()) == ["manifest.json", "plugin.wasm"]
+            self.manifest: dict[str, Any] = json.loads(archive.read("manifest.json"))
+            self.wasm = archive.read("plugin.wasm")
+        self.answer: Any = None
+        self.reset()
+
+        @extism.host_fn(namespace="extism:host/user")
+        def http_send(asked: Annotated[dict[str, Any], extism.Json], *_) -> Annotated[dict[str, Any], extism.Json]:
+            self.requests.append(asked["request"])
+            return self.answer(asked["request"])
+
+        self._compiled = CompiledPlugin(self.wasm, wasi=True, functions=[http_send])
+        self._log = extism.set_log_custom(self.lines.append, level="info")
+
+    def reset(self) -> None:
+        """Forgets what was asked and set, and reaches the network again."""
+        self.answer = fetched
+        self.requests: list[Sent] = []
+        self.lines: list[str] = []
+        self.settings: dict[str, Any] = {}
+
+    def call(self, function: str, **given: Any) -> Any:
+        """Return what an export answers. Raises ``extism.Error`` when it returns anything but 0."""
+        settings = {name: each if isinstance(each, str) else json.dumps(each) for name, each in self.settings.items()}
+        with extism.Plugin(self._compiled, config=settings) as plugin:
+            return json.loads(plugin.call(function, json.dumps(given)))
+
+    def exports(self, function: str) -> bool:
+        with extism.Plugin(self._compiled) as plugin:
+            return bool(plugin.function_exists(function))
+
+    def log(self) -> str:
+        """Everything that the plugin has said."""
+        self._log.set_callback(self.lines.append)
+        self._log.drain()
+        return "\n".join(self.lines)
