@@ -30,15 +30,15 @@ LONGEST_NAME = 200
 
 
 def save(name: str, recipe: Recipe, *, user: str = "", schedule: str = Playlist.Schedule.ONCE) -> Playlist:
-    """Keep a playlist's recipe, under a name that is new to the user or that of an earlier one. Raises PlaylistRefused.
+    """Keep a playlist's recipe, under a name that is new to the user or that of an earlier one; ``make`` comes next.
 
-    Without ``user`` it is that of the account in the settings.
+    Without ``user`` it is that of the account in the settings. Raises PlaylistRefused.
     """
     name, user = clean_text(name).strip(), clean_text(user).strip() or settings.SUBSONIC_USER
     if not 0 < len(name) <= LONGEST_NAME or len(user) > LONGEST_NAME:
         raise PlaylistRefused(f"The names of a playlist and of its user have 1 to {LONGEST_NAME} characters.")
     require_server(user)
-    due = timezone.now() if schedule in PERIODS else None
+    due = timezone.now() + AGAIN if schedule in PERIODS else None  # who saves it makes it at once
     with transaction.atomic():
         fields: dict[str, Any] = {"recipe": {}, "schedule": schedule, "due_at": due, "problem": ""}
         playlist, _made = Playlist.objects.update_or_create(name=name, user=user, defaults=fields)
@@ -80,6 +80,8 @@ def make(playlist: Playlist, *, seconds: float = SECONDS) -> list[str]:
     except NavembedError as error:
         failed(playlist, str(error))
         raise
+    if period := PERIODS.get(Playlist.Schedule(playlist.schedule)):
+        _update(playlist, due_at=timezone.now() + period)
     return warnings
 
 
@@ -135,7 +137,6 @@ def make_due(seconds: float, now: datetime | None = None) -> int:
         except NavembedError:  # it is logged, and shown with the playlist
             continue
         made += 1
-        _update(playlist, due_at=timezone.now() + PERIODS[Playlist.Schedule(playlist.schedule)])
         if time.monotonic() > until:
             break
     return made
