@@ -13,6 +13,7 @@ from batches.api.v1.library import LibraryView
 from batches.api.v1.results import CsvRenderer, ResultViewSet
 from batches.api.v1.tracks import TrackViewSet
 from embeddings.api.v1.models import ModelViewSet
+from embeddings.api.v1.playlists import PlaylistViewSet
 from embeddings.api.v1.search import SearchView
 from embeddings.api.v1.snapshot import SnapshotView
 from embeddings.api.v1.spaces import SpaceViewSet
@@ -24,6 +25,7 @@ router.register("batches", JobViewSet, "job")
 router.register("tracks", TrackViewSet, "track")
 router.register("models", ModelViewSet, "model")
 router.register("spaces", SpaceViewSet, "space")
+router.register("playlists", PlaylistViewSet, "playlist")
 router.register("hosts", HostViewSet, "host")
 
 results = ResultViewSet.as_view({"get": "list"})

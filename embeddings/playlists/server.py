@@ -9,15 +9,15 @@ from embeddings.errors import PlaylistRefused, ServerUnavailable
 from embeddings.subsonic import Subsonic, listed
 
 MARK = "Made by navembed: "
-"""Begins the comment of each playlist of ours."""
+"""Begins the comment of each playlist of ours: by it one is known whose id is lost."""
 
 
 def put(server: Subsonic, server_id: str, name: str, comment: str, track_ids: Sequence[str]) -> str:
     """Write a playlist of the server's account and return its id.
 
-    The one with ``server_id`` is updated in place and keeps its name; when somebody has deleted it, or it is a new one,
-    it is made, private. One of ours that has this name, whose id we have lost, is found by its comment. Raises
-    PlaylistRefused for one that is not ours to write, ServerUnavailable, ServerRefused.
+    The one with ``server_id`` is updated in place and keeps its name; when somebody has deleted it, or it is a new
+    one, it is made, private. One of ours that has this name, whose id we have lost, is found by its ``comment``, which
+    begins with ``MARK``. Raises PlaylistRefused for one that is not ours to write, ServerUnavailable, ServerRefused.
     """
     old = _found(server, server_id, name)
     if old is None:
@@ -25,7 +25,7 @@ def put(server: Subsonic, server_id: str, name: str, comment: str, track_ids: Se
     _require_ours(old, server.user)
     found = str(old["id"])
     server.ask("createPlaylist", playlistId=found, songId=track_ids)
-    server.ask("updatePlaylist", playlistId=found, comment=MARK + comment)
+    server.ask("updatePlaylist", playlistId=found, comment=comment)
     return found
 
 
@@ -46,7 +46,7 @@ def _made(server: Subsonic, name: str, comment: str, track_ids: Sequence[str]) -
     if not made or not made[0].get("id"):
         raise ServerUnavailable("The music server does not say which playlist it has made: it is too old.")
     found = str(made[0]["id"])
-    server.ask("updatePlaylist", playlistId=found, comment=MARK + comment, public="false")
+    server.ask("updatePlaylist", playlistId=found, comment=comment, public="false")
     return found
 
 

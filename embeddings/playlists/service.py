@@ -16,7 +16,7 @@ from embeddings.errors import PlaylistRefused
 from embeddings.models import Playlist
 from embeddings.playlists import recipe as recipes
 from embeddings.playlists.recipe import Recipe, Role, tracks_of
-from embeddings.playlists.server import put
+from embeddings.playlists.server import MARK, put
 from embeddings.subsonic import subsonic
 from navembed_site.errors import NavembedError
 from navembed_site.names import clean_text
@@ -98,7 +98,7 @@ def _choose(playlist: Playlist, seconds: float) -> list[str]:
 def comment_of(playlist: Playlist) -> str:
     """Return how it came about, for its comment in the server."""
     made = timezone.localtime(playlist.made_at)
-    return f"{recipes.kept(playlist).in_words()}. {made:%Y-%m-%d %H:%M}"
+    return f"{MARK}{recipes.kept(playlist).in_words()}. {made:%Y-%m-%d %H:%M}"
 
 
 def delivered(playlist: Playlist, server_id: str) -> None:

@@ -17,7 +17,7 @@ OURS = "Made by navembed: sounds like x."
 
 def written(server_id: str = "", name: str = "Night") -> str:
     with subsonic() as server:
-        return put(server, server_id, name, "sounds like y.", ["b", "c"])
+        return put(server, server_id, name, OURS, ["b", "c"])
 
 
 def test_one_that_somebody_has_deleted_is_made_anew(server: SubsonicServer) -> None:
