@@ -16,10 +16,12 @@ SCHEDULES = (
     ("watchdog", "batches.tasks.watch_devices", 1),
     ("giving back", "batches.tasks.give_back", 1),
     ("schedule", "batches.tasks.run_schedule", 1),
+    ("playlists", "batches.tasks.make_playlists", 10),
     ("bridges", "batches.tasks.fit_bridges", 60),
     ("housekeeping", "batches.tasks.keep_house", 24 * 60),
 )
 GIVE_BACK_SECONDS = 20.0
+PLAYLIST_SECONDS = 30.0
 
 _fitting: subprocess.Popen[bytes] | None = None
 
@@ -68,6 +70,13 @@ def give_back() -> int:
     from batches.housekeeping import give_back
 
     return give_back(GIVE_BACK_SECONDS)
+
+
+def make_playlists() -> int:
+    """Make the playlists that are due again."""
+    from embeddings.playlists.service import make_due
+
+    return make_due(PLAYLIST_SECONDS)
 
 
 def fit_bridges() -> str:

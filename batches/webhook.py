@@ -15,6 +15,7 @@ from django_q.tasks import async_task, schedule
 from standardwebhooks import Webhook
 
 from batches.models import BatchJob
+from navembed_site.http.reasons import reason_of
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ def send(body: str) -> None:
         ) as answer:  # its body is not read
             delivered, status = answer.is_success, answer.status_code
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
-        raise NotDelivered(_reason(error)) from None
+        raise NotDelivered(reason_of(error)) from None
     if not delivered:
         raise NotDelivered(f"HTTP status {status}")
 
@@ -73,16 +74,6 @@ def _headers(body: str) -> dict[str, str]:
     if settings.WEBHOOK_SECRET:
         headers["webhook-signature"] = Webhook(settings.WEBHOOK_SECRET).sign(name, now, body)
     return headers
-
-
-def _reason(error: BaseException) -> str:
-    """Say why, without the error's text: it may repeat the address, which may hold a secret."""
-    cause: BaseException | None = error
-    while cause:
-        if isinstance(cause, OSError) and cause.strerror:
-            return cause.strerror
-        cause = cause.__cause__ or cause.__context__
-    return type(error).__name__
 
 
 def _payload(job: BatchJob) -> dict[str, Any]:

@@ -103,6 +103,15 @@ def check_schedule(**_: Any) -> list[CheckMessage]:
 
 
 @register
+def check_music_server(**_: Any) -> list[CheckMessage]:
+    """An address without an account would fail only when the first playlist is due."""
+    if not settings.SUBSONIC_URL or (settings.SUBSONIC_USER and settings.SUBSONIC_PASSWORD):
+        return []
+    message = "NAVEMBED_SUBSONIC_URL is set; NAVEMBED_SUBSONIC_USER and NAVEMBED_SUBSONIC_PASSWORD must be, too."
+    return [Error(message, id="navembed.E022")]
+
+
+@register
 def check_old_text_projections(**_: Any) -> list[CheckMessage]:
     """Name what the replaced system's scripts left behind: pickled files, which are never loaded."""
     return [

@@ -114,6 +114,30 @@ class LibraryUnavailable(NavembedError):
     stage = "library"
 
 
+class ServerUnavailable(NavembedError):
+    """The music server (NAVEMBED_SUBSONIC_URL) does not answer as one that speaks the Subsonic API."""
+
+    stage = "server"
+
+
+class ServerRefused(NavembedError):
+    """The music server does not do what is asked; ``code`` is the API's."""
+
+    permanent = True
+    stage = "server"
+
+    def __init__(self, message: str, *, code: int = 0) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class PlaylistRefused(NavembedError):
+    """A playlist cannot be made so; the message says what to change."""
+
+    permanent = True
+    unprocessable = True
+
+
 class IndexUnavailable(NavembedError):
     """Milvus does not answer in time."""
 

@@ -233,3 +233,51 @@ class Upload(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class Playlist(models.Model):
+    """A playlist that we keep in a music server: what it is made of, when it is made anew, and what became of it."""
+
+    class Schedule(models.TextChoices):
+        ONCE = "once"  # and again when somebody asks
+        DAILY = "daily"
+        WEEKLY = "weekly"
+
+    name = models.CharField(max_length=200, help_text="Its name when it is made; the server's may be changed there.")
+    user = models.CharField(max_length=200, help_text="Whose it is in the server, by the name they sign in with.")
+    recipe = models.JSONField(help_text="What it is made of beside tracks; see embeddings.playlists.recipe.")
+    schedule = models.CharField(max_length=8, choices=Schedule, default=Schedule.ONCE)
+    due_at = models.DateTimeField(null=True, help_text="When it is to be made anew. Null: only when somebody asks.")
+    made_at = models.DateTimeField(null=True, help_text="When its tracks were last chosen.")
+    pending = models.BooleanField(default=False, help_text="The server does not have the tracks that were chosen yet.")
+    server_id = models.CharField(max_length=255, blank=True, help_text="Its id in the server, once it is there.")
+    problem = models.TextField(blank=True, help_text="Why it could not be made, or brought to the server, last.")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["user", "name"], name="one_playlist_per_user_and_name")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class PlaylistTrack(models.Model):
+    """A track that a playlist starts from, keeps away from, or holds."""
+
+    class Role(models.TextChoices):
+        LIKE = "like"
+        UNLIKE = "unlike"
+        HELD = "held"
+
+    playlist = models.ForeignKey(Playlist, models.CASCADE, related_name="tracks")
+    role = models.CharField(max_length=8, choices=Role)
+    place = models.PositiveIntegerField()
+    # It outlives its track's row: a new id for the same file takes its place.
+    track = models.ForeignKey(Track, models.DO_NOTHING, db_constraint=False, related_name="+")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["playlist", "role", "place"], name="one_playlist_track_per_place")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.track_id} in playlist {self.playlist_id}"

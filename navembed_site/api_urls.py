@@ -14,6 +14,7 @@ from batches.api.v1.results import CsvRenderer, ResultViewSet
 from batches.api.v1.tracks import TrackViewSet
 from embeddings.api import audiomuse
 from embeddings.api.v1.models import ModelViewSet
+from embeddings.api.v1.playlists import PlaylistViewSet
 from embeddings.api.v1.search import SearchView
 from embeddings.api.v1.similar import PathView, SimilarArtistsView, SimilarView
 from embeddings.api.v1.snapshot import SnapshotView
@@ -27,6 +28,7 @@ router.register("batches", JobViewSet, "job")
 router.register("tracks", TrackViewSet, "track")
 router.register("models", ModelViewSet, "model")
 router.register("spaces", SpaceViewSet, "space")
+router.register("playlists", PlaylistViewSet, "playlist")
 router.register("hosts", HostViewSet, "host")
 
 results = ResultViewSet.as_view({"get": "list"})

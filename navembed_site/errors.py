@@ -9,7 +9,7 @@ class NavembedError(Exception):
     """Something that a caller may expect. ``permanent``: the same input fails again, so it is not tried again.
 
     ``unprocessable``: nothing can be made of what was asked. ``stage`` names where in a track's way it happened:
-    library, decode, encode, store, index, search. ``model`` names the model that it concerns
+    library, decode, encode, store, index, search, server. ``model`` names the model that it concerns
     as a whole, if there is one.
     """
 

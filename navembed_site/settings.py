@@ -56,6 +56,11 @@ NAVIDROME_MUSIC_ROOT = env.path("NAVIDROME_MUSIC_ROOT")
 LIBRARY_PATH_MAP = env.path_map("NAVEMBED_PATH_MAP")
 KEEP_MISSING_DAYS = env.number("NAVEMBED_KEEP_MISSING_DAYS", 30, low=0, high=10**4)
 
+# A server that speaks the Subsonic API, for playlists.
+SUBSONIC_URL = env.parsed("NAVEMBED_SUBSONIC_URL", "", environment.web_address, "an address with http:// or https://")
+SUBSONIC_USER = env.string("NAVEMBED_SUBSONIC_USER")
+SUBSONIC_PASSWORD = env.string("NAVEMBED_SUBSONIC_PASSWORD")
+
 # Models and the device.
 MODEL_SOURCES = {
     encoder.key: env.string(f"NAVEMBED_{encoder.key.upper()}", encoder.default_source) for encoder in ENCODERS

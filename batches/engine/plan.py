@@ -16,7 +16,7 @@ from batches.models import BatchJob, Device, ModelProgress, TrackResult
 from embeddings.embedder.client import EmbedderClient
 from embeddings.encoders.base import Description
 from embeddings.errors import FingerprintChanged
-from embeddings.library import bad_files
+from embeddings.library import bad_files, new_ids
 from embeddings.library.base import Tell, tell_nobody
 from embeddings.library.sync import sync_tracks
 from embeddings.models import EmbeddingSpace
@@ -67,6 +67,7 @@ def plan(job: BatchJob, lease: DeviceLease, raise_if_stopped: RaiseIfStopped, te
     if begins and not job.is_restricted:
         _take_over_moved(job, spaces, raise_if_stopped)
         bad_files.follow_new_ids(raise_if_stopped)
+        new_ids.follow_moved(raise_if_stopped)
     while _plan_slice(job, spaces, raise_if_stopped):
         pass
     again = job.plans > 0

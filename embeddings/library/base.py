@@ -92,8 +92,8 @@ class Library(Protocol):
         """Return those of these tracks, library by id, that have been deleted: not those that are merely not there."""
         ...
 
-    def visible_to(self, user_id: str) -> frozenset[int] | None:
-        """Return the libraries that a user may see; None when nothing restricts anybody.
+    def visible_to(self, user: str) -> frozenset[int] | None:
+        """Return the libraries that a user, by id or name, may see; None when nothing restricts anybody.
 
         Somebody unknown sees what every user may see.
         """

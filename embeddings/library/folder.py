@@ -91,7 +91,7 @@ class FolderLibrary:
         """Return nothing: a file that is deleted looks like one whose disk is away."""
         return set()
 
-    def visible_to(self, user_id: str) -> None:
+    def visible_to(self, user: str) -> None:
         """Return None: a folder has no users."""
 
     def in_playlists(self, playlist_ids: Collection[str]) -> set[str]:

@@ -193,13 +193,13 @@ class NavidromeLibrary:
             kept = existing_tracks(database, tracks)
         return {track_id for track_id, library_id in tracks.items() if library_id in there and track_id not in kept}
 
-    def visible_to(self, user_id: str) -> frozenset[int] | None:
-        """Return the libraries that a user may see; None before 0.58, which restricts nobody.
+    def visible_to(self, user: str) -> frozenset[int] | None:
+        """Return the libraries that a user, by id or name, may see; None before 0.58, which restricts nobody.
 
         An administrator sees all, somebody unknown what every user may see. Raises LibraryUnavailable.
         """
         with self._reading(LISTENER_SECONDS) as database:
-            return visible_to(database, user_id)
+            return visible_to(database, user)
 
     def in_playlists(self, playlist_ids: Collection[str]) -> set[str]:
         """Return the ids of the tracks in these playlists. Raises LibraryUnavailable."""

@@ -21,7 +21,8 @@ ALBUM = "SELECT id FROM media_file WHERE album_id = ?"
 ARTIST = "SELECT media_file_id, role IN ('artist', 'albumartist') FROM media_file_artists WHERE artist_id = ?"
 ARTIST_BEFORE_055 = "SELECT id, 1 FROM media_file WHERE artist_id = ?"
 ARTIST_NAMES = "SELECT id, name FROM artist WHERE id IN ({marks})"
-USER = "SELECT is_admin FROM user WHERE id = ?"
+USER = "SELECT id, is_admin FROM user WHERE id = ?"
+NAMED = "SELECT id, is_admin FROM user WHERE user_name = ? COLLATE NOCASE"
 GRANTED = "SELECT library_id FROM user_library WHERE user_id = ?"
 GRANTED_TO_ALL = """
     SELECT l.id FROM library l WHERE NOT EXISTS (
@@ -57,14 +58,19 @@ def existing_tracks(database: ForeignDatabase, ids: Collection[str]) -> set[str]
     return found
 
 
-def visible_to(database: ForeignDatabase, user_id: str) -> frozenset[int] | None:
-    """Return the libraries that a user may see; None when Navidrome restricts nobody. Raises as ``query``."""
+def visible_to(database: ForeignDatabase, user: str) -> frozenset[int] | None:
+    """Return the libraries that a user, by id or name, may see; None when Navidrome restricts nobody.
+
+    Raises as ``query``.
+    """
     if not database.query("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'user_library'"):
         return None
-    user = database.query(USER, (user_id,))
-    if user and user[0][0]:
+    found = database.query(USER, (user,))
+    if not found and any(row[1] == "user_name" for row in database.query("PRAGMA table_info(user)")):
+        found = database.query(NAMED, (user,))  # a snapshot has no names
+    if found and found[0][1]:
         return None
-    rows = database.query(GRANTED, (user_id,)) if user else database.query(GRANTED_TO_ALL)
+    rows = database.query(GRANTED, (found[0][0],)) if found else database.query(GRANTED_TO_ALL)
     return frozenset(number for (number,) in rows)
 
 

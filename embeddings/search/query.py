@@ -60,7 +60,7 @@ class Query:
     library_ids: Sequence[int] = ()
     """Empty means all."""
     user_id: str = ""
-    """Whose libraries; empty means that nobody in particular asks, and nothing is withheld."""
+    """Whose libraries, by id or name; empty means that nobody in particular asks, and nothing is withheld."""
     texts: Sequence[str] = ()
     """Prompts to start from, as seeds of weight 1."""
     max_seconds: float = 0.0

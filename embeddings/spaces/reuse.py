@@ -20,6 +20,7 @@ from django.db import connection, transaction
 from django.db.models import Exists, OuterRef, Subquery
 from django.utils import timezone
 
+from embeddings.library import new_ids
 from embeddings.models import Embedding, EmbeddingSpace, Track, UploadEmbedding
 from navembed_site.names import can_be_id
 from navembed_site.process.slow_calls import RaiseIfStopped
@@ -219,7 +220,8 @@ def _one_to_one(moves: Iterable[Move]) -> list[Move]:
 
 
 def _re_key(space: EmbeddingSpace, moves: Sequence[Move]) -> None:
-    """Gives the vectors to other tracks; Milvus follows, for the old ids too."""
+    """Gives the vectors to other tracks; Milvus follows, for the old ids too, and so does whatever names them."""
+    new_ids.follow({move.old_id: move.new_id for move in moves})
     for move in moves:
         _bring_up_to_date(move.pk, size=move.size, mtime=move.mtime, track_id=move.new_id)
     left = [

@@ -241,6 +241,7 @@ def test_scheduled_tasks_exist() -> None:
         "watchdog",
         "schedule",
         "giving back",
+        "playlists",
         "bridges",
         "housekeeping",
     }

@@ -16,7 +16,7 @@ from batches.requests import JobRequest
 from embeddings.embedder.client import EmbedderClient
 from embeddings.errors import FingerprintChanged, LibraryUnavailable, WeightsMissing
 from embeddings.library.sync import sync_tracks
-from embeddings.models import Embedding, EmbeddingSpace, Track
+from embeddings.models import Embedding, EmbeddingSpace, Playlist, PlaylistTrack, Track
 from embeddings.spaces.lifecycle import make_live, space_for
 from tests.batches.conftest import Music
 from tests.batches.rows import device, make_embedding, make_space, make_track, progress_of, set_status, take_device
@@ -100,6 +100,18 @@ def test_file_with_a_new_id_keeps_its_vector(music: Music, plan: Plan) -> None:
     job = plan()
     assert (wanted(job), progress_of(job).skipped) == ([], {"new id": 1, "up to date": 1})
     assert Embedding.objects.filter(track_id="z", index_state="pending").exists()
+
+
+def test_recipe_names_a_file_by_its_new_id(music: Music, plan: Plan) -> None:
+    track = library(music, "a")["a"]
+    named = PlaylistTrack.objects.create(
+        playlist=Playlist.objects.create(name="p", user="u", recipe={}), role="like", place=0, track=track
+    )
+    music.remove("a")
+    music.add_row("a.flac", id="z", updated_at=track.mtime)
+    plan()
+    named.refresh_from_db()
+    assert named.track_id == "z"
 
 
 # Planned again at the end of a build

@@ -69,6 +69,16 @@ def test_libraries_of_users(tmp_path: Path, version: str) -> None:
     assert found.visible_to("stranger") == set()  # "none" sees nothing
 
 
+def test_libraries_of_users_by_name(tmp_path: Path) -> None:
+    users = [
+        f"INSERT INTO user (id, user_name, is_admin, created_at, updated_at) VALUES ('{i}', '{name}', {admin}, '', '')"
+        for i, name, admin in (("u1", "Boss", 1), ("u2", "Ann", 0), ("Ann", "Bob", 0))
+    ]
+    found = library(tmp_path, "0.63", [], *users, "INSERT INTO user_library VALUES ('u2', 1), ('Ann', 2)")
+    assert (found.visible_to("boss"), found.visible_to("ann"), found.visible_to("bob")) == (None, {1}, {2})
+    assert found.visible_to("Ann") == {2}  # somebody's id before somebody's name
+
+
 @pytest.mark.parametrize("version", VERSIONS[:2])
 def test_older_versions_restrict_nobody(tmp_path: Path, version: str) -> None:
     assert library(tmp_path, version, []).visible_to("anybody") is None

@@ -145,6 +145,13 @@ def test_schedule_by_scans_needs_navidrome(settings: Any) -> None:
     assert checks.check_schedule() == []
 
 
+def test_music_server_without_an_account_is_told(settings: Any) -> None:
+    settings.SUBSONIC_URL, settings.SUBSONIC_USER, settings.SUBSONIC_PASSWORD = "http://x", "ann", ""
+    assert "NAVEMBED_SUBSONIC_PASSWORD must be, too" in texts(checks.check_music_server())
+    settings.SUBSONIC_PASSWORD = "b"
+    assert checks.check_music_server() == []
+
+
 def test_trust_in_public_networks_is_a_warning(settings: Any) -> None:
     settings.TRUSTED_NETWORKS = environment.networks("10.0.0.0/8, 0.0.0.0/0, 172.16.0.0/12, 2001:db8::/32, 8.8.8.8")
     [everybody, machine] = access_checks.check_trusted_networks()

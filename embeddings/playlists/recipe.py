@@ -1,0 +1,105 @@
+"""What a playlist is made of: a wish for music that can be kept, and granted again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+
+from embeddings.encoders.registry import MODEL_KEYS, TEXT_MODEL
+from embeddings.errors import PlaylistRefused
+from embeddings.models import Playlist, PlaylistTrack, Track
+from embeddings.search.query import Answer, Query, Seed
+from embeddings.search.recommend import recommend
+from embeddings.search.text import clean_prompt, text_vector
+from navembed_site.errors import NavembedError
+
+MOST_TRACKS = 500
+MOST_NAMED = 3
+MODE = "playlist"
+Role = PlaylistTrack.Role
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Tracks to sound like, by id, words, or both. Strengths lie between 0 and 1. Raises PlaylistRefused."""
+
+    like: Sequence[str] = ()
+    unlike: Sequence[str] = ()
+    text: str = ""
+    avoid: str = ""
+    models: Sequence[str] = MODEL_KEYS[:1]
+    limit: int = 50
+    diversity: float = 0.0
+    dislike_strength: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.like and not self.text:
+            raise PlaylistRefused("Say what the playlist shall sound like: tracks, or words.")
+        if not 1 <= self.limit <= MOST_TRACKS:
+            raise PlaylistRefused(f"A playlist of ours has 1 to {MOST_TRACKS} tracks, not {self.limit}.")
+        for words in filter(None, (self.text, self.avoid)):
+            try:
+                clean_prompt(words)
+            except ValueError as error:
+                raise PlaylistRefused(f"{words!r} cannot be searched for: {error}.") from error
+
+    def granted(self, user: str, seconds: float) -> Answer:
+        """Return the tracks for this user; whatever takes longer than ``seconds`` is left out, as warnings tell."""
+        if self.text:
+            with suppress(NavembedError):  # the answer says why; the text model may have to be loaded first
+                text_vector(TEXT_MODEL.audio_model, self.text, wait_seconds=seconds)
+        query = Query(
+            seeds=[Seed(track_id) for track_id in self.like],
+            texts=[self.text] if self.text else [],
+            models=self.models,
+            limit=self.limit,
+            diversity=self.diversity,
+            disliked_track_ids=self.unlike,
+            dislike_strength=self.dislike_strength,
+            negative_prompts=[self.avoid] if self.avoid else [],
+            mode=MODE,
+            user_id=user,
+        )
+        return recommend(query, seconds=seconds)
+
+    def in_words(self) -> str:
+        """Return what it asks for, for people."""
+        wanted = [*_names(self.like), *([f"“{self.text}”"] if self.text else [])]
+        unwanted = [*_names(self.unlike), *([f"“{self.avoid}”"] if self.avoid else [])]
+        return f"sounds like {', '.join(wanted)}" + (f"; not like {', '.join(unwanted)}" if unwanted else "")
+
+
+def keep(playlist: Playlist, recipe: Recipe) -> None:
+    """Write the recipe down as that of a playlist."""
+    values = asdict(recipe)
+    for role in (Role.LIKE, Role.UNLIKE):
+        keep_tracks(playlist, role, values.pop(role))
+    playlist.recipe = values
+    playlist.save(update_fields=["recipe"])
+
+
+def keep_tracks(playlist: Playlist, role: PlaylistTrack.Role, track_ids: Sequence[str]) -> None:
+    """Write down tracks of a playlist in place of those that it has."""
+    playlist.tracks.filter(role=role).delete()
+    PlaylistTrack.objects.bulk_create(
+        PlaylistTrack(playlist=playlist, role=role, place=place, track_id=track_id)
+        for place, track_id in enumerate(track_ids)
+    )
+
+
+def kept(playlist: Playlist) -> Recipe:
+    """Return the recipe of a playlist."""
+    return Recipe(like=tracks_of(playlist, Role.LIKE), unlike=tracks_of(playlist, Role.UNLIKE), **playlist.recipe)
+
+
+def tracks_of(playlist: Playlist, role: PlaylistTrack.Role = Role.HELD) -> list[str]:
+    """Return the ids of tracks of a playlist, in order; without another role those that it holds."""
+    return list(playlist.tracks.filter(role=role).order_by("place").values_list("track_id", flat=True))
+
+
+def _names(track_ids: Sequence[str]) -> list[str]:
+    known = Track.objects.in_bulk(list(track_ids[:MOST_NAMED]))
+    names = [str(known.get(track_id, track_id)) for track_id in track_ids[:MOST_NAMED]]
+    more = len(track_ids) - len(names)
+    return [*names, *([f"{more} more"] if more else [])]

@@ -1,0 +1,63 @@
+"""Playlists in a music server, written so that nobody loses one of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from embeddings.errors import PlaylistRefused, ServerUnavailable
+from embeddings.subsonic import Subsonic, listed
+
+MARK = "Made by navembed: "
+"""Begins the comment of each playlist of ours: by it one is known whose id is lost."""
+
+
+def put(server: Subsonic, server_id: str, name: str, comment: str, track_ids: Sequence[str]) -> str:
+    """Write a playlist of the server's account and return its id.
+
+    The one with ``server_id`` is updated in place and keeps its name; when somebody has deleted it, or it is a new
+    one, it is made, private. One of ours that has this name, whose id we have lost, is found by its ``comment``, which
+    begins with ``MARK``. Raises PlaylistRefused for one that is not ours to write, ServerUnavailable, ServerRefused.
+    """
+    old = _found(server, server_id, name)
+    if old is None:
+        return _made(server, name, comment, track_ids)
+    _require_ours(old, server.user)
+    found = str(old["id"])
+    server.ask("createPlaylist", playlistId=found, songId=track_ids)
+    server.ask("updatePlaylist", playlistId=found, comment=comment)
+    return found
+
+
+def _found(server: Subsonic, server_id: str, name: str) -> dict[str, Any] | None:
+    playlists = [each for each in listed(server.ask("getPlaylists"), "playlists", "playlist") if each.get("id")]
+    by_id = [each for each in playlists if server_id and str(each["id"]) == server_id]
+    lost = [
+        each
+        for each in playlists
+        if each.get("name") == name and str(each.get("comment", "")).startswith(MARK) and _is_own(each, server.user)
+    ]
+    return next(iter(by_id + lost), None)
+
+
+def _made(server: Subsonic, name: str, comment: str, track_ids: Sequence[str]) -> str:
+    answer = server.ask("createPlaylist", name=name, songId=track_ids)
+    made = listed(answer, "playlist")
+    if not made or not made[0].get("id"):
+        raise ServerUnavailable("The music server does not say which playlist it has made: it is too old.")
+    found = str(made[0]["id"])
+    server.ask("updatePlaylist", playlistId=found, comment=comment, public="false")
+    return found
+
+
+def _require_ours(playlist: dict[str, Any], user: str) -> None:
+    name = playlist.get("name", "")
+    if not _is_own(playlist, user):
+        raise PlaylistRefused(f"The playlist {name} belongs to {playlist['owner']}; it is left as it is.")
+    # Smart ones are valid until they are made anew, by the OpenSubsonic extension of the API.
+    if playlist.get("readonly") or playlist.get("validUntil"):
+        raise PlaylistRefused(f"The playlist {name} is read-only in the music server; it is left as it is.")
+
+
+def _is_own(playlist: dict[str, Any], user: str) -> bool:
+    return str(playlist.get("owner") or user).lower() == user.lower()

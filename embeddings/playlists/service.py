@@ -1,0 +1,160 @@
+"""What happens to a playlist of ours: it is kept, made, brought to the server, and made again when it is due."""
+
+from __future__ import annotations
+
+import logging
+import time
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Q, QuerySet
+from django.utils import timezone
+
+from embeddings.errors import PlaylistRefused
+from embeddings.models import Playlist
+from embeddings.playlists import recipe as recipes
+from embeddings.playlists.recipe import Recipe, Role, tracks_of
+from embeddings.playlists.server import MARK, put
+from embeddings.subsonic import subsonic
+from navembed_site.errors import NavembedError
+from navembed_site.names import clean_text
+
+logger = logging.getLogger(__name__)
+
+PERIODS = {Playlist.Schedule.DAILY: timedelta(days=1), Playlist.Schedule.WEEKLY: timedelta(days=7)}
+AGAIN = timedelta(hours=1)  # after one that could not be made
+SECONDS = 20.0  # for the tracks of one
+LONGEST_NAME = 200
+
+
+def save(name: str, recipe: Recipe, *, user: str = "", schedule: str = Playlist.Schedule.ONCE) -> Playlist:
+    """Keep a playlist's recipe, under a name that is new to the user or that of an earlier one; ``make`` comes next.
+
+    Without ``user`` it is that of the account in the settings. Raises PlaylistRefused.
+    """
+    name, user = clean_text(name).strip(), clean_text(user).strip() or settings.SUBSONIC_USER
+    if not 0 < len(name) <= LONGEST_NAME or len(user) > LONGEST_NAME:
+        raise PlaylistRefused(f"The names of a playlist and of its user have 1 to {LONGEST_NAME} characters.")
+    require_server(user)
+    due = timezone.now() + AGAIN if schedule in PERIODS else None  # who saves it makes it at once
+    with transaction.atomic():
+        fields: dict[str, Any] = {"recipe": {}, "schedule": schedule, "due_at": due, "problem": ""}
+        playlist, _made = Playlist.objects.update_or_create(name=name, user=user, defaults=fields)
+        recipes.keep(playlist, recipe)
+    return playlist
+
+
+def require_server(user: str) -> None:
+    """Raise PlaylistRefused when nobody could bring a playlist to this user."""
+    if settings.LIBRARY == "folder":
+        raise PlaylistRefused(
+            "NAVEMBED_LIBRARY is folder: no music server knows the tracks by our ids. "
+            "`manage.py playlist … --m3u FILE` writes a file."
+        )
+    if not user:
+        raise PlaylistRefused(
+            "Say whose the playlist shall be: set NAVEMBED_SUBSONIC_URL, NAVEMBED_SUBSONIC_USER and "
+            "NAVEMBED_SUBSONIC_PASSWORD, or name a user whom the plugin in Navidrome serves."
+        )
+
+
+def is_ours_to_bring(playlist: Playlist) -> bool:
+    """Whether we sign in as its user; the playlists of others wait for the plugin."""
+    return bool(settings.SUBSONIC_URL) and playlist.user.lower() == settings.SUBSONIC_USER.lower()
+
+
+def make(playlist: Playlist, *, seconds: float = SECONDS) -> list[str]:
+    """Choose the tracks and bring them to the server; return warnings about what is missing.
+
+    What goes wrong is kept as the playlist's problem, and what it holds in the server stays as it is. Raises
+    PlaylistRefused, ServerUnavailable, ServerRefused.
+    """
+    try:
+        warnings = _choose(playlist, seconds)
+        if is_ours_to_bring(playlist):
+            with subsonic() as server:
+                server_id = put(server, playlist.server_id, playlist.name, comment_of(playlist), tracks_of(playlist))
+            delivered(playlist, server_id)
+    except NavembedError as error:
+        failed(playlist, str(error))
+        raise
+    if period := PERIODS.get(Playlist.Schedule(playlist.schedule)):
+        _update(playlist, due_at=timezone.now() + period)
+    return warnings
+
+
+def _choose(playlist: Playlist, seconds: float) -> list[str]:
+    answer = recipes.kept(playlist).granted(playlist.user, seconds)
+    if not answer.tracks:
+        raise PlaylistRefused(" ".join(["No track was found for the playlist.", *answer.warnings]))
+    with transaction.atomic():
+        recipes.keep_tracks(playlist, Role.HELD, [each.track_id for each in answer.tracks])
+        _update(playlist, made_at=timezone.now(), pending=True, problem="")
+    return answer.warnings
+
+
+def comment_of(playlist: Playlist) -> str:
+    """Return how it came about, for its comment in the server."""
+    made = timezone.localtime(playlist.made_at)
+    return f"{MARK}{recipes.kept(playlist).in_words()}. {made:%Y-%m-%d %H:%M}"
+
+
+def delivered(playlist: Playlist, server_id: str) -> None:
+    """Note that the server has the tracks."""
+    _update(playlist, server_id=server_id, pending=False, problem="")
+
+
+def failed(playlist: Playlist, problem: str) -> None:
+    """Note why the server does not have them."""
+    logger.warning("playlist %s: %s", playlist, problem)
+    _update(playlist, problem=problem)
+
+
+def forget(name: str, user: str = "") -> None:
+    """Never make a playlist again; what the server has of it stays. Raises PlaylistRefused when there is none."""
+    user = user or settings.SUBSONIC_USER
+    count, _ = Playlist.objects.filter(name=name, user=user).delete()
+    if not count:
+        raise PlaylistRefused(f"{user or 'Nobody'} has no playlist {name} of ours.")
+
+
+def pending() -> QuerySet[Playlist]:
+    """Return the playlists that wait for somebody who can bring them to their users: the plugin."""
+    rows = Playlist.objects.filter(pending=True).order_by("pk")
+    return rows.exclude(user__iexact=settings.SUBSONIC_USER) if settings.SUBSONIC_URL else rows
+
+
+def make_due(seconds: float, now: datetime | None = None) -> int:
+    """Make playlists that are due, for about so long; return how many. One that fails is tried again in an hour."""
+    until, made = time.monotonic() + seconds, 0
+    for playlist in _due(now or timezone.now()):
+        if not _claim(playlist):
+            continue
+        try:
+            make(playlist)
+        except NavembedError:  # it is logged, and shown with the playlist
+            continue
+        made += 1
+        if time.monotonic() > until:
+            break
+    return made
+
+
+def _due(now: datetime) -> list[Playlist]:
+    # Further ahead than a period: the clock was set back.
+    due = Q(due_at__lte=now) | Q(due_at__gt=now + max(PERIODS.values()))
+    return list(Playlist.objects.filter(due, schedule__in=PERIODS).order_by("due_at"))
+
+
+def _claim(playlist: Playlist) -> bool:
+    """Whether it is this process that makes it now."""
+    mine = Playlist.objects.filter(pk=playlist.pk, due_at=playlist.due_at)
+    return mine.update(due_at=timezone.now() + AGAIN) == 1
+
+
+def _update(playlist: Playlist, **fields: object) -> None:
+    for name, value in fields.items():
+        setattr(playlist, name, value)
+    playlist.save(update_fields=list(fields))

@@ -1,0 +1,94 @@
+"""``manage.py playlist`` against a music server."""
+
+from __future__ import annotations
+
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from embeddings.models import Playlist
+from embeddings.search.query import Query, Seed
+from embeddings.search.recommend import recommend
+from tests.search.conftest import Library
+from tests.subsonic import SubsonicServer
+
+pytestmark = [pytest.mark.django_db, pytest.mark.database]
+
+
+def playlist(*arguments: str) -> str:
+    out = StringIO()
+    call_command("playlist", *arguments, stdout=out)
+    return out.getvalue()
+
+
+def like_t10(limit: int, user: str) -> list[str]:
+    return [each.track_id for each in recommend(Query(seeds=[Seed("t10")], limit=limit, user_id=user)).tracks]
+
+
+def test_a_playlist_is_made_private_and_says_how_it_came_about(music: Library, server: SubsonicServer) -> None:
+    assert playlist("Night", "--like", "t10", "--limit", "4") == "Night has 4 tracks, and is in ann's playlists.\n"
+    [made] = server.playlists.values()
+    assert (made["name"], made["owner"], made["public"]) == ("Night", "ann", False)
+    assert made["songs"] == like_t10(4, "ann")
+    assert made["comment"].startswith("Made by navembed: sounds like t10. 20")
+
+
+def test_made_again_it_is_updated_in_place(music: Library, server: SubsonicServer) -> None:
+    playlist("Night", "--like", "t10", "--limit", "4")
+    [made] = server.playlists.values()
+    made.update(name="Nights of mine", public=True)
+    playlist("Night", "--like", "t11", "t12", "--limit", "6")
+    [updated] = server.playlists.values()
+    assert updated == made
+    assert (updated["name"], updated["public"], len(updated["songs"])) == ("Nights of mine", True, 6)
+    assert "sounds like t11, t12." in updated["comment"]
+    assert Playlist.objects.count() == 1
+
+
+def test_m3u_is_written_to_a_file_alone(music: Library, server: SubsonicServer, tmp_path: Path) -> None:
+    playlist("Night", "--like", "t10", "--limit", "2", "--m3u", str(tmp_path / "n.m3u"))
+    first, second = like_t10(2, "")
+    lines = ["#EXTM3U", "#PLAYLIST:Night", f"#EXTINF:1,{first}", f"/{first}", f"#EXTINF:1,{second}", f"/{second}"]
+    assert (tmp_path / "n.m3u").read_text().splitlines() == lines
+    assert (server.calls, Playlist.objects.count()) == ([], 0)
+
+
+def test_a_forgotten_one_stays_in_the_server(music: Library, server: SubsonicServer) -> None:
+    playlist("Night", "--like", "t10", "--every", "week")
+    playlist("Night", "--forget")
+    assert (Playlist.objects.count(), len(server.playlists)) == (0, 1)
+
+
+def test_the_list_tells_what_is_wrong(
+    music: Library, server: SubsonicServer, settings: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings.SUBSONIC_PASSWORD = "other"
+    with pytest.raises(CommandError, match="is wrong"):
+        playlist("Night", "--like", "t10", "--every", "week")
+    playlist()
+    shown = capsys.readouterr().out
+    assert "Night" in shown
+    assert "weekly" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "Say what the playlist shall sound like"),
+        (["--like", "nobody"], "No track"),
+        (["--text", "\x01"], "cannot be searched for"),
+        (["--like", "t10", "--limit", "501"], "1 to 500 tracks"),
+        (["--forget"], "no playlist Night of ours"),
+    ],
+)
+def test_what_cannot_be_asked_is_said(music: Library, arguments: list[str], told: str) -> None:
+    with pytest.raises(CommandError, match=told):
+        playlist("Night", *arguments)
+
+
+def test_without_a_server_it_is_said_what_to_set(music: Library) -> None:
+    with pytest.raises(CommandError, match="set NAVEMBED_SUBSONIC_URL"):
+        playlist("Night", "--like", "t10")

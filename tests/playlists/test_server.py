@@ -1,0 +1,57 @@
+"""Whose playlists are written, and which are left alone."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from embeddings.errors import PlaylistRefused
+from embeddings.playlists.server import put
+from embeddings.subsonic import subsonic
+from tests.subsonic import SubsonicServer
+
+OURS = "Made by navembed: sounds like x."
+
+
+def written(server_id: str = "", name: str = "Night") -> str:
+    with subsonic() as server:
+        return put(server, server_id, name, OURS, ["b", "c"])
+
+
+def test_one_that_somebody_has_deleted_is_made_anew(server: SubsonicServer) -> None:
+    found = written("gone")
+    assert [server.playlists[found][name] for name in ("name", "songs", "public")] == ["Night", ["b", "c"], False]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"owner": "ann", "comment": "my own"},
+        {"owner": "bob", "comment": OURS},
+        {"owner": "ann", "comment": OURS, "name": "Day"},
+    ],
+)
+def test_what_we_have_not_made_is_left_alone(server: SubsonicServer, other: dict[str, Any]) -> None:
+    server.admins = {"ann"}
+    server.add_playlist(**{"name": "Night", "songs": ["a"]} | other)
+    before = copy.deepcopy(server.playlists)
+    found = written()
+    assert {name: each for name, each in server.playlists.items() if name != found} == before
+
+
+def test_one_of_ours_whose_id_is_lost_is_found_by_its_comment(server: SubsonicServer) -> None:
+    ours = server.add_playlist("Night", "ann", ["a"], comment=OURS)
+    assert written() == ours
+    assert server.playlists[ours]["songs"] == ["b", "c"]
+
+
+@pytest.mark.parametrize("mark", [{"readonly": True}, {"validUntil": "2026-11-28T00:00:00Z"}, {"owner": "bob"}])
+def test_smart_read_only_and_foreign_ones_are_refused_before_anything_is_sent(
+    server: SubsonicServer, mark: dict[str, Any]
+) -> None:
+    found = server.add_playlist(**{"name": "Night", "owner": "ann", "songs": ["a"], "comment": OURS} | mark)
+    with pytest.raises(PlaylistRefused, match="left as it is"):
+        written(found)
+    assert server.names() == ["getPlaylists"]
