@@ -20,6 +20,7 @@ class Track(models.Model):
     title = models.TextField(blank=True)
     artist = models.TextField(blank=True, help_text="Display name of the artist.")
     album = models.TextField(blank=True)
+    genre = models.TextField(blank=True)
     duration = models.FloatField(help_text="Seconds, as the library declares them.")
     size = models.BigIntegerField(help_text="Bytes.")
     mtime = models.CharField(max_length=64, help_text="The library's text for the last change; compared, not parsed.")

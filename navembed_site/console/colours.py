@@ -18,8 +18,8 @@ from embeddings.spaces.rows import rows_of
 
 GREY = 11
 """Number of the last colour; console.css has them."""
-KINDS = {"library": "Library", "album": "Album", "cluster": "Group of like sound"}
-COLUMNS = {"library": "track__library_id", "album": "track__album", "cluster": "pk"}
+KINDS = {"genre": "Genre", "library": "Library", "album": "Album", "cluster": "Group of like sound"}
+COLUMNS = {"genre": "track__genre", "library": "track__library_id", "album": "track__album", "cluster": "pk"}
 ROWS_A_BLOCK = 5_000
 POINT = np.dtype([("key", "<i8"), ("colour", "<f4")])
 
