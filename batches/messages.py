@@ -20,6 +20,7 @@ TASKS = frozenset(
         "batches.tasks.fit_bridges",
         "batches.tasks.give_back",
         "batches.tasks.keep_house",
+        "batches.tasks.make_maps",
         "batches.tasks.make_playlists",
         "batches.tasks.run_device",
         "batches.tasks.run_schedule",

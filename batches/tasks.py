@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import timedelta
 
 from django.conf import settings
@@ -18,12 +19,13 @@ SCHEDULES = (
     ("schedule", "batches.tasks.run_schedule", 1),
     ("playlists", "batches.tasks.make_playlists", 10),
     ("bridges", "batches.tasks.fit_bridges", 60),
+    ("maps", "batches.tasks.make_maps", 60),
     ("housekeeping", "batches.tasks.keep_house", 24 * 60),
 )
 GIVE_BACK_SECONDS = 20.0
 PLAYLIST_SECONDS = 30.0
 
-_fitting: subprocess.Popen[bytes] | None = None
+_at_work: dict[str, subprocess.Popen[bytes]] = {}  # kept until it has ended, and its pipe with it
 
 
 def run_device(device_id: int, seq: int) -> str:
@@ -80,25 +82,37 @@ def make_playlists() -> int:
 
 
 def fit_bridges() -> str:
-    """Fits the text bridges that are due.
+    """Fit the text bridges that are due."""
+    from embeddings.search.bridge_upkeep import bridges_due
+
+    return _have_done("fit_text_bridge", bridges_due)
+
+
+def make_maps() -> str:
+    """Make the maps that are due."""
+    from embeddings.maps.making import maps_due
+
+    return _have_done("make_maps", lambda: [space.model for space in maps_due()])
+
+
+def want_upkeep() -> None:
+    """Queue what follows new vectors, in the surrounding transaction."""
+    for name, task in (("bridges", "fit_bridges"), ("maps", "make_maps")):
+        async_task(f"batches.tasks.{task}", cluster="light", task_name=name)
+
+
+def _have_done(command: str, due: Callable[[], list[str]]) -> str:
+    """Have a command of ours do what is due.
 
     In a process of its own: it may take minutes, in which the watchdog has no other worker. It ends with this one.
     """
-    global _fitting  # noqa: PLW0603  (kept until it has ended, and its pipe with it)
-    from embeddings.search.bridge_upkeep import bridges_due
-
-    if _fitting and _fitting.poll() is None:
+    if command in _at_work and _at_work[command].poll() is None:
         return "is being done"
-    if not (models := bridges_due()):
+    if not (models := due()):
         return "nothing to do"
-    command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "fit_text_bridge", "--due"]
-    _fitting = subprocess.Popen(command, stdin=subprocess.PIPE)
+    line = [sys.executable, str(settings.BASE_DIR / "manage.py"), command, "--due"]
+    _at_work[command] = subprocess.Popen(line, stdin=subprocess.PIPE)
     return f"started for {', '.join(models)}"
-
-
-def want_bridges() -> None:
-    """Queue the fitting of due bridges, in the surrounding transaction."""
-    async_task("batches.tasks.fit_bridges", cluster="light", task_name="bridges")
 
 
 def ensure_schedules() -> None:

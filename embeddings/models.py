@@ -20,6 +20,7 @@ class Track(models.Model):
     title = models.TextField(blank=True)
     artist = models.TextField(blank=True, help_text="Display name of the artist.")
     album = models.TextField(blank=True)
+    genre = models.TextField(blank=True)
     duration = models.FloatField(help_text="Seconds, as the library declares them.")
     size = models.BigIntegerField(help_text="Bytes.")
     mtime = models.CharField(max_length=64, help_text="The library's text for the last change; compared, not parsed.")
@@ -190,6 +191,24 @@ class Embedding(models.Model):
 
     def __str__(self) -> str:
         return f"{self.track_id} in space {self.space_id}"
+
+
+class SpaceMap(models.Model):
+    """A picture of a space: where each of its tracks lies, by the key of its embedding, which follows new ids.
+
+    Arrays as bytes, little-endian, in the order of ``keys``; one that could not be made is empty.
+    """
+
+    space = models.OneToOneField(EmbeddingSpace, models.CASCADE, related_name="map")
+    made_at = models.DateTimeField(auto_now=True)
+    tracks = models.PositiveIntegerField()
+    keys = models.BinaryField(help_text="int64 [tracks]: keys of embeddings, ascending.")
+    pca = models.BinaryField(help_text="float32 [tracks, 2]")
+    umap = models.BinaryField(help_text="float32 [tracks, 2]")
+    clusters = models.BinaryField(help_text="uint8 [tracks]")
+
+    def __str__(self) -> str:
+        return f"map of {self.space}"
 
 
 class UploadEmbedding(models.Model):

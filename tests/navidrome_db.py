@@ -22,6 +22,7 @@ CREATE TABLE media_file (id varchar(255) not null primary key, path varchar(255)
     artist varchar(255) default '' not null, artist_id varchar(255) default '' not null,
     album_artist varchar(255) default '' not null, album_id varchar(255) default '' not null,
     track_number integer default 0 not null, disc_number integer default 0 not null,
+    genre varchar(255) default '' not null,
     size integer default 0 not null, suffix varchar(255) default '' not null, duration real default 0
     not null, created_at datetime, updated_at datetime,
     library_id integer default 1 not null references library on delete cascade);
@@ -90,7 +91,7 @@ def add_libraries(connection: sqlite3.Connection, libraries: Mapping[int, str]) 
 
 def add_tracks(connection: sqlite3.Connection, tracks: Iterable[Mapping[str, Any]]) -> None:
     """Add rows to ``media_file`` and commit."""
-    defaults = {"title": "Title", "artist": "Artist", "album": "Album", "duration": 60.5, "size": 1000}
+    defaults = {"title": "Title", "artist": "Artist", "album": "Album", "genre": "Folk", "duration": 60.5, "size": 1000}
     for track in tracks:
         row = {**defaults, "updated_at": "2024-05-06 07:08:09.123456789+02:00", **track}
         marks = ", ".join("?" for _ in row)

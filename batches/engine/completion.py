@@ -15,7 +15,7 @@ from django.db.models import Q, QuerySet
 from batches import services
 from batches.engine.plan import plan_again
 from batches.models import BatchJob, ModelProgress, TrackResult
-from batches.tasks import want_bridges
+from batches.tasks import want_upkeep
 from embeddings.errors import SwitchRefused
 from embeddings.index.sync import Reconciliation, counts_agree, ensure_live_aliases, index_pending, reconcile, seal
 from embeddings.library.away import away_text
@@ -52,7 +52,7 @@ def complete(job: BatchJob, raise_if_stopped: RaiseIfStopped) -> None:
         raise_if_stopped()
     point_aliases()
     services.set_completed(job, " ".join(filter(None, notes)))
-    want_bridges()
+    want_upkeep()
 
 
 def index(job: BatchJob, raise_if_stopped: RaiseIfStopped) -> None:

@@ -37,6 +37,8 @@ class LibraryTrack:
     """Bytes."""
     mtime: str
     """The library's text for the last change; compared, never parsed."""
+    genre: str = ""
+    """The first one; empty when the library names none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,4 +166,5 @@ def _track(track_id: str, path: str, found: Found, known: LibraryTrack | None) -
         duration=tags.get("duration", 0.0),
         size=found.size,
         mtime=found.mtime,
+        genre=short_text(tags.get("genre", "").split(",")[0].strip()),
     )

@@ -37,9 +37,12 @@ LISTENER_SECONDS = 1.0  # that somebody who waits for music waits for a locked d
 
 TEXT = "CAST(SUBSTR(CAST({name} AS BLOB), 1, {most}) AS TEXT)"
 """The beginning of a column in bytes: by characters SQLite stops at a NUL. ``short_text`` cuts what remains."""
-TITLE, ARTIST, ALBUM = (TEXT.format(name=name, most=4 * LONGEST_TEXT) for name in ("title", "artist", "album"))
+TITLE, ARTIST, ALBUM, GENRE = (
+    TEXT.format(name=name, most=4 * LONGEST_TEXT) for name in ("title", "artist", "album", "genre")
+)
 PAGE = f"""
-    SELECT CAST(id AS BLOB), library_id, CAST(path AS BLOB), {TITLE}, {ARTIST}, {ALBUM}, duration, size, updated_at
+    SELECT CAST(id AS BLOB), library_id, CAST(path AS BLOB), {TITLE}, {ARTIST}, {ALBUM}, duration, size, updated_at,
+        {{genre}}
     FROM media_file WHERE id > CAST(? AS TEXT) AND typeof(id) = 'text' {{present}} ORDER BY id LIMIT ?
 """  # noqa: S608  (our own constants)
 # Names as bytes: those of old rips are often no UTF-8, and every player finds them.
@@ -119,7 +122,8 @@ class NavidromeLibrary:
 
         with self._reading(raise_if_stopped=raise_if_stopped) as database:
             has_missing = _has_missing(database)
-            query = PAGE.format(present=PRESENT if has_missing else "")
+            genre = GENRE if _has_genre(database) else "''"
+            query = PAGE.format(present=PRESENT if has_missing else "", genre=genre)
             folders = self._folders(database)
             while rows := database.query(query, (last, PAGE_SIZE)):
                 seen, last = seen + len(rows), rows[-1][0]
@@ -281,11 +285,20 @@ def _has_missing(database: ForeignDatabase) -> bool:
         raise LibraryUnavailable(
             f"NAVIDROME_DB_PATH is {database.path}, which is no database of Navidrome 0.54 or later."
         )
-    return any(row[1] == "missing" for row in database.query("PRAGMA table_info(media_file)"))
+    return "missing" in _columns(database)
+
+
+def _has_genre(database: ForeignDatabase) -> bool:
+    """Whether rows name a genre: Navidrome's do, a snapshot of an earlier version of ours does not."""
+    return "genre" in _columns(database)
+
+
+def _columns(database: ForeignDatabase) -> set[str]:
+    return {row[1] for row in database.query("PRAGMA table_info(media_file)")}
 
 
 def _track(row: Row, folders: Mapping[int, LibraryFolder]) -> LibraryTrack | None:
-    track_id, library_id, path, title, artist, album, duration, size, updated_at = row
+    track_id, library_id, path, title, artist, album, duration, size, updated_at, genre = row
     folder = folders.get(library_id)
     resolved = folder.resolve(os.fsdecode(path or b"")) if folder else None
     if resolved is None:
@@ -301,4 +314,5 @@ def _track(row: Row, folders: Mapping[int, LibraryFolder]) -> LibraryTrack | Non
         duration=finite(duration),
         size=int(min(finite(size), MOST_BYTES)),
         mtime=clean_text(updated_at)[:MTIME_LENGTH],
+        genre=short_text(genre),
     )

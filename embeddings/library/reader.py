@@ -53,7 +53,7 @@ class Found:
     size: int = 0
     mtime: str = ""
     tags: dict[str, Any] | None = None
-    """``title``, ``artist``, ``album`` and ``duration``, as far as the file has them; None when it was not read."""
+    """``title``, ``artist``, ``album``, ``genre``, ``duration``, as far as there; None when the file was not read."""
     gone: bool = False
     hanging: bool = False
     """It alone does not answer."""

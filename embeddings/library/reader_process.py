@@ -33,7 +33,7 @@ FILE_SECONDS = 10.0
 """Of computing, not of waiting: a slow disk is no fault of the file's."""
 FILES_AN_ANSWER = 1000
 GONE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
-FIELDS = ("title", "artist", "album")
+FIELDS = ("title", "artist", "album", "genre")
 
 
 class _TooLong(BaseException):

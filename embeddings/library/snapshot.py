@@ -25,7 +25,7 @@ from embeddings.library.sqlite import ForeignDatabase
 COLUMNS = {
     "library": ("id", "name", "path", "last_scan_at", "last_scan_started_at"),
     "media_file": (
-        "id", "library_id", "path", "title", "artist", "album", "duration", "size", "updated_at", "missing",
+        "id", "library_id", "path", "title", "artist", "album", "duration", "size", "updated_at", "missing", "genre",
         "artist_id", "album_artist_id", "album_id", "participants",
     ),
     "media_file_artists": ("media_file_id", "artist_id", "role"),

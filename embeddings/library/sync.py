@@ -22,7 +22,7 @@ from embeddings.models import Track
 from navembed_site.names import LONGEST_TEXT
 from navembed_site.process.slow_calls import RaiseIfStopped, patiently
 
-FIELDS = ("library_id", "path", "title", "artist", "album", "duration", "size", "mtime")
+FIELDS = ("library_id", "path", "title", "artist", "album", "duration", "size", "mtime", "genre")
 TEXTS = ("title", "artist", "album")
 # A statement of our own takes a tenth of `bulk_create`'s time.
 UPSERT = f"""
@@ -118,7 +118,9 @@ def scanned(tell: Tell = tell_nobody) -> Iterator[str]:
 def as_scanned(ids: Collection[str]) -> dict[str, LibraryTrack]:
     """Return what scans have seen of these tracks; of those that are away, too."""
     texts = [Left(name, LONGEST_TEXT) for name in TEXTS]
-    rows = Track.objects.filter(pk__in=ids).values_list("pk", "library_id", "path", *texts, "duration", "size", "mtime")
+    rows = Track.objects.filter(pk__in=ids).values_list(
+        "pk", "library_id", "path", *texts, "duration", "size", "mtime", Left("genre", LONGEST_TEXT)
+    )
     return {row[0]: LibraryTrack(*row) for row in rows}
 
 

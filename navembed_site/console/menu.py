@@ -26,6 +26,7 @@ PAGES = [
     _page("Jobs", "playlist_play", "console:jobs"),
     _page("Problems", "error", "console:problems"),
     _page("Tracks", "library_music", "console:tracks"),
+    _page("Map", "scatter_plot", "console:map"),
     _page("Uploads", "upload_file", "console:uploads"),
     _page("Versions", "history", "console:versions"),
 ]

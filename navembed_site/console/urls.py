@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from navembed_site.console import audio, find, home, jobs, problems, start, tracks, uploads, versions
+from navembed_site.console import audio, find, home, jobs, maps, problems, start, tracks, uploads, versions
 
 app_name = "console"
 urlpatterns = [
@@ -29,6 +29,9 @@ urlpatterns = [
     path("track/<path:track_id>", tracks.track, name="track"),
     path("audio/<path:track_id>", audio.audio, name="audio"),
     path("reembed/<path:track_id>", tracks.reembed, name="reembed"),
+    path("map", maps.map_page, name="map"),
+    path("map/points", maps.points, name="points"),
+    path("map/points/<int:key>", maps.point, name="point"),
     path("uploads", uploads.uploads, name="uploads"),
     path("versions", versions.versions, name="versions"),
     path("versions/<int:pk>/make-live", versions.make_live, name="make_live"),

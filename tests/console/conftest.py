@@ -13,8 +13,9 @@ from django.utils import timezone
 from batches.api.v1.library import counts
 from batches.models import BatchJob
 from embeddings.encoders.registry import MODEL_KEYS
+from embeddings.maps.making import make_map
 from embeddings.models import BadFile, EmbeddingSpace, Track
-from navembed_site.console import health
+from navembed_site.console import health, maps
 from tests.batches.rows import make_embedding, make_job, make_track, set_status
 
 Person = Callable[[str], Client]
@@ -34,6 +35,7 @@ def nothing_is_remembered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for each in (counts, health.signs, health.models):
         monkeypatch.setattr(each, "_seconds", 600)
         each.forget()
+    maps._sketch.cache_clear()
     yield
     for each in (counts, health.signs, health.models):
         each.forget()
@@ -60,13 +62,14 @@ def bad(track: Track, model: str = "muq", message: str = "it is damaged", **fiel
 
 
 def finished_job(*names: str, message: str = "it is damaged", traceback: str = "Traceback") -> BatchJob:
-    """A job with all models over tracks of these names, of which the last one has failed."""
+    """A job with all models over tracks of these names, of which the last one has failed; and the maps after it."""
     tracks = [make_track(f"{name}-{Track.objects.count()}", title=name) for name in names]
     job = make_job(tracks, MODEL_KEYS)
     EmbeddingSpace.objects.update(recipe={"weights": ["0123abcd"]})
     for space in EmbeddingSpace.objects.filter(status="live"):
         for track in tracks[:-1]:
             make_embedding(space, track)
+        make_map(space)
     failed = {"status": "failed", "error_class": "AudioError", "error_message": message, "traceback": traceback}
     job.results.filter(track=tracks[-1]).update(finished_at=timezone.now(), **failed)
     job.progress.update(failed=1)

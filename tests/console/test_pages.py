@@ -29,6 +29,7 @@ MOST_QUERIES = 14
 def addresses() -> list[str]:
     """Every page, of rows that are there."""
     job, track = BatchJob.objects.latest("pk"), Track.objects.earliest("pk")
+    key = Embedding.objects.earliest("pk").pk
     parts = {
         "": ["health", "setup", "hand", "cards", "last_jobs"],
         "jobs": ["job_list"],
@@ -43,6 +44,11 @@ def addresses() -> list[str]:
         "tracks": [],
         "tracks?q=a": [],
         "find": [],
+        "map": [],
+        "map?model=muq&way=umap&by=cluster": [],
+        "map?by=library": [],
+        "map/points": [],
+        f"map/points/{key}": [],
         "find?q=slow": [],
         "find?q=slow&column=muq&part=found": [],
         "uploads": [],
@@ -109,9 +115,12 @@ def test_nothing_of_a_library_becomes_markup(admin_client: Client, text: str) ->
     Upload.objects.create(name=text, seconds=1, accepted=True, answer={"renamedFile": text, "warning": text})
     BatchJob.objects.filter(pk=job.pk).update(message=text, started_by=text, path_prefix=text, current_track=text)
     for path in [*addresses(), f"/admin/tracks?q={text}", f"/admin/problems?message={text}"]:
-        page = admin_client.get(path).content.decode()
+        reply = admin_client.get(path)
+        if not reply["Content-Type"].startswith("text/html"):
+            continue
+        page = reply.content.decode()
         if "<" in text or "'" in text:
-            assert text not in page or "folders" in path, path
+            assert text not in page, path
         tags = re.findall(r"<[a-z][^>]*>", page)
         alpine = [tag for tag in tags if re.search(r"""\s(?:x-[a-z:-]+|@[a-z]+|:[a-z]+)=["'][^"']*hacked""", tag)]
         assert alpine == [], path

@@ -13,7 +13,7 @@ import pytest
 
 from embeddings.errors import LibraryUnavailable
 from embeddings.library import LibraryTrack
-from embeddings.library.navidrome import PAGE, PRESENT, NavidromeLibrary
+from embeddings.library.navidrome import GENRE, PAGE, PRESENT, NavidromeLibrary
 from tests.navidrome_db import VERSIONS, add_tracks, make_navidrome
 
 GENUINE = Path(__file__).resolve().parents[3] / "shared" / "navidrome"
@@ -55,8 +55,16 @@ def test_every_schema_version_yields_its_tracks(tmp_path: Path, version: str) ->
         duration=60.5,
         size=1000,
         mtime="2024-05-06 07:08:09.123456789+02:00",
+        genre="Folk",
     )
     assert tracks_of(NavidromeLibrary(database)) == [expected]
+
+
+def test_a_snapshot_that_knows_no_genres_can_be_read(tmp_path: Path) -> None:
+    database = navidrome_with(tmp_path, {"id": "a", "path": "a.mp3"})
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("ALTER TABLE media_file DROP COLUMN genre")
+    assert [track.genre for track in tracks_of(NavidromeLibrary(database))] == [""]
 
 
 def test_databases_made_by_navidrome_itself_can_be_read(tmp_path: Path) -> None:
@@ -92,7 +100,9 @@ def test_pages_are_found_without_sorting_the_table(tmp_path: Path) -> None:
     database = navidrome_with(tmp_path, *({"id": f"{n}", "path": f"{n}"} for n in range(50)))
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("ANALYZE")
-        plan = connection.execute(f"EXPLAIN QUERY PLAN {PAGE.format(present=PRESENT)}", ("5", 10)).fetchall()
+        plan = connection.execute(
+            f"EXPLAIN QUERY PLAN {PAGE.format(present=PRESENT, genre=GENRE)}", ("5", 10)
+        ).fetchall()
     assert "TEMP B-TREE" not in str(plan)
     assert "(id>?)" in str(plan)
 

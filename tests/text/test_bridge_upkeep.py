@@ -82,11 +82,11 @@ def test_the_end_of_a_job_wants_them(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_light_worker_has_others_do_it(bridges: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_library(50)
-    monkeypatch.setattr(tasks, "_fitting", subprocess.Popen(["sleep", "60"]))
+    busy = subprocess.Popen(["sleep", "60"])
+    monkeypatch.setitem(tasks._at_work, "fit_text_bridge", busy)
     assert tasks.fit_bridges() == "is being done"
-    assert tasks._fitting
-    tasks._fitting.kill()
-    tasks._fitting.wait()
+    busy.kill()
+    busy.wait()
     list(fit_due_bridges())
     assert tasks.fit_bridges() == "nothing to do"
 

@@ -1,0 +1,1 @@
+"""Pictures of a space in two dimensions: what sounds alike lies together."""
