@@ -95,6 +95,7 @@ class BatchJob(Leased):
 
     status = models.CharField(max_length=24, choices=Status, default=Status.INITIALIZED)
     message = models.TextField(blank=True, help_text="What it waits for, why it failed, what is left to a human.")
+    next_try_at = models.DateTimeField(null=True, blank=True, help_text="While waiting: when it looks again, if known.")
     current_track = models.TextField(blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
     started_at = models.DateTimeField(null=True, blank=True)
@@ -149,6 +150,46 @@ class BatchJob(Leased):
     def is_restricted(self) -> bool:
         """Whether the job may touch only a part of the library."""
         return bool(self.limit or self.library_id is not None or self.path_prefix or self.only_track)
+
+
+class JobEvent(models.Model):
+    """Something that happened to a job; ``batches.events`` writes them, and puts them into words."""
+
+    class Kind(models.TextChoices):
+        ASKED = "asked"  # somebody, or the schedule, wants it done
+        STARTED = "started"  # the first track was begun
+        PAUSING = "pausing"  # asked to pause
+        PAUSED = "paused"  # every device has put down what it had
+        RESUMED = "resumed"  # goes on where it was
+        CANCELLING = "cancelling"  # asked to stop
+        RETRIED = "retried"  # failures are tried again
+        WAITING = "waiting"  # something outside is away
+        WORKER_DIED = "worker died"  # this host's worker was killed, or the machine went off
+        DEVICE_LOST = "device lost"  # another host's device is gone
+        EMBEDDER_DIED = "embedder died"  # on tracks that it had in hand
+        LEFT_OUT = "left out"  # the job goes on without a model
+        SWITCHED = "switched"  # search uses the new vectors
+        ENDED = "ended"  # the detail says how
+
+    job = models.ForeignKey(BatchJob, models.CASCADE, related_name="events")
+    kind = models.CharField(max_length=16, choices=Kind)
+    at = models.DateTimeField(help_text="When it happened first.")
+    until = models.DateTimeField(null=True, help_text="When it happened last, or a wait was over.")
+    times = models.PositiveIntegerField(default=1, help_text="How often it happened with nothing else in between.")
+    detail = models.TextField(blank=True)
+    by = models.CharField(max_length=150, blank=True, help_text="Name of who asked for it.")
+    via = models.CharField(max_length=16, blank=True, help_text="How it was asked for: console, api, …")
+
+    class Meta:
+        ordering = ["pk"]
+
+    def __str__(self) -> str:
+        return f"{self.kind} of job {self.job_id}"
+
+    @property
+    def seconds(self) -> float | None:
+        """How long a wait took, once it is over."""
+        return (self.until - self.at).total_seconds() if self.until else None
 
 
 class ModelProgress(models.Model):

@@ -66,6 +66,16 @@ class JobRequest:
         values = asdict(self)
         return BatchJob(model_keys=list(values.pop("models")), **values, **others)
 
+    def __str__(self) -> str:
+        parts = ["everything anew" if self.clear_existing else "what is missing or has changed"]
+        parts += ["bad files again"] if self.retry_bad_files else []
+        parts += [f"with {' '.join(self.models)}"]
+        parts += [f"in library {self.library_id}"] if self.library_id is not None else []
+        parts += [f"in files that begin with {self.path_prefix}"] if self.path_prefix else []
+        parts += [f"of the track {self.only_track}"] if self.only_track else []
+        parts += [f"at most {self.limit:,} tracks"] if self.limit else []
+        return ", ".join(parts)
+
     @property
     def is_restricted(self) -> bool:
         """Whether it concerns only a part of the library."""

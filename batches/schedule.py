@@ -14,6 +14,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from batches import services
+from batches.events import Who
 from batches.models import BatchJob
 from batches.requests import JobRequest
 from embeddings.embedder.available_weights import problems_with
@@ -24,6 +25,7 @@ from embeddings.library import open_library
 logger = logging.getLogger(__name__)
 
 STARTED_BY = "schedule"
+WHO = Who(via="schedule")
 AHEAD = timedelta(minutes=1)  # that a job may be when ``now`` is a while ago, or another machine has made it
 OUTSIDE = "outside of the quiet hours"  # a pause with another reason, or none, is a human's
 Status = BatchJob.Status
@@ -37,7 +39,7 @@ def run(now: datetime | None = None) -> str:
         if services.open_job():
             return _steer(may_work)
         if may_work and _is_due(now) and (models := _models_here()):
-            return f"started job {services.start_job(JobRequest(models), started_by=STARTED_BY).pk}"
+            return f"started job {services.start_job(JobRequest(models), started_by=STARTED_BY, via=WHO.via).pk}"
     except services.JobConflict as conflict:
         logger.warning("the schedule could not do what was due: %s", conflict)
         return str(conflict)
@@ -50,10 +52,10 @@ def _steer(may_work: bool) -> str:
     """Pause what the schedule started at the end of the quiet hours, and resume it at their next beginning."""
     for job in BatchJob.objects.filter(started_by=STARTED_BY, status__in=BatchJob.OPEN):
         if may_work and job.status == Status.PAUSED and job.message == OUTSIDE:
-            services.resume_job(job)
+            services.resume_job(job, who=WHO)
             return f"resumed job {job.pk}"
         if not may_work and job.status in BatchJob.ADVANCING:
-            services.pause_job(job, reason=OUTSIDE)
+            services.pause_job(job, reason=OUTSIDE, who=WHO)
             return f"paused job {job.pk}"
     return "a job is unfinished"
 

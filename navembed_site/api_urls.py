@@ -7,6 +7,7 @@ from django.urls import include, path
 from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
 from rest_framework.routers import SimpleRouter
 
+from batches.api.v1.events import EventViewSet
 from batches.api.v1.hosts import HostViewSet
 from batches.api.v1.jobs import JobViewSet
 from batches.api.v1.library import LibraryView
@@ -31,9 +32,11 @@ router.register("spaces", SpaceViewSet, "space")
 router.register("playlists", PlaylistViewSet, "playlist")
 router.register("hosts", HostViewSet, "host")
 
+events = EventViewSet.as_view({"get": "list"})
 results = ResultViewSet.as_view({"get": "list"})
 table = ResultViewSet.as_view({"get": "export"}, renderer_classes=[CsvRenderer])
 urlpatterns = [
+    path("api/v1/batches/<int:job_id>/events", events, name="events"),
     path("api/v1/batches/<int:job_id>/results", results, name="results"),
     path("api/v1/batches/<int:job_id>/results.csv", table, name="results-table"),
     path("api/v1/library", LibraryView.as_view(), name="library"),

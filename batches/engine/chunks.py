@@ -12,6 +12,7 @@ from django.db import transaction
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
+from batches import events
 from batches.engine import counters, hosts, pace
 from batches.engine.leases import DeviceLease, requeue
 from batches.models import BatchJob, Device, ModelProgress, TrackResult
@@ -212,6 +213,7 @@ def blame(job: BatchJob, lease: DeviceLease, chunk: Chunk, reason: str) -> None:
 
     ``reason`` is shown with the rows: "killed the embedder: out of memory".
     """
+    events.note(job, events.Kind.EMBEDDER_DIED, f"a track in hand {reason}")
     left = set(_claimed(chunk, lease).values_list("pk", flat=True))
     tracks = [claimed for claimed in chunk.tracks if any(row.pk in left for row in claimed.results.values())]
     if len(tracks) == 1 and (outcome := _poison(tracks[0], left, reason)):

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from django.db import transaction
 from django.db.models import Q, QuerySet
 
-from batches import services
+from batches import events, services
 from batches.engine.plan import plan_again
 from batches.models import BatchJob, ModelProgress, TrackResult
 from batches.tasks import want_upkeep
@@ -111,6 +111,8 @@ def _switch(job: BatchJob, builds: Iterable[EmbeddingSpace], raise_if_stopped: R
     with transaction.atomic():
         raise_if_stopped()
         make_live(good)
+        if good:
+            events.note(job, events.Kind.SWITCHED, ", ".join(build.model for build in good))
     if problems:
         point_aliases()
         raise SwitchRefused("; ".join(problems))

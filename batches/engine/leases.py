@@ -24,6 +24,7 @@ from django.utils import timezone
 from django_q.tasks import async_task
 
 from batches.engine import hosts
+from batches.events import Kind, note
 from batches.models import BatchJob, Device, Leased, TrackResult
 from navembed_site.process import heartbeat
 from navembed_site.process.host import host_key
@@ -135,6 +136,8 @@ def _free(job: BatchJob, device: Device) -> int:
         if not unchanged.update(seq=F("seq") + 1, lease_until=None):
             return 0
         freed = requeue(TrackResult.objects.filter(job=job, device=device))
+        if freed:
+            note(job, Kind.DEVICE_LOST, str(device))
     if freed:
         logger.warning("%s is gone; %d results that it had claimed are queued again", device, freed)
     return freed
@@ -173,6 +176,8 @@ def recover() -> None:
         for index in range(len(settings.DEVICES)):
             Device.objects.get_or_create(host=host, index=index)
         ours = Device.objects.filter(host=host)
+        if ours.exclude(lease_until=None).exists() and (job := _active_jobs().first()):
+            note(job, Kind.WORKER_DIED, host.name)
         ours.update(seq=F("seq") + 1, lease_until=None, problem="")
         removed = ours.filter(index__gte=len(settings.DEVICES))
         requeue(TrackResult.objects.filter(device__in=removed))
@@ -181,7 +186,11 @@ def recover() -> None:
 
 
 def _work_exists() -> bool:
-    return BatchJob.objects.filter(status__in=BatchJob.ACTIVE).exists()
+    return _active_jobs().exists()
+
+
+def _active_jobs() -> QuerySet[BatchJob]:
+    return BatchJob.objects.filter(status__in=BatchJob.ACTIVE)
 
 
 def _asleep(devices: QuerySet[Device]) -> QuerySet[Device]:

@@ -301,7 +301,7 @@ class _TimeSlice:
             if error.permanent:
                 services.set_failed(job, str(error))
                 return
-            services.set_waiting(job, str(error))
+            services.set_waiting(job, str(error), self.pause)
         logger.warning("job %d waits %.0f s: %s", job.pk, self.pause, error)
         self._sleep(self.pause, job)
         # An embedder is of this machine and soon back; Milvus or a share may be away for hours.

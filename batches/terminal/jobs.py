@@ -11,6 +11,7 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from batches.models import BatchJob, TrackResult
+from batches.requests import JobRequest
 from batches.selectors.progress import snapshot
 from embeddings.encoders.registry import MODEL_KEYS
 from navembed_site.process.locks import is_held
@@ -70,7 +71,7 @@ def print_job(job: BatchJob) -> None:
     done = f"{job.processed_tracks} of {job.total_tracks} tracks done, {job.failed_tracks} failed"
     for line in (
         state_text(job),
-        f"Asked for{by}: {_extent(job)}.",
+        f"Asked for{by}: {JobRequest.of(job)}.",
         f"Made {_moment(job.created_at)}{began}{ended}.",
         f"{now.percent:.1f} %: {done}.",
     ):
@@ -122,17 +123,6 @@ def _print_tracks(found: QuerySet[TrackResult], field: str, limit: int, otherwis
         console().print(f"… and {tracks - limit} more tracks; --limit {tracks} shows all.")
     elif not tracks:
         console().print(otherwise)
-
-
-def _extent(job: BatchJob) -> str:
-    parts = ["everything anew" if job.clear_existing else "what is missing or has changed"]
-    parts += ["bad files again"] if job.retry_bad_files else []
-    parts += [f"with {' '.join(job.model_keys)}"]
-    parts += [f"in library {job.library_id}"] if job.library_id is not None else []
-    parts += [f"in files that begin with {job.path_prefix}"] if job.path_prefix else []
-    parts += [f"of the track {job.only_track}"] if job.only_track else []
-    parts += [f"at most {job.limit} tracks"] if job.limit else []
-    return ", ".join(parts)
 
 
 def _moment(moment: datetime) -> str:

@@ -16,7 +16,8 @@ from pathlib import Path
 from navembed_site.benchmarks.scratch import environment_of, python
 
 SQLITE = "navembed.sqlite3"
-STEPS = ("start", "resume", "repeat")
+FILLING = ("start", "resume")
+STEPS = (*FILLING, "repeat")
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,10 @@ def measure(extent: Extent, *, folder: Path | None = None, database: str = "") -
     with tempfile.TemporaryDirectory(prefix="navembed-", dir=folder) as home:
         for step in STEPS:
             _forget_pages(Path(home))
-            yield from _run(step, Path(home), extent, database)
+            yield from run_step(step, Path(home), extent, database)
 
 
-def _run(step: str, home: Path, extent: Extent, database: str) -> list[Figure]:
+def run_step(step: str, home: Path, extent: Extent, database: str = "") -> list[Figure]:
     """Run a step in a process that sees nothing of the user's instance."""
     library = {"NAVIDROME_DB_PATH": str(home / "navidrome.db"), "NAVEMBED_SCHEDULE": "scan"}
     environment = environment_of(home, DATABASE_URL=database, **library)

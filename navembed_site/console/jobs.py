@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from functools import cached_property, partial
 from itertools import groupby
 from typing import Any
 
-from django.contrib.admin.models import CHANGE, LogEntry
-from django.contrib.contenttypes.models import ContentType
 from django.core.paginator import Paginator
 from django.db.models import Count, Max, Min, QuerySet
 from django.http import HttpRequest, HttpResponseRedirect
@@ -16,13 +13,15 @@ from django.shortcuts import get_object_or_404
 from django.urls import reverse
 
 from batches import services
-from batches.models import BatchJob, TrackResult
+from batches.events import Who, text_of
+from batches.models import BatchJob, JobEvent, TrackResult
 from batches.requests import JobRequest
 from embeddings.embedder.states import embedder_states
 from embeddings.library.bad_files import ignore
-from navembed_site.console import looks, words
+from navembed_site.console import looks, pace, words
 from navembed_site.console.pages import change, page
 
+VIA = "console"
 JOBS_SHOWN = 25
 REASONS_SHOWN = 20
 FILES_SHOWN = 100
@@ -66,6 +65,10 @@ class JobPage:
         return list(rows[:REASONS_SHOWN])
 
     @cached_property
+    def chart(self) -> pace.Chart | None:
+        return pace.chart(self.job)
+
+    @cached_property
     def deaths(self) -> int:
         """Tracks that were given up because the embedder died on them; an index finds the failed."""
         failed = self.job.results.filter(status=TrackResult.Status.FAILED, deaths__gt=0)
@@ -86,28 +89,9 @@ class JobPage:
         ]
 
     @cached_property
-    def happened(self) -> list[tuple[datetime, str]]:
-        """What is known of the job's course, and who of the console did what, in the order of time."""
-        job = self.job
-        by = f" by {job.started_by}" if job.started_by else ""
-        found = [(job.created_at, f"Asked for{by}: {', '.join(self.asked)}.")]
-        found += [(job.started_at, "The first track was begun.")] if job.started_at else []
-        entries = LogEntry.objects.filter(content_type=_kind(), object_id=str(job.pk)).select_related("user")
-        found += [(entry.action_time, f"{entry.change_message} by {entry.user.get_username()}.") for entry in entries]
-        found += [(job.finished_at, f"{self.look.state.label}.")] if job.finished_at else []
-        return sorted(found, key=lambda event: event[0])
-
-    @property
-    def asked(self) -> list[str]:
-        """What was asked of the job."""
-        job = self.job
-        parts = ["everything anew" if job.clear_existing else "what is missing or has changed"]
-        parts += ["known bad files again"] if job.retry_bad_files else []
-        parts += [f"library {job.library_id}"] if job.library_id is not None else []
-        parts += [f"files below {job.path_prefix}"] if job.path_prefix else []
-        parts += ["one track"] if job.only_track else []
-        parts += [f"at most {job.limit:,} tracks"] if job.limit else []
-        return parts
+    def happened(self) -> list[tuple[JobEvent, str]]:
+        """What happened to the job, in the order of time, with the sentence for each."""
+        return [(event, text_of(event)) for event in self.job.events.all()]
 
     @property
     def details(self) -> list[tuple[str, Any]]:
@@ -122,7 +106,7 @@ class JobPage:
         return found + [(f"{row.model} differences to Milvus", row.reconciled or "none") for row in self.look.rows]
 
 
-@page("console/job.html", parts=("job", "job_reasons"))
+@page("console/job.html", parts=("job", "job_pace", "job_reasons"))
 def job(request: HttpRequest, pk: int) -> dict[str, Any]:
     found = get_object_or_404(BatchJob.objects.prefetch_related("progress__space"), pk=pk)
     return {"title": f"Job {found.pk}", "this": JobPage(found)}
@@ -152,22 +136,22 @@ def _reason(asked: Any) -> dict[str, str]:
 
 @change()
 def pause(request: HttpRequest, pk: int) -> str:
-    return _do(request, pk, services.pause_job, "Asked to pause")
+    return _do(request, pk, services.pause_job)
 
 
 @change()
 def resume(request: HttpRequest, pk: int) -> str:
-    return _do(request, pk, services.resume_job, "Resumed")
+    return _do(request, pk, services.resume_job)
 
 
 @change()
 def cancel(request: HttpRequest, pk: int) -> str:
-    return _do(request, pk, services.cancel_job, "Asked to cancel")
+    return _do(request, pk, services.cancel_job)
 
 
 @change()
 def retry(request: HttpRequest, pk: int) -> str:
-    return _do(request, pk, partial(services.retry_these, which=_reason(request.POST)), "Failures tried again")
+    return _do(request, pk, partial(services.retry_these, which=_reason(request.POST)))
 
 
 @change()
@@ -179,27 +163,14 @@ def ignore_failures(request: HttpRequest, pk: int) -> str:
     return words.ignored_text(count)
 
 
-def _do(request: HttpRequest, pk: int, service: Any, what: str) -> str:
-    """Call the service, and note who had it called in the admin's own log."""
+def _do(request: HttpRequest, pk: int, service: Any) -> str:
     found = get_object_or_404(BatchJob, pk=pk)
-    service(found)
-    LogEntry.objects.create(
-        user_id=str(request.user.pk),
-        content_type=_kind(),
-        object_id=str(pk),
-        object_repr=f"Job {pk}",
-        action_flag=CHANGE,
-        change_message=what,
-    )
+    service(found, who=Who(request.user.get_username(), VIA))
     state = words.STATES[BatchJob.Status(found.status)]
     return f"Job {found.pk}: {state.label.lower()}"
 
 
-def _kind() -> ContentType:
-    return ContentType.objects.get_for_model(BatchJob)
-
-
 def start_for(request: HttpRequest, wanted: JobRequest) -> HttpResponseRedirect:
     """Start or queue a job for who asks, and lead to it. Raises as ``services.start_job``."""
-    job = services.start_job(wanted, started_by=request.user.get_username(), queue=True)
+    job = services.start_job(wanted, started_by=request.user.get_username(), via=VIA, queue=True)
     return HttpResponseRedirect(reverse("console:job", args=[job.pk]))

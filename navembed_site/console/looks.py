@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from django.utils import timezone
+
 from batches.api.v1.library import counts
 from batches.models import BatchJob, ModelProgress
 from batches.selectors.progress import Snapshot, snapshot
@@ -31,7 +33,9 @@ class JobLook:
         """What the job says of itself, else what its state means."""
         message = self.job.message.strip()
         if self.job.status == Status.WAITING and message:
-            return f"Waiting: {message.rstrip('.')}. It goes on by itself."
+            left = (self.job.next_try_at - timezone.now()).total_seconds() if self.job.next_try_at else 0
+            then = f"; tries again in {words.duration(left)}." if left >= 1 else ". It goes on by itself."
+            return f"Waiting: {message.rstrip('.')}{then}"
         return message or f"{self.state.sentence}."
 
     @property

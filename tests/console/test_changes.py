@@ -59,7 +59,7 @@ def test_a_job_tells_who_steered_it(admin_client: Client) -> None:
     job = set_status(services.start_job(JobRequest(["muq"])), "running")
     press(admin_client, f"jobs/{job.pk}/pause")
     page = admin_client.get(f"/admin/jobs/{job.pk}?part=job").content.decode()
-    assert "Asked to pause by admin." in page
+    assert "Asked to pause by admin in the console." in page
 
 
 def test_buttons_lead_back_to_their_page_and_nowhere_else(admin_client: Client) -> None:

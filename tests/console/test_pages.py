@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -33,7 +34,7 @@ def addresses() -> list[str]:
     parts = {
         "": ["health", "setup", "hand", "cards", "last_jobs"],
         "jobs": ["job_list"],
-        f"jobs/{job.pk}": ["job", "job_reasons"],
+        f"jobs/{job.pk}": ["job", "job_pace", "job_reasons"],
         "jobs/new": ["preview"],
         f"track/{track.pk}": ["neighbours"],
         f"jobs/{job.pk}/failures": [],
@@ -168,6 +169,25 @@ def test_waiting_job_says_for_what(admin_client: Client) -> None:
     services.set_waiting(services.start_job(JobRequest(["muq"])), "/music is away")
     page = admin_client.get("/admin/?part=hand").content.decode()
     assert "Waiting: /music is away. It goes on by itself." in page
+
+
+def test_the_course_of_a_job_is_drawn(admin_client: Client) -> None:
+    job = set_status(make_job([make_track(f"t{number}") for number in range(60)]), "completed")
+    began = timezone.now().replace(microsecond=0) - timedelta(hours=1)
+    BatchJob.objects.filter(pk=job.pk).update(started_at=began, finished_at=began + timedelta(minutes=30))
+    for number, result in enumerate(job.results.all()):
+        at = began + timedelta(minutes=10 + number % 5 if number < 50 else 20)
+        TrackResult.objects.filter(pk=result.pk).update(status="succeeded", finished_at=at)
+    page = admin_client.get(f"/admin/jobs/{job.pk}?part=job_pace").content.decode()
+    rates = [int(each) for each in re.findall(r"<title>(\d+) per minute", page)]
+    assert (len(rates), sum(rates), rates[20]) == (60, 120, 20)
+
+
+def test_waiting_job_says_when_it_tries_again(admin_client: Client) -> None:
+    job = services.start_job(JobRequest(["muq"]))
+    services.set_waiting(job, "/music is away", seconds=400)
+    page = admin_client.get(f"/admin/jobs/{job.pk}?part=job").content.decode()
+    assert re.search(r"Waiting: /music is away; tries again in [56] min", page)
 
 
 def test_home_guides_who_has_nothing_yet(admin_client: Client) -> None:

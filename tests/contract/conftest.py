@@ -202,7 +202,7 @@ def bare_instance(migrated_database: Path, checkpoints: dict[str, Path]) -> Iter
 @pytest.fixture
 def bare(bare_instance: Bare) -> Bare:
     """Nobody has ever started a job."""
-    for table in ("batches_modelprogress", "batches_trackresult", "batches_batchjob"):
+    for table in ("batches_jobevent", "batches_modelprogress", "batches_trackresult", "batches_batchjob"):
         bare_instance.sql(f"DELETE FROM {table}")
     time.sleep(FRESH_SECONDS)
     return bare_instance

@@ -20,6 +20,7 @@ from batches.api.contract.bodies import (
     StartSerializer,
     UnhealthySerializer,
 )
+from batches.events import Who
 from batches.requests import JobRequest
 from batches.selectors.last_known import LastKnown
 from navembed_site.database.health import watch
@@ -47,7 +48,7 @@ class BatchViewSet(ViewSet):
             return Response({"error": sentence(body.errors)}, status.HTTP_422_UNPROCESSABLE_ENTITY)
         wanted = JobRequest(body.validated_data["models"] or (), clear_existing=body.validated_data["clearExisting"])
         try:
-            job = services.start_or_join(wanted, started_by="http")
+            job = services.start_or_join(wanted, started_by="http", via="navidrome")
         except services.JobConflict as error:
             running = error.job.pk if error.job else None
             return Response({"error": str(error), "job_id": running}, status.HTTP_400_BAD_REQUEST)
@@ -64,7 +65,7 @@ class BatchViewSet(ViewSet):
     def cancel(self, request: Request) -> Response:
         """Cancel the unfinished job and all that are queued behind it."""
         try:
-            job = services.cancel_all()
+            job = services.cancel_all(who=Who(via="navidrome"))
         except services.JobConflict as error:
             return Response({"error": str(error)}, status.HTTP_404_NOT_FOUND)
         self.last_known.forget()

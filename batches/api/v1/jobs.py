@@ -18,6 +18,7 @@ from rest_framework.viewsets import GenericViewSet
 
 from batches import services
 from batches.api.v1.serializers import JobFilter, JobSerializer, NewJobSerializer, PreviewSerializer
+from batches.events import Who
 from batches.models import BatchJob, ModelProgress
 from batches.requests import JobRequest
 from batches.selectors.dry_run import preview
@@ -100,10 +101,10 @@ class JobViewSet(GenericViewSet[BatchJob]):
         """Try a finished job's failed tracks again."""
         return self._do(services.retry_failed)
 
-    def _do(self, service: Callable[[BatchJob], object]) -> Response:
+    def _do(self, service: Callable[..., object]) -> Response:
         job = self.get_object()
         try:
-            service(job)
+            service(job, who=Who(caller_name(self.request), "api"))
         except services.JobConflict as error:
             raise Conflict(str(error)) from error
         return Response(self.get_serializer(self.get_object()).data)
@@ -133,7 +134,7 @@ def start(request: Request, wanted: JobRequest) -> Response:
     """Start what is asked for, once for each key, and show the job. Raises Conflict."""
     key = idempotency_key(request)
     try:
-        job, is_new = services.start_once(wanted, key, started_by=caller_name(request))
+        job, is_new = services.start_once(wanted, key, started_by=caller_name(request), via="api")
     except services.JobConflict as error:
         raise Conflict(str(error)) from error
     place = request.build_absolute_uri(reverse("job-detail", args=[job.pk]))

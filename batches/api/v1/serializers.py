@@ -27,6 +27,7 @@ JOB = {
     "created_at": "2026-11-25T20:00:00Z",
     "started_at": "2026-11-25T20:00:02Z",
     "finished_at": None,
+    "next_try_at": None,
     "current_track": "[mert] Erik Satie - Gymnopédie No. 1",
     "total_tracks": 5000,
     "processed_tracks": 1200,
@@ -97,8 +98,8 @@ class JobSerializer(serializers.ModelSerializer[BatchJob]):
         model = BatchJob
         fields = [
             "id", "status", "message", "model_keys", "clear_existing", "retry_bad_files", "limit", "library_id",
-            "path_prefix", "only_track", "started_by", "created_at", "started_at", "finished_at", "current_track",
-            "total_tracks", "processed_tracks", "failed_tracks", "progress", "models",
+            "path_prefix", "only_track", "started_by", "created_at", "started_at", "finished_at", "next_try_at",
+            "current_track", "total_tracks", "processed_tracks", "failed_tracks", "progress", "models",
         ]  # fmt: skip
         read_only_fields = fields
 

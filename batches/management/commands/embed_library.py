@@ -10,6 +10,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from batches import services
+from batches.events import Who
 from batches.models import BatchJob
 from batches.requests import JobRequest
 from batches.selectors.dry_run import preview
@@ -95,9 +96,9 @@ class Command(command.Command):
             if left and not has_worker():
                 self.stderr.write(f"job {left.pk} was left unfinished and goes on instead of a new one")
                 if left.status in BatchJob.RESUMABLE:
-                    services.resume_job(left)
+                    services.resume_job(left, who=Who(via="command"))
                 return left
-            job = services.start_job(_request(options), started_by="command", queue=True)
+            job = services.start_job(_request(options), started_by="command", via="command", queue=True)
         except (services.JobConflict, NavembedError) as error:
             raise CommandError(str(error)) from error
         if job.status == BatchJob.Status.QUEUED:

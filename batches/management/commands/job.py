@@ -9,6 +9,7 @@ from django.core.management.base import CommandError, CommandParser
 from django.db.models import QuerySet
 
 from batches import services
+from batches.events import Who
 from batches.models import BatchJob, TrackResult
 from batches.selectors.progress import contract_progress
 from batches.terminal.jobs import (
@@ -101,7 +102,7 @@ class Command(command.Command):
 
     def _act(self, action: str, job: BatchJob, as_json: bool) -> None:
         try:
-            ACTIONS[action](job)
+            ACTIONS[action](job, who=Who(via="command"))
         except services.JobConflict as error:
             raise CommandError(str(error)) from error
         self.stdout.write(json.dumps([contract_progress(job)]) if as_json else state_text(job))

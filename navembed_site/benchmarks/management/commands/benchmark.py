@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from embeddings.encoders.registry import ENCODERS
-from navembed_site.benchmarks import http, index, jobs, search, similar
+from navembed_site.benchmarks import http, index, jobs, pages, search, similar
 from navembed_site.benchmarks import uploads as upload_figures
 from navembed_site.errors import NavembedError
 from navembed_site.instance import command
@@ -24,7 +24,7 @@ from navembed_site.instance.needed import needed_processes
 
 
 class Command(command.Command):
-    help = "Measure the search index, recommendations, jobs over a large library, HTTP, or uploads; all is synthetic."
+    help = "Measure the search index, recommendations, jobs, HTTP, uploads, or pages of the console; all is synthetic."
     requires_migrations_checks = False
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -44,7 +44,7 @@ class Command(command.Command):
         worked.add_argument("--numbers", type=int, default=8, help="of a MuQ vector; really 1536 (default: 8)")
         worked.add_argument("--folder", type=Path, help="where the scratch instance lies (default: temporary files)")
         worked.add_argument("--database", default="", help="URL of an empty PostgreSQL database, which is left filled")
-        worked.add_argument("--step", choices=jobs.STEPS, help=argparse.SUPPRESS)
+        worked.add_argument("--step", choices=[*jobs.STEPS, "pages"], help=argparse.SUPPRESS)
         asked = kinds.add_parser("http", help="polls while a batch runs, in a scratch instance on free ports")
         asked.add_argument("--connections", type=_up_to(64), default=8, help="that ask at a time (default: 8)")
         asked.add_argument("--seconds", type=_up_to(60), default=15, help="of each measurement (default: 15)")
@@ -54,7 +54,10 @@ class Command(command.Command):
         sent.add_argument("--uploads", type=_up_to(1_000), default=10, help="of each measurement (default: 10)")
         sent.add_argument("--tracks", type=_up_to(10_000), default=200, help="of the batch (default: 200)")
         sent.add_argument("--folder", type=Path, help="where the scratch instance lies (default: temporary files)")
-        for each in (searched, found, liked, worked, asked, sent):
+        shown = kinds.add_parser("pages", help="the console's pages, in a scratch instance")
+        shown.add_argument("--tracks", type=int, default=100_000, help="in the library (default: 100,000)")
+        shown.add_argument("--folder", type=Path, help="where the scratch instance lies (default: temporary files)")
+        for each in (searched, found, liked, worked, asked, sent, shown):
             each.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
     def handle(self, *args: Any, what: str, **options: Any) -> None:
@@ -69,6 +72,8 @@ class Command(command.Command):
                 self._http(**options)
             elif what == "uploads":
                 self._uploads(**options)
+            elif what == "pages":
+                self._pages(**options)
             else:
                 self._jobs(**options)
         except NavembedError as error:
@@ -111,7 +116,8 @@ class Command(command.Command):
         if options["step"]:
             from navembed_site.benchmarks import job_steps
 
-            figures = list(getattr(job_steps, options["step"])(extent))
+            module = pages if options["step"] == "pages" else job_steps
+            figures = list(getattr(module, options["step"])(extent))
         else:
             figures = list(jobs.measure(extent, folder=options["folder"], database=options["database"]))
         title = f"Jobs over {extent.tracks:,} tracks, three models"
@@ -128,6 +134,13 @@ class Command(command.Command):
         effort = upload_figures.Effort(uploads, tracks)
         figures = list(upload_figures.measure(effort, folder=options["folder"]))
         self._print(figures, f"{uploads} uploads of a minute, one after the other", as_json=options["json"])
+
+    def _pages(self, tracks: int, **options: Any) -> None:
+        if tracks < 1000:
+            raise CommandError("--tracks must be at least 1000.")
+        extent = jobs.Extent(tracks, numbers=8)
+        figures = pages.measure(extent, options["folder"])
+        self._print(figures, f"The console over {tracks:,} tracks, three models", as_json=options["json"])
 
     def _print(self, figures: list[jobs.Figure], title: str, *, as_json: bool) -> None:
         if as_json:

@@ -3,7 +3,6 @@
 "use strict";
 
 const PAUSE_SECONDS = 2;
-const SPARKS = 60;
 
 // Makes the children of one element those of another, changing as little as possible: what has the focus, a dialog or
 // details that are open, and regions that are read aloud stay what they are.
@@ -34,7 +33,6 @@ function put(region, html) {
   if (region.dataset.full) morph(region, fresh);
   else region.replaceChildren(...fresh.childNodes);
   region.dataset.full = "yes";
-  draw(region);
 }
 
 // Returns the answer's text; null when nothing is new.
@@ -51,7 +49,6 @@ async function part(address, known) {
 async function follow(region) {
   const known = {};
   region.dataset.full = "yes";
-  draw(region);
   for (;;) {
     await new Promise((resolve) => setTimeout(resolve, 1000 * (region.dataset.pause ?? PAUSE_SECONDS)));
     if (document.hidden) continue;
@@ -63,21 +60,6 @@ async function follow(region) {
       region.classList.add("nv-stale"); // the server is away; the next look may find it
     }
   }
-}
-
-// The throughput since the page was opened.
-const sparks = [];
-function draw(region) {
-  const picture = region.querySelector("[data-spark]");
-  if (!picture) return;
-  const speed = Number.parseFloat(picture.dataset.spark);
-  if (speed > 0) sparks.push(speed);
-  if (sparks.length > SPARKS) sparks.shift();
-  if (sparks.length < 3) return;
-  const most = Math.max(...sparks);
-  const points = sparks.map((each, place) => `${(200 * place) / (sparks.length - 1)},${38 - (34 * each) / most}`);
-  picture.removeAttribute("hidden");
-  picture.firstElementChild.setAttribute("points", points.join(" "));
 }
 
 async function load(region) {

@@ -1,0 +1,96 @@
+"""How long the console's pages take, and how many queries, in a large library; without embedder and Milvus."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test import Client
+
+from batches.api.v1.library import counts
+from batches.engine import plan
+from batches.models import BatchJob, TrackResult
+from embeddings.models import BadFile, Track
+from navembed_site.benchmarks.jobs import FILLING, Extent, Figure, run_step
+from navembed_site.benchmarks.scratch import StepFailed
+from navembed_site.console import health, pace
+
+REPEATS = 11
+MOST_MS = 300
+MOST_QUERIES = 15
+OF_A_HUNDRED = 1  # tracks fail
+REASONS = ("no audio could be decoded", "the file is empty", "killed the embedder: out of memory")
+PAGES = (
+    "", "?part=health", "?part=hand", "?part=cards", "?part=last_jobs", "jobs", "jobs/{job}", "jobs/{job}?part=job",
+    "jobs/{job}?part=job_pace", "jobs/{job}?part=job_reasons", "jobs/{job}/failures", "jobs/new", "jobs/new?extent=all",
+    "jobs/folders?prefix=/music/Artist 1", "problems", "tracks", "tracks?q=ordinary+length", "tracks?q=nobody",
+    "track/{track}", "find", "uploads", "versions",
+)  # fmt: skip
+
+
+def measure(extent: Extent, folder: Path | None = None) -> list[Figure]:
+    """Return the figures of a scratch instance in ``folder`` that has done one job. Raises StepFailed."""
+    with tempfile.TemporaryDirectory(prefix="navembed-", dir=folder) as home:
+        for step in FILLING:
+            run_step(step, Path(home), extent)
+        return run_step("pages", Path(home), extent)
+
+
+def pages(extent: Extent) -> Iterator[Figure]:
+    """Ask for each page of the console, at first with nothing remembered."""
+    job = BatchJob.objects.earliest("pk")
+    _spoil(job)
+    client = Client(SERVER_NAME="127.0.0.1")
+    client.force_login(User.objects.create_superuser("benchmark"))
+    for page in PAGES:
+        path = f"/admin/{page.format(job=job.pk, track=Track.objects.earliest('pk').pk)}"
+        _forget()
+        asked: list[str] = []
+        with connection.execute_wrapper(partial(_note, asked)):
+            cold = _milliseconds(client, path)
+        times = [_milliseconds(client, path) for _ in range(REPEATS)]
+        yield Figure(page or "home", statistics.median(times), "ms", MOST_MS)
+        yield Figure("… p95", statistics.quantiles(times, n=20)[-1], "ms", MOST_MS)
+        yield Figure("… with nothing remembered", cold, "ms")
+        yield Figure("… its queries", len(asked), "queries", MOST_QUERIES)
+
+
+def _note(asked: list[str], run: Any, sql: str, *arguments: Any) -> Any:
+    asked.append(sql)
+    return run(sql, *arguments)
+
+
+def _forget() -> None:
+    for each in (counts, health.signs, health.models):
+        each.forget()
+    pace.forget()
+
+
+def _milliseconds(client: Client, path: str) -> float:
+    began = time.perf_counter()
+    answer = client.get(path)
+    if answer.status_code != 200:
+        raise StepFailed(f"{path} was answered with {answer.status_code}")
+    return 1000 * (time.perf_counter() - began)
+
+
+def _spoil(job: BatchJob) -> None:
+    """Have some of the tracks failed, for a few reasons."""
+    tracks = list(Track.objects.order_by("pk")[: Track.objects.count() * OF_A_HUNDRED // 100])
+    for number, reason in enumerate(REASONS):
+        mine = tracks[number :: len(REASONS)]
+        rows = TrackResult.objects.filter(job=job, track__in=mine)
+        rows.update(status="failed", error_class="AudioError", error_message=reason, traceback="Traceback …")
+        BadFile.objects.bulk_create(
+            BadFile(track=track, model="muq", size=track.size, mtime=track.mtime, error_message=reason)
+            for track in mine
+        )
+    plan.recount(job)
+    BatchJob.objects.filter(pk=job.pk).update(status=BatchJob.Status.COMPLETED_WITH_ERRORS)
