@@ -1,4 +1,4 @@
-"""``manage.py benchmark index|search|jobs|http|uploads``: measure on this machine what docs/performance.md states."""
+"""``manage.py benchmark embedding|index|search|…``: measure on this machine what docs/performance.md states."""
 
 from __future__ import annotations
 
@@ -18,17 +18,20 @@ from rich.table import Table
 from embeddings.encoders.registry import ENCODERS
 from navembed_site.benchmarks import http, index, jobs, search
 from navembed_site.benchmarks import uploads as upload_figures
+from navembed_site.benchmarks.embedding import command as embedding
 from navembed_site.errors import NavembedError
 from navembed_site.instance import command
 from navembed_site.instance.needed import needed_processes
 
 
 class Command(command.Command):
-    help = "Measure the search index, recommendations, jobs over a large library, HTTP, or uploads; all is synthetic."
+    help = "Measure embedding, the search index, recommendations, large jobs, HTTP, or uploads; all is synthetic."
     requires_migrations_checks = False
 
     def add_arguments(self, parser: CommandParser) -> None:
         kinds = parser.add_subparsers(dest="what", required=True)
+        embedded = kinds.add_parser("embedding", help="tracks to vectors, stage by stage, beside what was replaced")
+        embedding.add_arguments(embedded)
         searched = kinds.add_parser("index", help="recall and speed of search, on embeddings of every model")
         searched.add_argument("--rows", type=int, default=5000, help="embeddings per model (default: 5000)")
         found = kinds.add_parser("search", help="recommendations in a large library, in a scratch instance")
@@ -50,12 +53,14 @@ class Command(command.Command):
         sent.add_argument("--uploads", type=_up_to(1_000), default=10, help="of each measurement (default: 10)")
         sent.add_argument("--tracks", type=_up_to(10_000), default=200, help="of the batch (default: 200)")
         sent.add_argument("--folder", type=Path, help="where the scratch instance lies (default: temporary files)")
-        for each in (searched, found, worked, asked, sent):
+        for each in (embedded, searched, found, worked, asked, sent):
             each.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
     def handle(self, *args: Any, what: str, **options: Any) -> None:
         try:
-            if what == "index":
+            if what == "embedding":
+                embedding.handle(self.stdout, **options)
+            elif what == "index":
                 self._index(options["rows"], as_json=options["json"])
             elif what == "search":
                 self._search(options["tracks"], options["folder"], here=options["here"], as_json=options["json"])
