@@ -6,6 +6,8 @@ import logging
 import os
 from pathlib import Path
 
+from embeddings.embedder.host_memory import give_freed_memory_back
+
 logger = logging.getLogger(__name__)
 
 
@@ -57,7 +59,8 @@ def free_memory(device: str) -> int:
 
 
 def empty_cache(device: str) -> None:
-    """Give cached memory back to the device."""
+    """Give cached memory back to the device, and to this machine."""
+    give_freed_memory_back()
     if device.startswith("cuda"):
         import torch
 

@@ -15,6 +15,7 @@ from embeddings.audio.pool import DecodePool
 from embeddings.audio.summary import Limits
 from embeddings.embedder.available_weights import problem_with
 from embeddings.embedder.device import name_of
+from embeddings.embedder.host_memory import give_freed_memory_back
 from embeddings.embedder.model_manager import ModelManager
 from embeddings.embedder.pipeline import Pipeline
 from embeddings.embedder.priority_lock import PriorityLock
@@ -126,6 +127,8 @@ class Embedder:
     def _unload_idle(self) -> None:
         while not self._closing.wait(IDLE_CHECK_SECONDS):
             self.manager.unload_idle()
+            if not self.jobs.lock.locked() and not self.interactive.lock.locked():
+                give_freed_memory_back()
 
 
 def _require(model: str, found: Description, expected: str) -> None:

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from navembed_site.benchmarks.embedding.sizes import make_checkpoints
 from navembed_site.benchmarks.jobs import Figure
 from navembed_site.benchmarks.load import Load
 from navembed_site.benchmarks.scratch import TOLD_CHARACTERS, StepFailed, environment_of, python
-from navembed_site.demo.checkpoints import make_tiny_checkpoints
 from navembed_site.demo.encode import write_audio
 
 RATE = 22_050
@@ -99,11 +99,12 @@ def _load(scratch: Scratch, effort: Effort, path: str, headers: dict[str, str], 
 
 
 @contextmanager
-def running(home: Path, tracks: int) -> Iterator[Scratch]:
-    """An instance with all its processes, over so many links to one file."""
-    weights = {f"NAVEMBED_{key.upper()}": str(path) for key, path in make_tiny_checkpoints(home / "tiny").items()}
+def running(home: Path, tracks: int, size: str = "tiny", **variables: str) -> Iterator[Scratch]:
+    """An instance with all its processes, over so many links to one file; ``size`` is that of the models."""
+    weights = {f"NAVEMBED_{key.upper()}": str(path) for key, path in make_checkpoints(home / "weights", size).items()}
     with _free_port() as port, _free_port() as text_port:
-        scratch = Scratch(port, environment_of(home, **weights, **_settings(home, port, text_port)))
+        usual = _settings(home, port, text_port)
+        scratch = Scratch(port, environment_of(home, **weights, **(usual | variables)))
         _make_music(home / "music", tracks)
         scratch.manage("serve", "--detach")
     try:

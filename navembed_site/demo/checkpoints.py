@@ -112,9 +112,9 @@ def make_text_checkpoint(folder: Path) -> None:
     config = MULAN | PUBLISHED_TEXT
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        _write_part(folder, config, torch.nn.ModuleDict({"mulan": text_tower(config, PUBLISHED_XLM_ROBERTA)}))
+        write_part(folder, config, torch.nn.ModuleDict({"mulan": text_tower(config, PUBLISHED_XLM_ROBERTA)}))
     _write_tokenizer(folder / TEXT_PART)
-    _write_json(folder / TEXT_PART / "config.json", PUBLISHED_XLM_ROBERTA)
+    write_json(folder / TEXT_PART / "config.json", PUBLISHED_XLM_ROBERTA)
 
 
 def _make_muq(folder: Path) -> None:
@@ -129,13 +129,13 @@ def _make_muq(folder: Path) -> None:
     audio_config = {**MUQ, "w2v2_config": {k: v for k, v in w2v2.items() if k not in {"id2label", "label2id"}}}
     with torch.random.fork_rng(devices=[]):  # MuQ seeds torch for everybody
         muq = MuQ(audio_config)
-    _write_part(folder / AUDIO_PART, audio_config, _randomised(muq))
+    write_part(folder / AUDIO_PART, audio_config, randomised(muq))
     _write_tokenizer(folder / TEXT_PART)
     audio, text = audio_tower(MULAN, audio_config), text_tower(MULAN, XLM_ROBERTA)
-    _write_part(folder / TEXT_PART, XLM_ROBERTA, _randomised(text["text"].model))
+    write_part(folder / TEXT_PART, XLM_ROBERTA, randomised(text["text"].model))
     mulan = MuLanModel(audio["audio"], text["text"], **MULAN["mulan"])
     # The package reads nothing but safetensors from a folder.
-    _write_part(folder, MULAN, torch.nn.ModuleDict({"mulan": _randomised(mulan)}))
+    write_part(folder, MULAN, torch.nn.ModuleDict({"mulan": randomised(mulan)}))
 
 
 def _make_mert(folder: Path) -> None:
@@ -143,26 +143,26 @@ def _make_mert(folder: Path) -> None:
 
     from embeddings.encoders.mert import ARCHITECTURE
 
-    network = _randomised(HubertModel(HubertConfig(**{name: MERT[name] for name in ARCHITECTURE}, mask_time_prob=0.0)))
+    network = randomised(HubertModel(HubertConfig(**{name: MERT[name] for name in ARCHITECTURE}, mask_time_prob=0.0)))
     published = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
     state = {}
     for name, tensor in network.state_dict().items():
         for ours, theirs in published.items():
             name = name.replace(ours, theirs)  # noqa: PLW2901
         state[name] = tensor
-    _write_json(folder / "config.json", MERT)
-    _write_json(folder / "preprocessor_config.json", MERT_PREPROCESSOR)
+    write_json(folder / "config.json", MERT)
+    write_json(folder / "preprocessor_config.json", MERT_PREPROCESSOR)
     _save(state, folder / "pytorch_model.bin")
 
 
 def _make_latent(folder: Path) -> None:
     from embeddings.encoders.latent import build_network
 
-    _write_json(folder / "config.json", LATENT)
-    _save({"gen_state_dict": _randomised(build_network(LATENT, "UNet")).state_dict()}, folder / "music2latent.pt")
+    write_json(folder / "config.json", LATENT)
+    _save({"gen_state_dict": randomised(build_network(LATENT, "UNet")).state_dict()}, folder / "music2latent.pt")
 
 
-def _randomised(network: Any) -> Any:
+def randomised(network: Any) -> Any:
     """Give every weight matrix noise that keeps signals at their size; some of these classes begin with zeros."""
     import torch
 
@@ -205,20 +205,20 @@ def _write_tokenizer(folder: Path) -> None:
     tokenizer.save(str(folder / "tokenizer.json"))
     names = dict(zip(("bos", "pad", "eos", "unk", "mask"), SPECIAL_TOKENS, strict=True))
     tokens = {f"{name}_token": token for name, token in names.items()}
-    _write_json(folder / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", **tokens})
+    write_json(folder / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", **tokens})
 
 
-def _write_part(folder: Path, config: dict[str, Any], network: Any) -> None:
+def write_part(folder: Path, config: dict[str, Any], network: Any) -> None:
     """Write a network as a hub repository has it."""
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    _write_json(folder / "config.json", config)
+    write_json(folder / "config.json", config)
     state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
 
 
-def _write_json(path: Path, content: dict[str, Any]) -> None:
+def write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import signal
 import threading
-from contextlib import suppress
 from typing import Any
 
 from django.conf import settings
@@ -20,7 +18,6 @@ from navembed_site.process.unix_socket import end_without
 
 logger = logging.getLogger(__name__)
 
-M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
 NICENESS = 5  # hours of work on the cores that also answer, here and for the others on this machine
 
 
@@ -32,11 +29,12 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, device_index: int, **options: Any) -> None:
         from embeddings.embedder.build import build_embedder
+        from embeddings.embedder.host_memory import keep_freed_memory
         from embeddings.embedder.server import EmbedderServer
 
         die_with_parent()
         os.nice(NICENESS)
-        _give_memory_back()
+        keep_freed_memory()
         with hold(f"embedder-{device_index}"):
             embedder = build_embedder(settings.DEVICES[device_index])
             server = EmbedderServer(socket_path(device_index), embedder)
@@ -50,12 +48,3 @@ class Command(BaseCommand):
             embedder.close()
             logging.shutdown()
             os._exit(0)  # Python cannot end in order while a long batch still runs in a thread
-
-
-def _give_memory_back() -> None:
-    """Returns large arrays to the system when they are freed.
-
-    By itself glibc soon keeps those of up to 32 MB in its heap, which then grew by 200 MB in 600 tracks.
-    """
-    with suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 2**20)

@@ -18,17 +18,20 @@ from rich.table import Table
 from embeddings.encoders.registry import ENCODERS
 from navembed_site.benchmarks import http, index, jobs, pages, search, similar
 from navembed_site.benchmarks import uploads as upload_figures
+from navembed_site.benchmarks.embedding import command as embedding
 from navembed_site.errors import NavembedError
 from navembed_site.instance import command
 from navembed_site.instance.needed import needed_processes
 
 
 class Command(command.Command):
-    help = "Measure the search index, recommendations, jobs, HTTP, uploads, or pages of the console; all is synthetic."
+    help = "Measure embedding, search, jobs, HTTP, uploads, or pages of the console; all is synthetic."
     requires_migrations_checks = False
 
     def add_arguments(self, parser: CommandParser) -> None:
         kinds = parser.add_subparsers(dest="what", required=True)
+        embedded = kinds.add_parser("embedding", help="tracks to vectors, stage by stage, beside what was replaced")
+        embedding.add_arguments(embedded)
         searched = kinds.add_parser("index", help="recall and speed of search, on embeddings of every model")
         searched.add_argument("--rows", type=int, default=5000, help="embeddings per model (default: 5000)")
         found = kinds.add_parser("search", help="recommendations in a large library, in a scratch instance")
@@ -57,12 +60,14 @@ class Command(command.Command):
         shown = kinds.add_parser("pages", help="the console's pages, in a scratch instance")
         shown.add_argument("--tracks", type=int, default=100_000, help="in the library (default: 100,000)")
         shown.add_argument("--folder", type=Path, help="where the scratch instance lies (default: temporary files)")
-        for each in (searched, found, liked, worked, asked, sent, shown):
+        for each in (embedded, searched, found, liked, worked, asked, sent, shown):
             each.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
     def handle(self, *args: Any, what: str, **options: Any) -> None:
         try:
-            if what == "index":
+            if what == "embedding":
+                embedding.handle(self.stdout, **options)
+            elif what == "index":
                 self._index(options["rows"], as_json=options["json"])
             elif what == "search":
                 self._search(options["tracks"], options["folder"], here=options["here"], as_json=options["json"])
