@@ -13,7 +13,7 @@ from django.test import Client
 from navembed_site.access.models import Token
 from navembed_site.access.scopes import Scope
 from navembed_site.access.tokens import create_token, find_token
-from tests.access.conftest import MakeUser
+from tests.access.conftest import MakeUser, Program
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 
@@ -53,6 +53,11 @@ def test_name_that_is_taken_is_named(admin_client: Client) -> None:
     make(admin_client)
     assert "There is a token of this name" in make(admin_client).content.decode()
     assert Token.objects.count() == 1
+
+
+def test_list_shows_the_plugin_that_calls(admin_client: Client, program: Callable[..., Program]) -> None:
+    program(name="navidrome").get("/api/v1/plugin/status", headers={"User-Agent": "navembed-plugin/0.1.0 (models=muq)"})
+    assert "navembed-plugin/0.1.0 (models=muq)" in admin_client.get(LIST).content.decode()
 
 
 def test_revoke(admin_client: Client) -> None:
