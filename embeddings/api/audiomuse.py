@@ -43,11 +43,23 @@ class SongSerializer(Body):
     distance = serializers.FloatField(help_text="0 to 1; 0 is the same.")
 
 
+class CountField(serializers.IntegerField):
+    """How many are wanted; what is too few or too many is brought to what there can be."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(default=NUMBER, **options)
+
+    def to_internal_value(self, data: Any) -> int:
+        return min(max(super().to_internal_value(data), 1), MOST)
+
+
 class SimilarTracksSerializer(Body):
     item_id = serializers.CharField(max_length=255)
-    n = serializers.IntegerField(min_value=1, max_value=MOST, default=NUMBER)
+    n = CountField()
     eliminate_duplicates = serializers.BooleanField(
-        default=True, help_text="At most five tracks of an artist; one file of a recording comes in any case."
+        allow_null=True,  # else one that is not sent would be false
+        required=False,
+        help_text="At most five tracks of an artist, unless false; one file of a recording comes in any case.",
     )
 
 
@@ -58,7 +70,7 @@ class SimilarTracksView(APIView):
     def get(self, request: Request) -> Response:
         """Find tracks like one, nearest first; none like one that is not known."""
         asked = query(SimilarTracksSerializer, request)
-        per_artist = PER_ARTIST if asked["eliminate_duplicates"] else 0
+        per_artist = 0 if asked["eliminate_duplicates"] is False else PER_ARTIST
         answer = similar(TRACK, asked["item_id"], Query(limit=asked["n"], per_artist=per_artist))
         return Response(songs({each.track_id: each.score for each in answer.tracks}))
 
@@ -66,9 +78,7 @@ class SimilarTracksView(APIView):
 class PathQuerySerializer(Body):
     start_song_id = serializers.CharField(max_length=255)
     end_song_id = serializers.CharField(max_length=255)
-    max_steps = serializers.IntegerField(
-        min_value=2, max_value=MOST, default=NUMBER, help_text="Most tracks, with start and end."
-    )
+    max_steps = CountField(help_text="Most tracks, with start and end.")
 
 
 @extend_schema_serializer(examples=[OpenApiExample("Of one song", {"path": [SONG]})])
@@ -83,13 +93,13 @@ class FindPathView(APIView):
     def get(self, request: Request) -> Response:
         """Find a path from one track to another; none when a track is not known. Distances are to the track before."""
         asked = query(PathQuerySerializer, request)
-        found = path(asked["start_song_id"], asked["end_song_id"], Query(limit=asked["max_steps"]))
+        found = path(asked["start_song_id"], asked["end_song_id"], Query(limit=max(asked["max_steps"], 2)))
         return Response({"path": songs(dict(found.steps))})
 
 
 class ArtistsQuerySerializer(Body):
     artist = serializers.CharField(max_length=255, help_text="Navidrome's id, or the name.")
-    n = serializers.IntegerField(min_value=1, max_value=MOST, default=NUMBER)
+    n = CountField()
     include_component_matches = serializers.BooleanField(default=False, help_text="Add songs of both artists.")
 
 

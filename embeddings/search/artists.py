@@ -13,9 +13,9 @@ from embeddings.library import open_library
 from embeddings.search.diversity import artist_of
 from embeddings.search.listener import present_tracks
 from embeddings.search.query import Query, Seed
-from embeddings.search.recommend import SECONDS, recommend
+from embeddings.search.recommend import recommend
 from embeddings.search.seeds import DIGITS
-from embeddings.search.similar import ARTIST, tracks_of
+from embeddings.search.similar import ARTIST, SECONDS, tracks_of
 
 logger = logging.getLogger(__name__)
 

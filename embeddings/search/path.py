@@ -27,9 +27,9 @@ from embeddings.search.listener import allowed_libraries, present_tracks, visibl
 from embeddings.search.merging import Candidate
 from embeddings.search.query import Query
 from embeddings.search.reasons import short_label
-from embeddings.search.recommend import SECONDS
 from embeddings.search.retrieval import FEWEST_OF_A_GROUP, Ready, candidates
 from embeddings.search.seeds import DIGITS, Group, track_probes
+from embeddings.search.similar import SECONDS
 from embeddings.spaces.lifecycle import live_space
 
 logger = logging.getLogger(__name__)

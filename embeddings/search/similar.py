@@ -9,10 +9,11 @@ from embeddings.errors import LibraryUnavailable
 from embeddings.library import open_library
 from embeddings.models import Track
 from embeddings.search.query import Answer, Query, Seed
-from embeddings.search.recommend import SECONDS, recommend
+from embeddings.search.recommend import recommend
 
 logger = logging.getLogger(__name__)
 
+SECONDS = 3.5  # the plugin gives up after 4.5, and what the library is asked before and after takes time, too
 TRACK, ALBUM, ARTIST = KINDS = ("track", "album", "artist")
 
 

@@ -97,3 +97,19 @@ def test_database_that_is_away_says_so(tmp_path: Path) -> None:
             ask(["x"])
     with pytest.raises(LibraryUnavailable):
         gone.visible_to("x")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_tracks_of_albums_and_artists(tmp_path: Path, version: str) -> None:
+    tracks = [{"id": i, "path": i, "artist_id": "a", "album_id": "al"} for i in "xy"]
+    named = [f"INSERT INTO media_file_artists VALUES ('{i}', 'a', 'artist', '')" for i in "xy"]
+    found = library(tmp_path, version, tracks, *(named if version != "0.54" else []))
+    assert found.of_album("al") == found.of_artist("a") == {"x", "y"}
+    assert found.of_album("nobody") == found.of_artist("nobody") == set()
+
+
+def test_artist_is_who_plays_and_else_whoever_takes_part(tmp_path: Path) -> None:
+    parts = [("x", "a", "artist"), ("y", "a", "producer"), ("y", "c", "composer")]
+    named = [f"INSERT INTO media_file_artists VALUES ('{i}', '{who}', '{role}', '')" for i, who, role in parts]
+    found = library(tmp_path, "0.63", [{"id": i, "path": i} for i in "xy"], *named)
+    assert (found.of_artist("a"), found.of_artist("c")) == ({"x"}, {"y"})

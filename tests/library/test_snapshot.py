@@ -31,6 +31,8 @@ INSERT INTO user (id, user_name, name, password, is_admin, created_at, updated_a
 INSERT INTO playlist (id, name, owner_id) VALUES ('p', 'annas_playlist', 'u');
 INSERT INTO playlist_tracks VALUES (1, 'p', 'b');
 UPDATE library SET last_scan_at = '2025-01-02 03:04:05';
+UPDATE media_file SET album_id = 'al' WHERE id = 'b';
+INSERT INTO artist (id, name) VALUES ('x', 'X');
 """
 SINCE = {
     "0.55": """
@@ -75,6 +77,9 @@ def answers(database: Path) -> dict[str, Any]:
         "deleted": library.deleted(dict.fromkeys(IDS, 1)),
         "visible_to": [library.visible_to(user) for user in ("u", "root", "nobody")],
         "in_playlists": library.in_playlists(["p", "q"]),
+        "of_album": library.of_album("al"),
+        "of_artist": [library.of_artist(artist) for artist in ("x", "guest")],
+        "artist_names": library.artist_names(["x", "gone"]),
     }
 
 
@@ -83,7 +88,7 @@ def test_snapshot_answers_as_the_database(tmp_path: Path, version: str) -> None:
     database = navidrome(tmp_path / "navidrome.db", version)
     asked = answers(database)
     assert asked["pages"]
-    assert asked["in_playlists"] == {"b"}
+    assert (asked["in_playlists"], asked["of_album"], asked["artist_names"]) == ({"b"}, {"b"}, {"x": "X"})
     assert answers(take(database, tmp_path / "snapshot.db")) == asked
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from django.test import Client
 
-from tests.search.conftest import Library
+from tests.search.conftest import Library, row
 from tests.stock.conftest import Ask
 from tests.stock.test_similar import credit
 
@@ -56,3 +56,14 @@ def test_similar_artists_without_songs(ask: Ask, music: Library) -> None:
     found = ask("/api/similar_artists", artist="a1", include_component_matches="false")
     assert "component_matches" not in found[0]
     assert ask("/api/similar_artists", artist="nobody") == []
+
+
+def test_no_more_than_five_of_an_artist_unless_wanted(ask: Ask, music: Library) -> None:
+    music.tell({i: row(int(i[1:]), artist="One", artist_id="one") for i in music.world.tracks})
+    assert [len(ask(SIMILAR, item_id="t01", n="20", **given)) for given in ({}, AS_SENT)] == [5, 5]
+    assert len(ask(SIMILAR, item_id="t01", n="20", eliminate_duplicates="false")) == 20
+
+
+@pytest.mark.parametrize(("number", "found"), [("0", 1), ("-5", 1), ("100000", 29)])
+def test_odd_numbers_are_understood(ask: Ask, music: Library, number: str, found: int) -> None:
+    assert len(ask(SIMILAR, item_id="t01", n=number)) == found
