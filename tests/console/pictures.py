@@ -22,6 +22,7 @@ PAGES = {
     "tracks": "tracks",
     "track": "tracks?q=Gamelan",
     "versions": "versions",
+    "tokens": "access/token/",
 }
 PHONE_PAGES = ("home", "job")
 TAKES: tuple[tuple[Any, dict[str, Any]], ...] = (
