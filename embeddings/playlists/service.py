@@ -120,6 +120,14 @@ def forget(name: str, user: str = "") -> None:
         raise PlaylistRefused(f"{user or 'Nobody'} has no playlist {name} of ours.")
 
 
+def told(playlist: Playlist) -> str:
+    """Return what has become of a playlist that was just made, for people."""
+    count = len(tracks_of(playlist))
+    if playlist.pending:
+        return f"{playlist} has {count} tracks; the plugin in Navidrome brings it to {playlist.user}."
+    return f"{playlist} has {count} tracks, and is in {playlist.user}'s playlists."
+
+
 def pending() -> QuerySet[Playlist]:
     """Return the playlists that wait for somebody who can bring them to their users: the plugin."""
     rows = Playlist.objects.filter(pending=True).order_by("pk")

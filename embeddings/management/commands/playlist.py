@@ -59,7 +59,7 @@ class Command(command.Command):
             warnings = _write(m3u, name, recipe, user) if m3u else service.make(playlist, seconds=SECONDS)
         for warning in warnings:
             self.stderr.write(warning)
-        self.stdout.write(f"{m3u} is written." if m3u else _told(playlist))
+        self.stdout.write(f"{m3u} is written." if m3u else service.told(playlist))
 
     def _list(self) -> None:
         shown = table("name", "user", "tracks", "made", "again", "what is wrong", numbers=("tracks",), cut="name")
@@ -83,10 +83,3 @@ def _write(file: Path, name: str, recipe: Recipe, user: str) -> list[str]:
     except OSError as error:
         raise CommandError(f"{file} cannot be written: {error.strerror}.") from error
     return answer.warnings
-
-
-def _told(playlist: Playlist) -> str:
-    count = len(tracks_of(playlist))
-    if playlist.pending:
-        return f"{playlist} has {count} tracks; the plugin in Navidrome brings it to {playlist.user}."
-    return f"{playlist} has {count} tracks, and is in {playlist.user}'s playlists."
