@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,14 +21,23 @@ CREATE TABLE about (source TEXT NOT NULL, scan TEXT NOT NULL);
 CREATE TABLE library (id INTEGER PRIMARY KEY, name TEXT NOT NULL, skipped INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE track (
     id TEXT PRIMARY KEY, library_id INTEGER NOT NULL, path TEXT NOT NULL, title TEXT NOT NULL, artist TEXT NOT NULL,
-    album TEXT NOT NULL, duration REAL NOT NULL, size INTEGER NOT NULL, mtime TEXT NOT NULL, artist_id TEXT NOT NULL,
-    participants TEXT NOT NULL
+    album TEXT NOT NULL, duration REAL NOT NULL, size INTEGER NOT NULL, mtime TEXT NOT NULL, genre TEXT NOT NULL,
+    artist_id TEXT NOT NULL, album_id TEXT NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE artist (id TEXT PRIMARY KEY, name TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE part (artist_id TEXT, track_id TEXT, plays INTEGER, PRIMARY KEY (artist_id, track_id)) WITHOUT ROWID;
+"""
+INDEXES = """
+CREATE INDEX part_of_track ON part (track_id);
+CREATE INDEX track_of_album ON track (album_id);
 """
 COLUMNS = (
-    "id", "library_id", "path", "title", "artist", "album", "duration", "size", "mtime", "artist_id", "participants",
+    "id", "library_id", "path", "title", "artist", "album", "duration", "size", "mtime", "genre", "artist_id",
+    "album_id",
 )  # fmt: skip
 ADD = f"INSERT OR IGNORE INTO track VALUES ({', '.join(':' + name for name in COLUMNS)})"
+ADD_ARTIST = "INSERT OR IGNORE INTO artist VALUES (?, ?)"
+ADD_PART = "INSERT INTO part VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET plays = max(plays, excluded.plays)"
 CACHE_KILOBYTES = 8_000  # else a large list would lie in memory
 
 
@@ -39,6 +48,23 @@ class Folder:
     name: str
     skipped: int
     """Parts at the beginning of each path that are not below the library's folder on this machine."""
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody who takes part in a track; ``plays`` is False for composers and the like."""
+
+    id: str
+    name: str
+    plays: bool
+
+
+@dataclass(frozen=True)
+class Song:
+    """A track by ``COLUMNS``, and who takes part in it."""
+
+    row: Mapping[str, Any]
+    people: Sequence[Person]
 
 
 class Listing:
@@ -86,6 +112,7 @@ class Listing:
                     connection.executescript(TABLES)
                     connection.execute("INSERT INTO about VALUES (?, ?)", (source, scan))
                     yield Draft(connection)
+                    connection.executescript(INDEXES)
                 new.replace(self.file)
         except (OSError, sqlite3.Error) as error:
             raise LibraryUnavailable(
@@ -106,13 +133,17 @@ class Draft:
         """Note how much of a library's paths is not below its folder on this machine."""
         self._connection.execute("UPDATE library SET skipped = ? WHERE id = ?", (parts, number))
 
-    def add(self, tracks: Iterable[Mapping[str, Any]]) -> int:
-        """Add tracks by ``COLUMNS``; return how many were not in the list."""
-        before = self._connection.total_changes
+    def add(self, songs: Sequence[Song]) -> int:
+        """Add tracks; return how many were not in the list."""
         self._connection.execute("BEGIN")
-        self._connection.executemany(ADD, tracks)
+        before = self._connection.total_changes
+        self._connection.executemany(ADD, (song.row for song in songs))
+        added = self._connection.total_changes - before
+        people = [(person, song.row["id"]) for song in songs for person in song.people]
+        self._connection.executemany(ADD_ARTIST, ((person.id, person.name) for person, _ in people))
+        self._connection.executemany(ADD_PART, ((person.id, track, person.plays) for person, track in people))
         self._connection.execute("COMMIT")
-        return self._connection.total_changes - before
+        return added
 
     def examples(self, number: int, count: int) -> list[str]:
         """Return paths of some tracks of a library, as the server tells them."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from embeddings.errors import LibraryUnavailable, ServerRefused, ServerUnavailable
 from embeddings.library.base import PAGE_SIZE, LibraryTrack, PresentTrack, Tell, finite, tell_nobody
-from embeddings.library.listing import Draft, Folder, Listing
+from embeddings.library.listing import Draft, Folder, Listing, Person, Song
 from embeddings.library.reader import ANSWER_SECONDS, look_at
 from embeddings.subsonic import NOT_FOUND, Subsonic, listed, subsonic
 from navembed_site.names import clean_text, short_text, storable
@@ -28,11 +28,13 @@ MOST_BYTES = 2**53
 MTIME_LENGTH = 64
 
 PAGE = """
-    SELECT id, library_id, path, title, artist, album, duration, size, mtime FROM track
+    SELECT id, library_id, path, title, artist, album, duration, size, mtime, genre FROM track
     WHERE id > ? ORDER BY id LIMIT ?"""
 PRESENT = """
-    SELECT id, library_id, title, artist, artist_id, participants FROM track
-    WHERE id IN (SELECT value FROM json_each(?))"""
+    SELECT id, library_id, title, artist, artist_id,
+        (SELECT json_group_array(artist_id) FROM part WHERE track_id = track.id)
+    FROM track WHERE id IN (SELECT value FROM json_each(?))"""
+NAMES = "SELECT id, name FROM artist WHERE id IN (SELECT value FROM json_each(?))"
 
 
 class SubsonicLibrary:
@@ -142,6 +144,22 @@ class SubsonicLibrary:
                     continue
                 found.update(str(song.get("id")) for song in listed(answer, "playlist", "entry"))
         return found
+
+    def of_album(self, album_id: str) -> set[str]:
+        """Return the ids of an album's tracks. Raises LibraryUnavailable."""
+        return {row[0] for row in self._listing.ask("SELECT id FROM track WHERE album_id = ?", [album_id])}
+
+    def of_artist(self, artist_id: str) -> set[str]:
+        """Return the ids of the tracks that an artist plays on; of one who plays on none, those with any other part in.
+
+        Raises LibraryUnavailable.
+        """
+        rows = self._listing.ask("SELECT track_id, plays FROM part WHERE artist_id = ?", [artist_id])
+        return {track for track, plays in rows if plays} or {track for track, _ in rows}
+
+    def artist_names(self, artist_ids: Collection[str]) -> dict[str, str]:
+        """Return the names of those of these artists that there are, by id. Raises LibraryUnavailable."""
+        return dict(self._listing.ask(NAMES, [json.dumps(list(artist_ids))]))
 
     # Reading the list
 
@@ -261,16 +279,16 @@ def _add_songs(server: Subsonic, draft: Draft, number: int, tell: Tell) -> None:
         songs = listed(answer, "searchResult3", "song")
         offset += len(songs)
         # A server that gives the same page for ever has no more, either.
-        if not draft.add(row for song in songs if (row := _row(song, number))):
+        if not draft.add([found for song in songs if (found := _song(song, number))]):
             return
 
 
-def _row(song: Mapping[str, Any], number: int) -> dict[str, Any] | None:
+def _song(song: dict[str, Any], number: int) -> Song | None:
     """Return a song as the list has it; None for what is no music, or has no id that can be kept."""
     track_id = str(song.get("id") or "")
     if not track_id or clean_text(track_id) != track_id or song.get("isDir") or song.get("isVideo"):
         return None
-    return {
+    row = {
         "id": track_id,
         "library_id": number,
         "path": clean_text(song.get("path") or f"{track_id}.{song.get('suffix') or 'bin'}"),
@@ -280,16 +298,25 @@ def _row(song: Mapping[str, Any], number: int) -> dict[str, Any] | None:
         "duration": finite(song.get("duration")),
         "size": int(min(finite(song.get("size")), MOST_BYTES)),
         "mtime": clean_text(song.get("created"))[:MTIME_LENGTH],
+        "genre": short_text(song.get("genre")),
         "artist_id": clean_text(song.get("artistId")),
-        "participants": json.dumps(sorted(_people(song))),
+        "album_id": clean_text(song.get("albumId")),
     }
+    return Song(row, [person for person in _people(song) if person.id])
 
 
-def _people(song: Mapping[str, Any]) -> set[str]:
-    """Return the ids of everybody who takes part, as far as the server tells."""
-    named = [*listed(dict(song), "artists"), *listed(dict(song), "albumArtists")]
-    named += [person for each in listed(dict(song), "contributors") for person in listed(each, "artist")]
-    return {clean_text(each["id"]) for each in named if each.get("id")} | {clean_text(song.get("artistId"))} - {""}
+def _people(song: dict[str, Any]) -> Iterator[Person]:
+    """Yield everybody who takes part, as far as the server tells."""
+    yield _person({"id": song.get("artistId"), "name": song.get("artist")}, plays=True)
+    for artist in (*listed(song, "artists"), *listed(song, "albumArtists")):
+        yield _person(artist, plays=True)
+    for contributor in listed(song, "contributors"):
+        for artist in listed(contributor, "artist"):
+            yield _person(artist, plays=False)
+
+
+def _person(told: Mapping[str, Any], *, plays: bool) -> Person:
+    return Person(clean_text(told.get("id")), short_text(told.get("name")), plays)
 
 
 def _moment(text: object) -> datetime | None:

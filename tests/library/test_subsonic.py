@@ -33,7 +33,8 @@ def server(settings: Any, tmp_path: Path) -> Iterator[SubsonicServer]:
 def song(track_id: str, folder: int = 1, **fields: Any) -> dict[str, Any]:
     told = {
         "id": track_id, "title": track_id.upper(), "artist": "A", "artistId": "a1", "album": "B", "duration": 3,
-        "size": 9, "created": "2024-01-01T00:00:00Z", "path": f"/srv/music/{track_id}.flac", "folder": folder,
+        "size": 9, "created": "2024-01-01T00:00:00Z", "genre": "G",
+        "path": f"/srv/music/{track_id}.flac", "folder": folder,
     }  # fmt: skip
     return told | fields
 
@@ -54,7 +55,7 @@ def test_tracks_are_listed_by_id_where_they_lie_here(server: SubsonicServer, tmp
     found = tracks()
     assert [track.id for track in found] == ["a", "b", "ä"]
     assert found[0] == LibraryTrack(
-        "a", 1, str(tmp_path / "root" / "a.flac"), "A", "A", "B", 3.0, 9, "2024-01-01T00:00:00Z"
+        "a", 1, str(tmp_path / "root" / "a.flac"), "A", "A", "B", 3.0, 9, "2024-01-01T00:00:00Z", "G"
     )
     assert open_library().examples(1) == {tmp_path / "root": [found[0].path]}
 
@@ -161,11 +162,15 @@ def test_several_libraries_and_who_may_see_them(server: SubsonicServer, settings
 def test_people_and_playlists(server: SubsonicServer, tmp_path: Path) -> None:
     add(
         server, tmp_path / "root", "a",
-        artists=[{"id": "a1"}, {"id": "a2"}], contributors=[{"role": "composer", "artist": {"id": "c"}}],
+        artists=[{"id": "a1", "name": "A"}, {"id": "a2", "name": "B"}], albumId="l",
+        contributors=[{"role": "composer", "artist": {"id": "c", "name": "C"}}, {"artist": {"id": "a2"}}],
     )  # fmt: skip
     tracks()
     found = open_library().present(["a"])["a"]
     assert (found.artist_id, found.participants) == ("a1", {"a1", "a2", "c"})
+    library = open_library()
+    assert [library.of_artist(each) for each in ("a2", "c", "x")] == [{"a"}, {"a"}, set()]
+    assert (library.of_album("l"), library.artist_names(["c", "x"])) == ({"a"}, {"c": "C"})
     playlist = server.add_playlist("Night", "ann", ["a"])
     assert open_library().in_playlists([playlist, "gone"]) == {"a"}
 
