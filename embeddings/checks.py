@@ -156,10 +156,14 @@ def library_problems() -> list[CheckMessage]:
     """What keeps the configured library from being read; asked only by what needs it."""
     if settings.LIBRARY == "folder":
         return _path_problems("NAVIDROME_MUSIC_ROOT", settings.NAVIDROME_MUSIC_ROOT, folder=True)
-    if problems := _path_problems("NAVIDROME_DB_PATH", settings.NAVIDROME_DB_PATH, folder=False):
+    if settings.LIBRARY == "navidrome" and (
+        problems := _path_problems("NAVIDROME_DB_PATH", settings.NAVIDROME_DB_PATH, folder=False)
+    ):
         return problems
     try:
-        open_library().libraries()
+        library = open_library()
+        library.folders()
+        library.last_scan()  # asks a music server, whose list may be here already
     except LibraryUnavailable as error:
         return [Error(str(error), id="navembed.E015")]
     return []

@@ -285,6 +285,7 @@ class PlaylistTrack(models.Model):
     class Role(models.TextChoices):
         LIKE = "like"
         UNLIKE = "unlike"
+        PATH = "path"  # where it begins, and where it ends
         HELD = "held"
 
     playlist = models.ForeignKey(Playlist, models.CASCADE, related_name="tracks")

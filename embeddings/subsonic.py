@@ -42,6 +42,7 @@ class Subsonic:
         self._host = urlsplit(address).hostname or ""
         self._address = address.rstrip("/")
         self._password = password
+        self.source = f"{self._address} {user}"
         self._client = httpx.Client(timeout=SECONDS, headers={"User-Agent": f"navembed/{VERSION}"})
 
     def __enter__(self) -> Subsonic:

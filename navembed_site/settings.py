@@ -50,13 +50,13 @@ CACHE_DIR = NAVEMBED_HOME / "cache"
 EMBEDDER_SOCKET = NAVEMBED_HOME / "embedder.sock"  # of the first device; see embeddings.embedder.client
 
 # The library of music.
-LIBRARY = env.choice("NAVEMBED_LIBRARY", ("navidrome", "folder"), "navidrome")
+LIBRARY = env.choice("NAVEMBED_LIBRARY", ("navidrome", "subsonic", "folder"), "navidrome")
 NAVIDROME_DB_PATH = env.path("NAVIDROME_DB_PATH")
 NAVIDROME_MUSIC_ROOT = env.path("NAVIDROME_MUSIC_ROOT")
 LIBRARY_PATH_MAP = env.path_map("NAVEMBED_PATH_MAP")
 KEEP_MISSING_DAYS = env.number("NAVEMBED_KEEP_MISSING_DAYS", 30, low=0, high=10**4)
 
-# A server that speaks the Subsonic API, for playlists.
+# A server that speaks the Subsonic API: for playlists, and as a library.
 SUBSONIC_URL = env.parsed("NAVEMBED_SUBSONIC_URL", "", environment.web_address, "an address with http:// or https://")
 SUBSONIC_USER = env.string("NAVEMBED_SUBSONIC_USER")
 SUBSONIC_PASSWORD = env.string("NAVEMBED_SUBSONIC_PASSWORD")

@@ -30,6 +30,12 @@ class SubsonicServer:
     users: dict[str, str] = field(default_factory=lambda: {"ann": PASSWORD, "bob": "b"})
     admins: set[str] = field(default_factory=set)
     playlists: dict[str, dict[str, Any]] = field(default_factory=dict)
+    folders: dict[int, str] = field(default_factory=lambda: {1: "Music"})
+    songs: list[dict[str, Any]] = field(default_factory=list)
+    """Each with its ``folder``."""
+    scan: dict[str, Any] = field(default_factory=lambda: {"scanning": False, "lastScan": "2026-11-27T20:00:00.5Z"})
+    granted: dict[str, list[int]] = field(default_factory=dict)
+    """Which libraries users may see whom our account may ask about."""
     calls: list[tuple[str, Form]] = field(default_factory=list)
     body: bytes = b""
     """Is answered to everything, if there is any."""
@@ -95,6 +101,29 @@ class SubsonicServer:
         if "public" in form:
             found["public"] = form["public"][0] == "true"
         return {}
+
+    def on_getplaylist(self, user: str, form: Form) -> dict[str, Any]:
+        found = self.playlists.get(form["id"][0])
+        if found is None:
+            raise Failed(70, "playlist not found")
+        return {"playlist": _shown(found) | {"entry": [{"id": each} for each in found["songs"]]}}
+
+    def on_getmusicfolders(self, user: str, form: Form) -> dict[str, Any]:
+        return {"musicFolders": {"musicFolder": [{"id": n, "name": name} for n, name in self.folders.items()]}}
+
+    def on_getscanstatus(self, user: str, form: Form) -> dict[str, Any]:
+        return {"scanStatus": {"count": len(self.songs), **self.scan}}
+
+    def on_getuser(self, user: str, form: Form) -> dict[str, Any]:
+        name = form["username"][0]
+        if name not in self.granted:
+            raise Failed(50, "user is not authorized for the given operation")
+        return {"user": {"username": name, "folder": self.granted[name]}}
+
+    def on_search3(self, user: str, form: Form) -> dict[str, Any]:
+        offset, count, folder = (int(form[name][0]) for name in ("songOffset", "songCount", "musicFolderId"))
+        found = [song for song in self.songs if song["folder"] == folder][offset : offset + count]
+        return {"searchResult3": {"song": found} if found else {}}
 
     def _writable(self, user: str, playlist_id: str) -> dict[str, Any]:
         found = self.playlists.get(playlist_id)

@@ -1,4 +1,4 @@
-"""Where tracks come from: Navidrome's database, or a plain folder of music."""
+"""Where tracks come from: Navidrome's database, a server that speaks the Subsonic API, or a plain folder of music."""
 
 from __future__ import annotations
 
@@ -27,6 +27,12 @@ def open_library() -> Library:
             raise LibraryUnavailable("NAVEMBED_LIBRARY is folder: set NAVIDROME_MUSIC_ROOT to your music.")
         return FolderLibrary(music_root, as_scanned)
 
+    if settings.LIBRARY == "subsonic":
+        from embeddings.library.subsonic import SubsonicLibrary
+
+        listing = settings.CACHE_DIR / "subsonic.sqlite3"
+        return SubsonicLibrary(listing, music_root=music_root, path_map=settings.LIBRARY_PATH_MAP)
+
     from embeddings.library.navidrome import NavidromeLibrary
 
     if database is None:
@@ -38,7 +44,8 @@ def has_library() -> bool:
     """Whether the settings name a library: a host that only computes may go without."""
     from django.conf import settings
 
-    return bool(settings.NAVIDROME_MUSIC_ROOT if settings.LIBRARY == "folder" else settings.NAVIDROME_DB_PATH)
+    needed = {"folder": settings.NAVIDROME_MUSIC_ROOT, "subsonic": settings.SUBSONIC_URL}
+    return bool(needed.get(settings.LIBRARY, settings.NAVIDROME_DB_PATH))
 
 
 def require_tracks(library_id: int | None, path_prefix: str) -> None:

@@ -33,7 +33,7 @@ class Migration(migrations.Migration):
             name='PlaylistTrack',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('role', models.CharField(choices=[('like', 'Like'), ('unlike', 'Unlike'), ('held', 'Held')], max_length=8)),
+                ('role', models.CharField(choices=[('like', 'Like'), ('unlike', 'Unlike'), ('path', 'Path'), ('held', 'Held')], max_length=8)),
                 ('place', models.PositiveIntegerField()),
                 ('playlist', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='tracks', to='embeddings.playlist')),
                 ('track', models.ForeignKey(db_constraint=False, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to='embeddings.track')),

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
 
 from embeddings.encoders.registry import MODEL_KEYS, TEXT_MODEL
 from embeddings.errors import PlaylistRefused
 from embeddings.models import Playlist, PlaylistTrack, Track
-from embeddings.search.query import Answer, Query, Seed
+from embeddings.search.path import path
+from embeddings.search.query import Query, Seed
 from embeddings.search.recommend import recommend
 from embeddings.search.text import clean_prompt, text_vector
 from navembed_site.errors import NavembedError
@@ -18,14 +20,26 @@ MOST_TRACKS = 500
 MOST_NAMED = 3
 MODE = "playlist"
 Role = PlaylistTrack.Role
+OF_A_RECIPE = (Role.LIKE, Role.UNLIKE, Role.PATH)
+
+
+class Granted(NamedTuple):
+    """Tracks, best or first ones first, and what is missing."""
+
+    track_ids: list[str]
+    warnings: list[str]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Tracks to sound like, by id, words, or both. Strengths lie between 0 and 1. Raises PlaylistRefused."""
+    """Tracks to sound like, by id, words, or both; or the two ends of a path, for which only models and limit count.
+
+    Strengths lie between 0 and 1. Raises PlaylistRefused.
+    """
 
     like: Sequence[str] = ()
     unlike: Sequence[str] = ()
+    path: Sequence[str] = ()
     text: str = ""
     avoid: str = ""
     models: Sequence[str] = MODEL_KEYS[:1]
@@ -34,8 +48,10 @@ class Recipe:
     dislike_strength: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.like and not self.text:
+        if not self.path and not self.like and not self.text:
             raise PlaylistRefused("Say what the playlist shall sound like: tracks, or words.")
+        if self.path and (len(self.path) != 2 or self.like or self.unlike or self.text or self.avoid):
+            raise PlaylistRefused("A path leads from one track to another, and goes with nothing else.")
         if not 1 <= self.limit <= MOST_TRACKS:
             raise PlaylistRefused(f"A playlist of ours has 1 to {MOST_TRACKS} tracks, not {self.limit}.")
         for words in filter(None, (self.text, self.avoid)):
@@ -44,8 +60,13 @@ class Recipe:
             except ValueError as error:
                 raise PlaylistRefused(f"{words!r} cannot be searched for: {error}.") from error
 
-    def granted(self, user: str, seconds: float) -> Answer:
+    def granted(self, user: str, seconds: float) -> Granted:
         """Return the tracks for this user; whatever takes longer than ``seconds`` is left out, as warnings tell."""
+        if self.path:
+            query = Query(models=self.models, limit=self.limit, mode=MODE, user_id=user)
+            start, end = self.path
+            found = path(start, end, query, seconds=seconds)
+            return Granted([step.track_id for step in found.steps], found.warnings)
         if self.text:
             with suppress(NavembedError):  # the answer says why; the text model may have to be loaded first
                 text_vector(TEXT_MODEL.audio_model, self.text, wait_seconds=seconds)
@@ -61,10 +82,13 @@ class Recipe:
             mode=MODE,
             user_id=user,
         )
-        return recommend(query, seconds=seconds)
+        answer = recommend(query, seconds=seconds)
+        return Granted([each.track_id for each in answer.tracks], answer.warnings)
 
     def in_words(self) -> str:
         """Return what it asks for, for people."""
+        if self.path:
+            return f"leads from {' to '.join(_names(self.path))}"
         wanted = [*_names(self.like), *([f"“{self.text}”"] if self.text else [])]
         unwanted = [*_names(self.unlike), *([f"“{self.avoid}”"] if self.avoid else [])]
         return f"sounds like {', '.join(wanted)}" + (f"; not like {', '.join(unwanted)}" if unwanted else "")
@@ -73,7 +97,7 @@ class Recipe:
 def keep(playlist: Playlist, recipe: Recipe) -> None:
     """Write the recipe down as that of a playlist."""
     values = asdict(recipe)
-    for role in (Role.LIKE, Role.UNLIKE):
+    for role in OF_A_RECIPE:
         keep_tracks(playlist, role, values.pop(role))
     playlist.recipe = values
     playlist.save(update_fields=["recipe"])
@@ -90,7 +114,8 @@ def keep_tracks(playlist: Playlist, role: PlaylistTrack.Role, track_ids: Sequenc
 
 def kept(playlist: Playlist) -> Recipe:
     """Return the recipe of a playlist."""
-    return Recipe(like=tracks_of(playlist, Role.LIKE), unlike=tracks_of(playlist, Role.UNLIKE), **playlist.recipe)
+    tracks: dict[str, Any] = {str(role): tracks_of(playlist, role) for role in OF_A_RECIPE}
+    return Recipe(**tracks, **playlist.recipe)
 
 
 def tracks_of(playlist: Playlist, role: PlaylistTrack.Role = Role.HELD) -> list[str]:

@@ -86,13 +86,13 @@ def make(playlist: Playlist, *, seconds: float = SECONDS) -> list[str]:
 
 
 def _choose(playlist: Playlist, seconds: float) -> list[str]:
-    answer = recipes.kept(playlist).granted(playlist.user, seconds)
-    if not answer.tracks:
-        raise PlaylistRefused(" ".join(["No track was found for the playlist.", *answer.warnings]))
+    found = recipes.kept(playlist).granted(playlist.user, seconds)
+    if not found.track_ids:
+        raise PlaylistRefused(" ".join(["No track was found for the playlist.", *found.warnings]))
     with transaction.atomic():
-        recipes.keep_tracks(playlist, Role.HELD, [each.track_id for each in answer.tracks])
+        recipes.keep_tracks(playlist, Role.HELD, found.track_ids)
         _update(playlist, made_at=timezone.now(), pending=True, problem="")
-    return answer.warnings
+    return found.warnings
 
 
 def comment_of(playlist: Playlist) -> str:
@@ -118,6 +118,14 @@ def forget(name: str, user: str = "") -> None:
     count, _ = Playlist.objects.filter(name=name, user=user).delete()
     if not count:
         raise PlaylistRefused(f"{user or 'Nobody'} has no playlist {name} of ours.")
+
+
+def told(playlist: Playlist) -> str:
+    """Return what has become of a playlist that was just made, for people."""
+    count = len(tracks_of(playlist))
+    if playlist.pending:
+        return f"{playlist} has {count} tracks; the plugin in Navidrome brings it to {playlist.user}."
+    return f"{playlist} has {count} tracks, and is in {playlist.user}'s playlists."
 
 
 def pending() -> QuerySet[Playlist]:

@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.http import HttpRequest
 
 from embeddings.encoders.registry import ENCODERS, MODEL_KEYS, TEXT_MODEL
-from embeddings.models import Track
+from embeddings.models import Playlist, Track
+from embeddings.playlists import service
+from embeddings.playlists.recipe import MOST_TRACKS, Recipe
 from embeddings.search.query import Query, Seed
 from embeddings.search.recommend import Recommendation, recommend
 from embeddings.search.text import text_vector
-from navembed_site.console.pages import page
+from navembed_site.console.pages import change, page
 from navembed_site.console.tracks import search
 from navembed_site.errors import NavembedError
 
@@ -49,6 +52,15 @@ class FindForm(forms.Form):
     limit = forms.IntegerField(required=False, min_value=1, max_value=100)
 
 
+class SaveForm(FindForm):
+    """A playlist of what was looked for, under a name, made once or again and again."""
+
+    name = forms.CharField(max_length=service.LONGEST_NAME)
+    user = forms.CharField(required=False, max_length=service.LONGEST_NAME)
+    schedule = forms.ChoiceField(choices=Playlist.Schedule.choices)
+    limit = forms.IntegerField(min_value=1, max_value=MOST_TRACKS)
+
+
 @page("console/find.html", parts=("found",))
 def find(request: HttpRequest) -> dict[str, Any]:
     """The question; its answers come one by one, each with ``?part=found&column=``."""
@@ -63,11 +75,14 @@ def find(request: HttpRequest) -> dict[str, Any]:
         "likes": likes,
         "unlikes": unlikes,
         "diversity": asked.get("diversity") or 0,
-        "dislike": 100 if asked.get("dislike") is None else asked["dislike"],
+        "dislike": _percent(asked.get("dislike")),
         "chosen": asked.get("models") or list(MODEL_KEYS),
         "models": [(encoder.key, encoder.label) for encoder in ENCODERS],
         "limit": asked.get("limit") or 10,
         "has_asked": bool(words or likes),
+        "schedules": Playlist.Schedule.choices,
+        "playlist_user": settings.SUBSONIC_USER,
+        "playlist_limit": Recipe.limit,
     }
     if words:
         context["titles"] = search(words)[:SUGGESTED]
@@ -77,6 +92,32 @@ def find(request: HttpRequest) -> dict[str, Any]:
     if (key := request.GET.get("column")) in dict(columns) and context["has_asked"]:
         return context | _answer(context, context["chosen"] if key == TOGETHER else [str(key)])
     return context | {"columns": columns if context["has_asked"] else []}
+
+
+@change()
+def save(request: HttpRequest) -> str:
+    """Makes a playlist of what was looked for."""
+    form = SaveForm(request.POST)
+    if not form.is_valid():
+        raise ValueError(f"The playlist is not saved: {', '.join(form.errors)} cannot be so")
+    asked = form.cleaned_data
+    recipe = Recipe(
+        like=[track.pk for track in _tracks(request.POST.getlist("like"))],
+        unlike=[track.pk for track in _tracks(request.POST.getlist("unlike"))],
+        text=asked["q"],
+        avoid=asked["avoid"],
+        models=asked["models"] or MODEL_KEYS,
+        limit=asked["limit"],
+        diversity=(asked["diversity"] or 0) / 100,
+        dislike_strength=_percent(asked["dislike"]) / 100,
+    )
+    playlist = service.save(asked["name"], recipe, user=asked["user"], schedule=asked["schedule"])
+    warnings = service.make(playlist)
+    return " ".join([service.told(playlist), *warnings])
+
+
+def _percent(dislike: int | None) -> int:
+    return 100 if dislike is None else dislike
 
 
 def _tracks(ids: list[str]) -> list[Track]:

@@ -10,6 +10,7 @@ urlpatterns = [
     path("unload/<slug:model>", home.unload, name="unload"),
     path("fetch-weights", home.fetch_weights, name="fetch_weights"),
     path("find", find.find, name="find"),
+    path("find/save", find.save, name="save_playlist"),
     path("jobs", jobs.jobs, name="jobs"),
     path("jobs/new", start.start, name="start"),
     path("jobs/begin", start.begin, name="begin"),

@@ -13,12 +13,13 @@ from batches import services
 from batches.models import BatchJob, TrackResult
 from batches.requests import JobRequest
 from embeddings.encoders.registry import MODEL_KEYS
-from embeddings.models import BadFile, Track
+from embeddings.models import BadFile, Playlist, Track
+from embeddings.playlists.recipe import Recipe, kept
 from navembed_site.console import health, weights
 from navembed_site.process.locks import hold
 from tests.batches.conftest import Music, music, pool
 from tests.batches.rows import make_track, set_status
-from tests.console.conftest import bad, finished_job
+from tests.console.conftest import Person, bad, finished_job
 
 __all__ = ["music", "pool"]
 
@@ -207,3 +208,30 @@ def test_how_far_the_download_is(settings: Any, tmp_path: Path) -> None:
     (settings.CHECKPOINT_DIR / "blob").write_bytes(bytes(700))
     found = weights.download()
     assert (found.percent, found.line, found.is_running) == (50.0, "muq: 1.0 KB in 1 file", False)
+
+
+def test_what_was_found_is_saved_as_a_playlist_of_the_same_question(admin_client: Client, settings: Any) -> None:
+    settings.SUBSONIC_USER = "ann"
+    liked, unliked = make_track("a"), make_track("b")
+    asked = {"q": "slow", "like": liked.pk, "unlike": unliked.pk, "models": "mert", "diversity": "40", "dislike": "60"}
+    fields = {"name": "Night", "schedule": "weekly", "limit": "30", "avoid": "drums"}
+    [told] = press(admin_client, "find/save", **asked, **fields)
+    assert told.startswith("No track was found for the playlist.")  # nothing is embedded here
+    playlist = Playlist.objects.get(name="Night", user="ann", schedule="weekly")
+    assert kept(playlist) == Recipe(
+        like=["a"], unlike=["b"], path=[], text="slow", avoid="drums", models=["mert"], limit=30, diversity=0.4,
+        dislike_strength=0.6,
+    )  # fmt: skip
+
+
+def test_a_playlist_that_cannot_be_is_refused(admin_client: Client, settings: Any) -> None:
+    fields = {"name": "Night", "schedule": "weekly", "limit": "30", "q": "slow"}
+    assert "limit cannot be so" in press(admin_client, "find/save", **{**fields, "limit": "501"})[0]
+    assert "set NAVEMBED_SUBSONIC_URL" in press(admin_client, "find/save", **fields)[0]
+    assert not Playlist.objects.exists()
+
+
+def test_only_an_operator_is_offered_to_save_a_playlist(person: Person) -> None:
+    for role, offered in (("viewer", False), ("operator", True)):
+        page = person(role).get("/admin/find?q=slow").content.decode()
+        assert ("Save as playlist" in page) is offered

@@ -10,6 +10,8 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from embeddings.models import Playlist
+from embeddings.playlists.recipe import kept
+from embeddings.search.path import path
 from embeddings.search.query import Query, Seed
 from embeddings.search.recommend import recommend
 from tests.search.conftest import Library
@@ -48,6 +50,15 @@ def test_made_again_it_is_updated_in_place(music: Library, server: SubsonicServe
     assert Playlist.objects.count() == 1
 
 
+def test_a_path_leads_from_one_track_to_another(music: Library, server: SubsonicServer) -> None:
+    playlist("Way", "--path", "t10", "t25", "--limit", "5")
+    [made] = server.playlists.values()
+    query = Query(models=["muq"], limit=5, user_id="ann")
+    assert made["songs"] == [step.track_id for step in path("t10", "t25", query).steps]
+    assert made["comment"].startswith("Made by navembed: leads from t10 to t25.")
+    assert kept(Playlist.objects.get()).path == ["t10", "t25"]
+
+
 def test_m3u_is_written_to_a_file_alone(music: Library, server: SubsonicServer, tmp_path: Path) -> None:
     playlist("Night", "--like", "t10", "--limit", "2", "--m3u", str(tmp_path / "n.m3u"))
     first, second = like_t10(2, "")
@@ -81,6 +92,7 @@ def test_the_list_tells_what_is_wrong(
         (["--like", "nobody"], "No track"),
         (["--text", "\x01"], "cannot be searched for"),
         (["--like", "t10", "--limit", "501"], "1 to 500 tracks"),
+        (["--path", "t10", "t25", "--text", "slow"], "goes with nothing else"),
         (["--forget"], "no playlist Night of ours"),
     ],
 )

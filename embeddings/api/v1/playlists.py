@@ -69,7 +69,7 @@ def _strength(default: float, help_text: str) -> serializers.FloatField:
     ]
 )
 class NewPlaylistSerializer(serializers.Serializer[dict[str, Any]]):
-    """What a playlist is called, whose it is, and what it shall sound like: tracks, a text, or both."""
+    """What a playlist is called, whose it is, and what it shall sound like: tracks, a text, or both, or a path."""
 
     name = serializers.CharField(max_length=service.LONGEST_NAME)
     user = serializers.CharField(
@@ -82,6 +82,13 @@ class NewPlaylistSerializer(serializers.Serializer[dict[str, Any]]):
     schedule = serializers.ChoiceField(choices=Playlist.Schedule.choices, default=Playlist.Schedule.ONCE)
     track_ids = _ids("Tracks to sound like.")
     disliked_track_ids = _ids("Tracks to keep away from.")
+    path = serializers.ListField(
+        child=serializers.CharField(max_length=255),
+        min_length=2,
+        max_length=2,
+        required=False,
+        help_text="A track to begin with, and one to end with; instead of all else but `models` and `limit`.",
+    )
     text = _words("Words to sound like, in any language.")
     avoid = _words("Words to keep away from.")
     models = serializers.ListField(

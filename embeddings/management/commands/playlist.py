@@ -31,6 +31,7 @@ class Command(command.Command):
         parser.add_argument("name", nargs="?", help="of the playlist")
         parser.add_argument("--like", nargs="+", default=[], metavar="TRACK", help="ids, or parts of paths or names")
         parser.add_argument("--text", default="", help="words that say what it shall sound like")
+        parser.add_argument("--path", nargs=2, default=[], metavar="TRACK", help="lead from the first to the second")
         parser.add_argument("--user", default="", help="whose it shall be (default: NAVEMBED_SUBSONIC_USER)")
         parser.add_argument("--limit", type=int, default=Recipe.limit, help=f"how many (default: {Recipe.limit})")
         parser.add_argument("--models", nargs="+", choices=MODEL_KEYS, default=list(Recipe.models), metavar="MODEL")
@@ -59,7 +60,7 @@ class Command(command.Command):
             warnings = _write(m3u, name, recipe, user) if m3u else service.make(playlist, seconds=SECONDS)
         for warning in warnings:
             self.stderr.write(warning)
-        self.stdout.write(f"{m3u} is written." if m3u else _told(playlist))
+        self.stdout.write(f"{m3u} is written." if m3u else service.told(playlist))
 
     def _list(self) -> None:
         shown = table("name", "user", "tracks", "made", "again", "what is wrong", numbers=("tracks",), cut="name")
@@ -70,23 +71,19 @@ class Command(command.Command):
         console().print(shown)
 
 
-def _recipe(*, like: list[str], text: str, models: list[str], limit: int, diversity: float, **_: Any) -> Recipe:
-    tracks = [find_track(each).pk for each in like]
-    return Recipe(like=tracks, text=text, models=models, limit=limit, diversity=diversity)
+def _recipe(*, like: list[str], path: list[str], **options: Any) -> Recipe:
+    named: dict[str, Any] = {
+        "like": [find_track(each).pk for each in like],
+        "path": [find_track(each).pk for each in path],
+    }
+    return Recipe(**named, **{name: options[name] for name in ("text", "models", "limit", "diversity")})
 
 
 def _write(file: Path, name: str, recipe: Recipe, user: str) -> list[str]:
     """Write the file, and return the warnings."""
-    answer = recipe.granted(user, SECONDS)
+    found = recipe.granted(user, SECONDS)
     try:
-        file.write_bytes(m3u(name, [each.track_id for each in answer.tracks]))
+        file.write_bytes(m3u(name, found.track_ids))
     except OSError as error:
         raise CommandError(f"{file} cannot be written: {error.strerror}.") from error
-    return answer.warnings
-
-
-def _told(playlist: Playlist) -> str:
-    count = len(tracks_of(playlist))
-    if playlist.pending:
-        return f"{playlist} has {count} tracks; the plugin in Navidrome brings it to {playlist.user}."
-    return f"{playlist} has {count} tracks, and is in {playlist.user}'s playlists."
+    return found.warnings
