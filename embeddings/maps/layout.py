@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 NEIGHBOURS = 15
 """What UMAP keeps together of each track; its own default."""
 FEWEST_FOR_UMAP = 2 * NEIGHBOURS
+OUTLIERS, MARGIN = 0.002, 1.1  # of the places; of what is seen
 MOST_CLUSTERS, FEWEST_IN_CLUSTER = 10, 20
 
 Floats = NDArray[np.float32]
@@ -40,8 +41,9 @@ def principal_axes(rows: Floats, count: int) -> Axes:
 
 def framed(places: Floats) -> Floats:
     """Return places [n, 2] moved and scaled so that all but a few outliers lie within −1 … 1."""
-    low, high = np.quantile(places, [0.005, 0.995], axis=0)
-    half = float((high - low).max()) / 2 or 1.0
+    low = np.quantile(places, OUTLIERS, axis=0, method="lower")
+    high = np.quantile(places, 1 - OUTLIERS, axis=0, method="higher")
+    half = MARGIN * float((high - low).max()) / 2 or 1.0
     return np.asarray((places - (low + high) / 2) / half, np.float32)
 
 

@@ -30,7 +30,8 @@ HOSTILE = "<img src=x onerror=window.hacked=1> {{ 7 }} ' x-init=window.hacked=1"
 NAME, PASSWORD = "anna", "a-long-enough-secret"
 SERIOUS = ("serious", "critical")
 PAGES = (
-    "", "find", "find?q=piano", "jobs", "jobs/1", "jobs/1/failures", "jobs/new", "problems", "tracks", "uploads",
+    "", "find", "find?q=piano", "map", "map?way=pca&by=album",
+    "jobs", "jobs/1", "jobs/1/failures", "jobs/new", "problems", "tracks", "uploads",
     "versions", "auth/user/", "auth/user/add/", "access/token/", "access/token/add/", "nothing",
 )  # fmt: skip
 
@@ -165,6 +166,26 @@ def test_a_track_with_a_hostile_name_is_only_shown(page: Page) -> None:
     page.locator("[data-play]").first.click()
     expect(page.locator("#player-title")).to_have_text(HOSTILE)
     assert not page.locator("img[src=x]").count()
+
+
+def test_the_map_shows_tracks_and_leads_to_them(page: Page) -> None:
+    go(page, "map")
+    expect(page.locator(f"[data-drawn='{TRACKS + 1}']")).to_be_visible()
+    box = page.locator("[data-map] canvas").bounding_box()
+    assert box
+    x, y = page.evaluate("document.querySelector('[data-map]').plot.getScreenPosition(0)")
+    page.mouse.move(box["x"] + x - 40, box["y"] + y)
+    page.mouse.move(box["x"] + x, box["y"] + y, steps=4)
+    expect(page.locator(".nv-map-name b")).not_to_be_empty()
+    title = str(page.locator(".nv-map-name b").text_content())
+    page.mouse.click(box["x"] + x, box["y"] + y)
+    expect(page.get_by_role("heading", name=title)).to_be_visible()
+
+
+def test_a_browser_without_webgl_is_told_so(page: Page) -> None:
+    page.add_init_script("HTMLCanvasElement.prototype.getContext = () => null")
+    go(page, "map")
+    expect(page.get_by_text("it needs WebGL")).to_be_visible()
 
 
 def test_new_vectors_are_built_and_the_former_come_back(page: Page) -> None:

@@ -5,6 +5,7 @@ globalThis.createPubSub = createPubSub; // where regl-scatterplot looks for it
 await import("./vendor/regl-scatterplot.min.js");
 
 const COLOURS = 12;
+const NEAR = 16; // pixels
 const NO_WEBGL = "This browser cannot draw the map: it needs WebGL, which is missing or switched off. The page Tracks lists the same tracks.";
 const NO_ANSWER = "The map could not be loaded. Reload the page in a moment.";
 
@@ -70,11 +71,61 @@ function naming(plot, keys) {
   return { ask, show, hide };
 }
 
-function start({ keys, x, y, colours }) {
-  const fine = globalThis.createScatterplot.default({
+// The point nearest to a place on the screen, if it is near.
+function nearest(plot, { x, y }, { offsetX, offsetY }) {
+  const step = (2 * plot.get("cameraDistance")) / canvas.clientHeight;
+  const [left, top] = plot.get("cameraTarget");
+  const [wantedX, wantedY] = [left + step * (offsetX - canvas.clientWidth / 2), top - step * (offsetY - canvas.clientHeight / 2)];
+  let found = null;
+  let least = NEAR * step;
+  for (let point = 0; point < x.length; point += 1) {
+    const distance = Math.hypot(x[point] - wantedX, y[point] - wantedY);
+    if (distance < least) [found, least] = [point, distance];
+  }
+  return found;
+}
+
+// One finger moves the map, two come closer, a tap shows a title, which leads to its track: the library knows mice alone.
+function touching(plot, points, names) {
+  const fingers = new Map();
+  let tapped = null;
+  const gap = () => {
+    const [one, other] = [...fingers.values()];
+    return Math.hypot(one.x - other.x, one.y - other.y);
+  };
+  canvas.addEventListener("pointerdown", (event) => {
+    if (event.pointerType !== "touch") return;
+    fingers.set(event.pointerId, event);
+    tapped = fingers.size === 1 ? event : null;
+  });
+  canvas.addEventListener("pointerup", (event) => {
+    const point = tapped && Math.hypot(event.x - tapped.x, event.y - tapped.y) < NEAR ? nearest(plot, points, event) : null;
+    if (point !== null) names.show(point);
+    else if (tapped) names.hide();
+  });
+  for (const end of ["pointerup", "pointercancel"]) window.addEventListener(end, (event) => fingers.delete(event.pointerId));
+  canvas.addEventListener("pointermove", (event) => {
+    const before = fingers.get(event.pointerId);
+    if (!before) return;
+    const distance = plot.get("cameraDistance");
+    const gapBefore = fingers.size === 2 && gap();
+    fingers.set(event.pointerId, event);
+    if (gapBefore) plot.set({ cameraDistance: (distance * gapBefore) / gap() });
+    else if (fingers.size === 1) {
+      const [x, y] = plot.get("cameraTarget");
+      const step = (2 * distance) / canvas.clientHeight;
+      plot.set({ cameraTarget: [x - step * (event.x - before.x), y + step * (event.y - before.y)] });
+    }
+  });
+}
+
+function start(points) {
+  const { keys, x, y, colours } = points;
+  const plot = globalThis.createScatterplot.default({
     canvas,
     width: "auto",
     height: "auto",
+    cameraDistance: Math.max(1, canvas.clientHeight / canvas.clientWidth),
     pointSize: Math.min(9, Math.max(2, 120 / Math.cbrt(keys.length + 1) ** 1.5)),
     pointColor: palette(),
     colorBy: "valueA",
@@ -83,27 +134,26 @@ function start({ keys, x, y, colours }) {
     actionKeyMap: {},
     spatialIndexUseWorker: false, // it would be made of a blob, which the policy forbids
   });
-  const drawn = fine.draw({ x, y, valueA: colours }, { zDataType: "categorical" });
-  const names = naming(fine, keys);
-  let isTouch = false;
-  canvas.addEventListener("pointerdown", (event) => (isTouch = event.pointerType === "touch"), true);
-  fine.subscribe("pointOver", names.show);
-  fine.subscribe("pointOut", names.hide);
-  fine.subscribe("view", names.hide);
-  fine.subscribe("select", async ({ points }) => {
-    fine.deselect();
-    if (isTouch) return void names.show(points[0]); // its title leads there
-    const track = await names.ask(points[0]);
+  view.plot = plot; // for tests and the curious
+  const drawn = plot.draw({ x, y, valueA: colours }, { zDataType: "categorical" });
+  const names = naming(plot, keys);
+  touching(plot, points, names);
+  plot.subscribe("pointOver", names.show);
+  plot.subscribe("pointOut", names.hide);
+  plot.subscribe("view", names.hide);
+  plot.subscribe("select", async ({ points: [point] }) => {
+    plot.deselect();
+    const track = await names.ask(point);
     if (track.address) location.assign(track.address);
   });
   for (const button of view.querySelectorAll("[data-zoom]")) {
     button.addEventListener("click", () => {
       const factor = Number(button.dataset.zoom);
-      if (factor) fine.set({ cameraDistance: fine.get("cameraDistance") / factor });
-      else fine.reset();
+      if (factor) plot.set({ cameraDistance: plot.get("cameraDistance") / factor });
+      else plot.reset();
     });
   }
-  new MutationObserver(() => fine.set({ pointColor: palette() })).observe(document.documentElement, { attributeFilter: ["class"] });
+  new MutationObserver(() => plot.set({ pointColor: palette() })).observe(document.documentElement, { attributeFilter: ["class"] });
   return drawn;
 }
 
