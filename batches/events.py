@@ -24,6 +24,7 @@ class Who(NamedTuple):
 NOBODY = Who()
 WAYS = {
     "console": "by {} in the console",
+    "panel": "by {} in the panel",
     "api": "by {} over the API",
     "navidrome": "by Navidrome",
     "command": "from the command line",

@@ -7,6 +7,7 @@ from django.urls import include, path
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 
+from navembed_site.console import panel
 from navembed_site.http.problems import is_browser
 from navembed_site.instance import first_user
 
@@ -25,6 +26,9 @@ urlpatterns = [
     path("admin", front_door),
     path("admin/", include("navembed_site.console.urls")),
     path("admin/", admin.site.urls),
+    path("panel", panel.panel, name="panel"),
+    path("panel/start", panel.start, name="panel_start"),
+    path("panel/cancel", panel.cancel, name="panel_cancel"),
     path("setup/<str:token>", first_user.first_user, name="setup"),
     path("", include("batches.api.urls")),
     path("", include("embeddings.api.urls")),

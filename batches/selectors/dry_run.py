@@ -11,6 +11,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connection
+from django.db.models import Count
 
 from batches.engine import hosts, pace
 from batches.engine.due import (
@@ -223,11 +224,15 @@ def require_free_disk(request: JobRequest = EVERYTHING) -> None:
         tracks = open_library().count()
     except LibraryUnavailable:
         return
+    # Vectors in one of these need not be made again.
+    status = EmbeddingSpace.Status.BUILDING if request.clear_existing and limit is None else EmbeddingSpace.Status.LIVE
+    counted = EmbeddingSpace.objects.filter(status=status).values("pk", "model", "dimension")
+    spaces = {row["model"]: row for row in counted.annotate(vectors=Count("embeddings"))}
     database = index = 0
     for model in request.models:
-        space = _counted_space(model, clear=request.clear_existing and limit is None)
-        missing = max(0, tracks - (space.embeddings.count() if space else 0))
-        dimension = space.dimension if space else encoder_class(model).published_dimension
+        space = spaces.get(model)
+        missing = max(0, tracks - (space["vectors"] if space else 0))
+        dimension = space["dimension"] if space else encoder_class(model).published_dimension
         for_database, for_index = _bytes(model, dimension, missing if limit is None else min(limit, missing))
         database, index = database + for_database, index + for_index
     for disk in _disks(database, index):
@@ -236,13 +241,6 @@ def require_free_disk(request: JobRequest = EVERYTHING) -> None:
                 f"the vectors need about {size_text(disk.needed_bytes)} in {disk.path}, where "
                 f"{size_text(disk.free_bytes)} are free: make room, or start with fewer models"
             )
-
-
-def _counted_space(model: str, *, clear: bool) -> EmbeddingSpace | None:
-    """Return the space whose vectors need not be made again."""
-    if not clear:
-        return live_space(model)
-    return EmbeddingSpace.objects.filter(model=model, status=EmbeddingSpace.Status.BUILDING).first()
 
 
 def _bytes(model: str, dimension: int, vectors: int) -> tuple[int, int]:

@@ -13,59 +13,86 @@ from embeddings.index.ownership import notice
 from embeddings.index.sync import verify
 from embeddings.library.away import away
 from embeddings.library.bad_files import bad_files
-from embeddings.models import Embedding, Track
-from embeddings.spaces.lifecycle import live_space
+from embeddings.models import Embedding, EmbeddingSpace, Track
+
+NO_VECTORS = {"total": 0, "embedded": 0, "indexed": 0}
 
 
 def library_status(*, ask_milvus: bool = False) -> dict[str, Any]:
-    """Return counts of tracks, bad files and vectors; with ``ask_milvus`` also what Milvus holds.
+    """Return counts of tracks, bad files and vectors, what is away, and the last job.
 
-    Raises IndexUnavailable. embedded + failed + missing = playable. ``indexed`` counts rows marked as being in Milvus.
+    With ``ask_milvus`` also what Milvus holds; raises IndexUnavailable then.
     """
-    playable = Track.objects.filter(playable=True).count()
     job = BatchJob.objects.first()
-    return {
-        "tracks": Track.objects.count(),
-        "playable": playable,
-        "bad_files": _bad_files(),
+    status = library_counts() | {
         "away": [{"folder": each.folder, "tracks": each.tracks, "since": each.since.isoformat()} for each in away()],
         "notice": notice(),
-        "models": {model: _model_status(model, playable, ask_milvus) for model in MODEL_KEYS},
         "last_job": job and {"id": job.pk, **contract_progress(job)},
+    }
+    if ask_milvus:
+        for space in EmbeddingSpace.objects.filter(status=EmbeddingSpace.Status.LIVE):
+            found = verify(space)
+            status["models"][space.model] |= {
+                "in_milvus": found.in_index,
+                "consistent": not found.missing and not found.surplus,
+            }
+    return status
+
+
+def library_counts() -> dict[str, Any]:
+    """Return counts of tracks, bad files and vectors, in four queries over whole tables.
+
+    embedded + failed + missing = playable. ``indexed`` counts rows marked as being in Milvus.
+    """
+    tracks = Track.objects.aggregate(tracks=Count("pk"), playable=Count("pk", filter=Q(playable=True)))
+    vectors, failed = _vectors(), _failed_tracks()
+    return {
+        **tracks,
+        "bad_files": _bad_files(),
+        "models": {
+            model: _model_counts(tracks["playable"], vectors.get(model, NO_VECTORS), failed.get(model, 0))
+            for model in MODEL_KEYS
+        },
     }
 
 
-def _model_status(model: str, playable: int, ask_milvus: bool) -> dict[str, Any]:
-    space = live_space(model)
-    vectors = Embedding.objects.filter(space=space)
-    embedded = vectors.filter(track__playable=True).count()
-    counts = vectors.aggregate(  # apart, because the join leaves out vectors whose track has no row
-        total=Count("pk"),
-        indexed=Count("pk", filter=Q(index_state=Embedding.IndexState.INDEXED)),
-    )
-    failed = _failed_tracks(model, space.pk if space else None)
-    status: dict[str, Any] = {
+def _model_counts(playable: int, vectors: dict[str, int], failed: int) -> dict[str, int]:
+    embedded = vectors["embedded"]
+    return {
         "embedded": embedded,
         "missing": playable - embedded - failed,
         "failed": failed,
-        "orphaned": counts["total"] - embedded,
-        "indexed": counts["indexed"],
+        "orphaned": vectors["total"] - embedded,
+        "indexed": vectors["indexed"],
     }
-    if ask_milvus and space:
-        found = verify(space)
-        status["in_milvus"] = found.in_index
-        status["consistent"] = not found.missing and not found.surplus
-    return status
+
+
+def _vectors() -> dict[str, dict[str, int]]:
+    """Count the live vectors by model; without a join, which would leave out those whose track has no row."""
+    is_playable = Exists(Track.objects.filter(pk=OuterRef("track"), playable=True))
+    rows: Any = (
+        Embedding.objects.filter(space__status=EmbeddingSpace.Status.LIVE)
+        .values("space__model")
+        .annotate(
+            total=Count("pk"),
+            embedded=Count("pk", filter=is_playable),
+            indexed=Count("pk", filter=Q(index_state=Embedding.IndexState.INDEXED)),
+        )
+    )
+    return {row["space__model"]: {name: row[name] for name in NO_VECTORS} for row in rows}
 
 
 def _bad_files() -> dict[str, int]:
     """Files that no job tries again until they change, and how many of them somebody has acknowledged."""
-    files = bad_files().order_by().values("track").distinct()
-    return {"files": files.count(), "ignored": files.filter(ignored=True).count()}
+    return bad_files().aggregate(
+        files=Count("track", distinct=True), ignored=Count("track", distinct=True, filter=Q(ignored=True))
+    )
 
 
-def _failed_tracks(model: str, space: int | None) -> int:
-    """Playable tracks without a vector whose attempts have failed."""
-    failures = TrackResult.objects.filter(track=OuterRef("pk"), model=model, status=TrackResult.Status.FAILED)
-    vectors = Embedding.objects.filter(track=OuterRef("pk"), space=space)
-    return Track.objects.filter(Exists(failures), ~Exists(vectors), playable=True).count()
+def _failed_tracks() -> dict[str, int]:
+    """Count by model the playable tracks without a vector whose attempts have failed."""
+    vectors = Embedding.objects.filter(
+        track=OuterRef("track"), space__model=OuterRef("model"), space__status=EmbeddingSpace.Status.LIVE
+    )
+    failures = TrackResult.objects.filter(~Exists(vectors), status=TrackResult.Status.FAILED, track__playable=True)
+    return dict(failures.values_list("model").annotate(Count("track", distinct=True)))

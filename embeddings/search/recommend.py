@@ -121,7 +121,7 @@ class _Search:
             excluded |= gone
 
     def _said(self, found: list[Candidate], negative: Mapping[str, float] | None = None) -> Answer:
-        names = self._names({closest_seed(each).track_id for each in found})
+        names = self._names({closest_seed(each).track_id for each in found} - {""})  # a text is no track
         tracks = [
             Recommendation(
                 each.track_id,

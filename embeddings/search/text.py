@@ -25,7 +25,6 @@ from embeddings.errors import (
 )
 from embeddings.models import EmbeddingSpace
 from embeddings.search.bridge import bridge_between
-from embeddings.spaces.lifecycle import live_space
 
 MAX_CHARACTERS = 500
 MOST_REMEMBERED = 256
@@ -73,11 +72,14 @@ def text_vector(model: str, prompt: str, *, wait_seconds: float = 25.0, patient:
     """
     if model not in MODEL_KEYS:
         raise TextUnavailable(f"no model is named {model}; there are {', '.join(MODEL_KEYS)}")
-    native, cleaned = live_space(TEXT_MODEL.audio_model), clean_prompt(prompt)
+    cleaned = clean_prompt(prompt)
+    wanted = EmbeddingSpace.objects.filter(model__in={TEXT_MODEL.audio_model, model})
+    live = {space.model: space for space in wanted.filter(status=EmbeddingSpace.Status.LIVE)}
+    native = live.get(TEXT_MODEL.audio_model)
     if model == TEXT_MODEL.audio_model:
         words = _words(native, cleaned, wait_seconds, patient)
         return np.concatenate([words, np.zeros(2 * len(words), np.float32)])
-    bridge = bridge_between(native, live_space(model), model)
+    bridge = bridge_between(native, live.get(model), model)
     return bridge.apply(_words(native, cleaned, wait_seconds, patient))
 
 

@@ -29,7 +29,7 @@ OF_A_HUNDRED = 1  # tracks fail
 REASONS = ("no audio could be decoded", "the file is empty", "killed the embedder: out of memory")
 PAGES = (
     "", "?part=health", "?part=hand", "?part=cards", "?part=last_jobs", "jobs", "jobs/{job}", "jobs/{job}?part=job",
-    "jobs/{job}?part=job_pace", "jobs/{job}?part=job_reasons", "jobs/{job}/failures", "jobs/new", "jobs/new?extent=all",
+    "jobs/{job}?part=job_pace", "jobs/{job}?part=job_reasons", "jobs/{job}/failures", "jobs/new",
     "jobs/folders?prefix=/music/Artist 1", "problems", "tracks", "tracks?q=ordinary+length", "tracks?q=nobody",
     "track/{track}", "find", "uploads", "versions",
 )  # fmt: skip

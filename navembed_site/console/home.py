@@ -23,12 +23,16 @@ class Overview:
         return health.signs.get()
 
     @cached_property
-    def job(self) -> looks.JobLook | None:
-        return looks.job_in_hand()
+    def _looks(self) -> list[looks.JobLook]:
+        return looks.open_and_last_jobs()
 
-    @cached_property
+    @property
+    def job(self) -> looks.JobLook | None:
+        return looks.in_hand(self._looks)
+
+    @property
     def jobs(self) -> list[looks.JobLook]:
-        return looks.last_jobs()
+        return self._looks[: looks.LAST_JOBS]
 
     @cached_property
     def cards(self) -> list[looks.ModelCard]:

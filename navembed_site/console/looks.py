@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from django.db.models import Q
 from django.utils import timezone
 
 from batches.api.v1.library import counts
@@ -87,15 +88,18 @@ def look_at(job: BatchJob) -> JobLook:
     return JobLook(job, snapshot(job), words.STATES[Status(job.status)], list(job.progress.all()))
 
 
-def last_jobs() -> list[JobLook]:
-    return [look_at(job) for job in BatchJob.objects.prefetch_related("progress")[:LAST_JOBS]]
+def open_and_last_jobs() -> list[JobLook]:
+    """Return the unfinished jobs and the newest ones, the newest first."""
+    newest = BatchJob.objects.order_by("-pk").values("pk")[:LAST_JOBS]
+    jobs = BatchJob.objects.filter(Q(status__in=BatchJob.OPEN) | Q(pk__in=newest)).prefetch_related("progress")
+    return [look_at(job) for job in jobs]
 
 
-def job_in_hand() -> JobLook | None:
-    """The active job, else the next that is queued."""
-    jobs = list(BatchJob.objects.filter(status__in=BatchJob.OPEN).prefetch_related("progress"))
-    active = [job for job in jobs if job.status != Status.QUEUED]
-    return look_at((active or jobs[::-1])[0]) if jobs else None
+def in_hand(looks: Sequence[JobLook]) -> JobLook | None:
+    """Return the active job, else the next that is queued."""
+    unfinished = [look for look in looks if look.is_open]
+    active = [look for look in unfinished if look.job.status != Status.QUEUED]
+    return next(iter(active or unfinished[::-1]), None)
 
 
 @dataclass(frozen=True)

@@ -73,12 +73,13 @@ class StartForm(forms.Form):
         return given
 
 
-@page("console/start.html", parts=("preview",))
+@page("console/start.html", parts=("preview", "anew"))
 def start(request: HttpRequest) -> dict[str, Any] | HttpResponse:
-    """The form as it was asked for, and what such a job would do."""
+    """The form as it was asked for; what such a job would do takes seconds in a large library, so it comes later."""
     asked = {**_usual(), **{name: request.GET.getlist(name) for name in request.GET}}
     form = StartForm(_as_form(asked))
-    return {"title": "Start a job", "form": form, "roots": _roots(), **_foreseen(form)}
+    foreseen = _foreseen(form) if {"part", "foresee"} & request.GET.keys() else {}
+    return {"title": "Start a job", "form": form, "roots": _roots(), **foreseen}
 
 
 @change()
@@ -98,13 +99,14 @@ def begin(request: HttpRequest) -> HttpResponseBase:
 def _foreseen(form: StartForm) -> dict[str, Any]:
     """Return what such a job would do, or why nobody can say."""
     if not form.is_valid():
-        return {}
+        return {"is_foreseen": True}
     wanted = form.cleaned_data["request"]
     try:
         found = preview(wanted)
     except REFUSALS as refusal:
-        return {"refusal": str(refusal)}
-    return {"preview": found, "rows": _rows(found), "due": _due(found), "clears": wanted.clear_existing}
+        return {"is_foreseen": True, "refusal": str(refusal)}
+    rows, due = _rows(found), _due(found)
+    return {"is_foreseen": True, "preview": found, "rows": rows, "due": due, "clears": wanted.clear_existing}
 
 
 def _rows(found: Preview) -> list[tuple[str, list[int]]]:

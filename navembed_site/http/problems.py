@@ -155,7 +155,7 @@ def _by_field(detail: Any, field: str = "") -> Errors:
 # What reaches no view of ours: Django's handler400 to handler500.
 
 
-PAGES = ("/admin", "/setup/", "/static/")
+PAGES = ("/admin", "/panel", "/setup/", "/static/")
 PROGRAMS = ("/batch", "/embed/", "/embed_text", "/health", "/metrics", "/models", "/playlist")
 
 

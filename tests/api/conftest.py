@@ -22,7 +22,7 @@ SESSION = 2  # queries by which a caller's session and user are found
 def nothing_remembered() -> Iterator[None]:
     """What is counted once for several calls is counted anew for each test."""
     yield
-    for remembered in (library.counts, metrics_view.text, metrics._library_counts):
+    for remembered in (library.counts, library.rest, metrics_view.text, metrics._library_counts):
         remembered.forget()
 
 

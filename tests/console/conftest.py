@@ -15,7 +15,7 @@ from batches.models import BatchJob
 from embeddings.encoders.registry import MODEL_KEYS
 from embeddings.maps.making import make_map
 from embeddings.models import BadFile, EmbeddingSpace, Track
-from navembed_site.console import health, maps
+from navembed_site.console import health, maps, pace
 from tests.batches.rows import make_embedding, make_job, make_track, set_status
 
 Person = Callable[[str], Client]
@@ -34,11 +34,17 @@ def nothing_is_remembered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What pages ask once for many readers is asked once by each test, however slow the machine is."""
     for each in (counts, health.signs, health.models):
         monkeypatch.setattr(each, "_seconds", 600)
-        each.forget()
-    maps._sketch.cache_clear()
+    forget()
     yield
+    forget()
+
+
+def forget() -> None:
+    """Have everything asked for again."""
     for each in (counts, health.signs, health.models):
         each.forget()
+    pace.forget()
+    maps._sketch.cache_clear()
 
 
 @pytest.fixture

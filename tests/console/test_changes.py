@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -139,10 +140,22 @@ def test_the_form_starts_a_job(admin_client: Client, music: Music) -> None:
 
 def test_what_it_would_do_is_shown_before(admin_client: Client, music: Music) -> None:
     music.add("a.flac")
-    page = admin_client.get("/admin/jobs/new?models=muq").content.decode()
+    page = admin_client.get("/admin/jobs/new?models=muq&part=preview").content.decode()
     assert page.count('formaction="/admin/jobs/begin"') == 1
     assert "vector to compute, of 1 track" in page
     assert not Track.objects.exists()
+
+
+def test_what_all_anew_would_cost_is_shown_in_a_dialog(admin_client: Client, music: Music) -> None:
+    music.add("a.flac")
+    page = admin_client.get("/admin/jobs/new?models=muq&extent=all&part=anew").content.decode()
+    assert "1, of 1 track" in page
+    assert re.search(r"kB of .* free", page)
+    assert '<input type="hidden" name="extent" value="all">' in page
+    assert (
+        'data-open="/admin/jobs/new?models=muq&amp;extent=all&amp;part=anew"'
+        in admin_client.get("/admin/").content.decode()
+    )
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ OWN = ("logout", "login", "password_change")
 def addresses() -> list[str]:
     """Every address of the console, with the first row of each kind in it."""
     ours = [each for each in get_resolver().url_patterns if getattr(each, "app_name", "") in ("admin", "console")]
-    found = list(_walk(ours))
+    found = [*_walk(ours), "/panel", "/panel/start", "/panel/cancel"]
     assert len(found) > 45
     return [path for path in found if not any(name in path for name in OWN)]
 

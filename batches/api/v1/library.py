@@ -11,7 +11,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from batches.selectors.library import library_status
+from batches.models import BatchJob
+from batches.selectors.library import library_counts
+from embeddings.index.ownership import notice
+from embeddings.library.away import away
 from navembed_site.http.etags import etag_of, not_modified, tagged
 from navembed_site.http.openapi import IF_NONE_MATCH, NOT_MODIFIED
 from navembed_site.http.remembered import Remembered
@@ -73,12 +76,15 @@ class LibrarySerializer(Body):
 
 
 def _count() -> dict[str, Any]:
-    status = library_status()
-    job = status.pop("last_job")
-    return status | {"counted_at": timezone.now(), "last_job": job and job["id"]}
+    return library_counts() | {"counted_at": timezone.now()}
 
 
-counts = Remembered(_count)
+def _rest() -> dict[str, Any]:
+    job = BatchJob.objects.values_list("pk", flat=True).first()
+    return {"away": away(), "notice": notice(), "last_job": job}
+
+
+counts, rest = Remembered(_count), Remembered(_rest)
 
 
 class LibraryView(APIView):
@@ -87,6 +93,6 @@ class LibraryView(APIView):
     @extend_schema(parameters=[IF_NONE_MATCH], responses={200: LibrarySerializer, 304: NOT_MODIFIED})
     def get(self, request: Request) -> Response:
         """Show how much of the library is embedded, by model."""
-        found = counts.get()
+        found = counts.get() | rest.get()
         tag = etag_of({name: value for name, value in found.items() if name != "counted_at"})
         return not_modified(request, tag) or tagged(LibrarySerializer(found).data, tag)

@@ -62,9 +62,9 @@ async function follow(region) {
   }
 }
 
-async function load(region) {
+async function load(region, address) {
   try {
-    put(region, await part(region.dataset.load, {}));
+    put(region, await part(address, {}));
   } catch {
     region.textContent = "The server does not answer. Reload the page in a moment.";
   }
@@ -72,7 +72,7 @@ async function load(region) {
 
 // One after the other: searches beside each other would take as long, and each would be late.
 async function loadAll() {
-  for (const region of document.querySelectorAll("[data-load]")) await load(region);
+  for (const region of document.querySelectorAll("[data-load]")) await load(region, region.dataset.load);
 }
 
 // Shows what a job would do, anew whenever the form changes; the last question counts.
@@ -130,6 +130,14 @@ function stop() {
   document.getElementById("player").hidden = true;
 }
 
+// What a dialog shows that takes a while to find out is asked for when it opens.
+function open(event, dialog) {
+  if (!dialog) return; // a link leads on
+  event.preventDefault();
+  dialog.showModal();
+  for (const region of dialog.querySelectorAll("[data-open]")) load(region, region.dataset.open);
+}
+
 // Forms in parts carry no token of their own: it would make each answer a new one.
 function sign(form) {
   for (const field of document.getElementById("act").querySelectorAll("input")) {
@@ -140,7 +148,7 @@ function sign(form) {
 document.addEventListener("click", (event) => {
   const pressed = event.target.closest("[data-dialog], [data-close], [data-play], #player-close");
   if (!pressed) return;
-  if (pressed.dataset.dialog) document.getElementById(pressed.dataset.dialog)?.showModal();
+  if (pressed.dataset.dialog) open(event, document.getElementById(pressed.dataset.dialog));
   else if (pressed.dataset.play) play(pressed);
   else if (pressed.id === "player-close") stop();
   else pressed.closest("dialog").close();
