@@ -32,28 +32,34 @@ class Backlog:
 
     def __init__(self, channels: int) -> None:
         self._pieces: list[Samples] = [np.empty((channels, 0), np.float32)]
-        self._begin = 0
+        self._begin = self._needed = 0
         self.end = 0
         """Samples seen so far."""
 
     def append(self, block: Samples) -> None:
-        """Add a copy of the next block. Raises ValueError when it has other channels."""
+        """Add the next block, which must not change any more. Raises ValueError when it has other channels."""
         if block.ndim != 2 or len(block) != len(self._pieces[0]):
             raise ValueError(f"expected [{len(self._pieces[0])}, samples], not {list(block.shape)}")
-        self._pieces.append(np.array(block, np.float32))
+        self._pieces.append(np.asarray(block, np.float32))
         self.end += block.shape[1]
 
     def view(self, start: int, length: int) -> Samples:
-        """Return samples [start, start + length) as a view that the next ``forget`` may outlive."""
+        """Return samples [start, start + length) as a view, which stays as it is."""
         if len(self._pieces) > 1:
-            self._pieces = [np.concatenate(self._pieces, axis=1)]
+            self._join()
         return self._pieces[0][:, start - self._begin : start - self._begin + length]
 
+    def _join(self) -> None:
+        """Make one piece of what is needed; a block that follows nothing is not copied."""
+        first, *others = self._pieces
+        rest = first[:, self._needed - self._begin :]
+        whole = others if rest.shape[1] == 0 else [rest, *others]
+        self._pieces = [whole[0] if len(whole) == 1 else np.concatenate(whole, axis=1)]
+        self._begin = self.end - self._pieces[0].shape[1]
+
     def forget(self, before: int) -> None:
-        """Allow what lies before sample ``before`` to be freed; it is once it makes up half of what is kept."""
-        if len(self._pieces) == 1 and 2 * (before - self._begin) >= self._pieces[0].shape[1]:
-            self._pieces = [self._pieces[0][:, before - self._begin :].copy()]
-            self._begin = before
+        """Allow what lies before sample ``before`` to be freed; it is when the next block comes."""
+        self._needed = before
 
 
 class WindowStream:
@@ -66,7 +72,7 @@ class WindowStream:
         self._next = 0
 
     def push(self, block: Samples) -> Iterator[tuple[int, Samples]]:
-        """Take the next block; yield the windows that are complete now. Views are valid until the next one."""
+        """Take the next block; yield the windows that are complete now."""
         self._backlog.append(block)
         return self._complete()
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from embeddings.embedder.device import empty_cache, is_out_of_memory
 from embeddings.encoders.base import Encoder, Model, TextModel
+from embeddings.encoders.gathering import Items
 from embeddings.errors import DeviceOutOfMemory, concerning
 
 logger = logging.getLogger(__name__)
@@ -193,7 +194,7 @@ class ModelManager:
         """Items that the next batch of this model should hold."""
         return self._slots[key].batch
 
-    def encode(self, key: str, items: NDArray[np.float32]) -> NDArray[np.float32]:
+    def encode(self, key: str, items: Items) -> NDArray[np.float32]:
         """Encode a batch; on out-of-memory halve it, down to one. Raises EncodeError.
 
         Raises DeviceOutOfMemory when not even one fits with nothing else in memory: it names the model, which is
@@ -208,9 +209,10 @@ class ModelManager:
             if len(items) == 1:
                 return self._encode_last(slot, items)
             slot.batch = slot.largest_batch = max(1, len(items) // 2)
-            return np.concatenate([self.encode(key, half) for half in np.array_split(items, 2)])
+            half = (len(items) + 1) // 2
+            return np.concatenate([self.encode(key, part) for part in (items[:half], items[half:])])
 
-    def _encode_last(self, slot: _Slot, item: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _encode_last(self, slot: _Slot, item: Items) -> NDArray[np.float32]:
         rows = self._try_to_encode(slot, item)
         if rows is None:
             with concerning(slot.model.key):
@@ -219,7 +221,7 @@ class ModelManager:
                 )
         return rows
 
-    def _try_to_encode(self, slot: _Slot, items: NDArray[np.float32]) -> NDArray[np.float32] | None:
+    def _try_to_encode(self, slot: _Slot, items: Items) -> NDArray[np.float32] | None:
         """Encode a batch; None when memory ran out."""
         encoder, began = self.encoder(slot.model.key), self._clock()
         try:

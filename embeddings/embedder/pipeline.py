@@ -2,7 +2,8 @@
 
 Decoder threads feed blocks of audio into one queue. The caller's thread cuts them into items, fills a bucket for
 each model and item shape with the items of any tracks, and runs the device whenever a bucket is full or no audio
-is waiting. Memory is bounded by the queue and the buckets, not by the number or the length of the tracks.
+is waiting. Other threads pool what is complete, so that the device need not wait for sorting. Memory is bounded by the
+queue, the buckets and the number of tracks to pool, not by the number or the length of the tracks.
 """
 
 from __future__ import annotations
@@ -10,13 +11,12 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import NamedTuple
-
-import numpy as np
 
 from embeddings.audio.pool import AudioBlock, DecodePool
 from embeddings.audio.summary import AudioSummary
@@ -25,10 +25,12 @@ from embeddings.embedder.model_manager import ModelManager
 from embeddings.embedder.row_spool import RowStore, forget_spooled
 from embeddings.embedder.stages import StageSeconds
 from embeddings.embedder.work import Failure, Step, TrackOutcome, TrackRequest, TrackVector, failure_of
-from embeddings.encoders.base import Item, Segmenter
+from embeddings.encoders.base import Item, Pooled, Segmenter
 from embeddings.errors import NOT_LOADABLE, DecoderDied, EmbedderDied
 
 MAX_WAITING_BLOCKS = 2
+POOL_THREADS = 2
+MAX_WAITING_TO_BE_POOLED = 8
 MAX_BUCKET_BYTES = 256 * 2**20
 NO_TRACKS_FAULT = (*NOT_LOADABLE, OSError)
 """Errors that end a run: of a model as a whole, or no room on the disk, no process left."""
@@ -49,6 +51,7 @@ class _TrackInWork:
         self.vectors: dict[str, TrackVector] = {}
         self.failures: dict[str, Failure] = {}
         self.outstanding = dict.fromkeys(request.models, 0)
+        self.pooling: set[str] = set()
         self.seconds = dict.fromkeys(request.models, 0.0)
         self.segmenters: dict[str, Segmenter] = {m: manager.encoder(m).segmenter() for m in request.models}
         self.rows = {
@@ -61,21 +64,28 @@ class _TrackInWork:
             self.failures[model] = failure_of(error)
             self.rows[model].close()
 
-    def pool_finished(self) -> None:
-        """Pool each model whose last row has come."""
-        for model, segmenter in list(self.segmenters.items()):
-            if not self.ended or self.outstanding[model]:
-                continue
-            try:
-                vector, windows = segmenter.pool(self.rows[model].rows())
-            except NO_TRACKS_FAULT:
-                raise
-            except Exception as error:
-                self.fail(model, error)
-                continue
-            self.vectors[model] = TrackVector(vector, windows, self.seconds[model])
-            self.rows[model].close()
-            del self.segmenters[model]
+    def take_complete(self) -> list[str]:
+        """Return the models whose last row has come since the last call."""
+        complete = [m for m in self.segmenters if self.ended and not self.outstanding[m] and m not in self.pooling]
+        self.pooling.update(complete)
+        return complete
+
+    def pool(self, model: str) -> Pooled:
+        """Make a model's rows into its vector; changes nothing here, so that another thread may."""
+        return self.segmenters[model].pool(self.rows[model].rows())
+
+    def finish(self, model: str, pooled: Future[Pooled]) -> None:
+        """Take a model's vector, or why there is none."""
+        try:
+            vector, windows = pooled.result()
+        except NO_TRACKS_FAULT:
+            raise
+        except Exception as error:
+            self.fail(model, error)
+            return
+        self.vectors[model] = TrackVector(vector, windows, self.seconds[model])
+        self.rows[model].close()
+        del self.segmenters[model]
 
     def close(self) -> None:
         for store in self.rows.values():
@@ -160,6 +170,10 @@ class _Run:
         self._blocks: queue.Queue[_Part | OSError] = queue.Queue(MAX_WAITING_BLOCKS)
         self._stop = threading.Event()
         self._buckets: dict[tuple[str, tuple[int, ...]], list[_Entry]] = defaultdict(list)
+        self._poolers = ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="pool")
+        self._failed: list[_TrackInWork] = []
+        """Tracks of which nothing is left to be pooled."""
+        self._pooling: deque[tuple[_TrackInWork, str, Future[Pooled]]] = deque()
 
     def events(self) -> Iterator[TrackOutcome | Step]:
         threads = [
@@ -169,13 +183,15 @@ class _Run:
         for thread in threads:
             thread.start()
         try:
-            while (self._left or self._buckets) and not self._unwanted():
-                if not self._run_if_due():
-                    yield from self._take_block()
-                    continue
-                yield from self._run_batch()
+            while (self._left or self._buckets or self._pooling or self._failed) and not self._unwanted():
+                yield from self._take_pooled()
+                if self._run_if_due():
+                    yield from self._run_batch()
+                elif self._left:
+                    self._take_block()
         finally:
             self._stop.set()
+            self._poolers.shutdown(cancel_futures=True)
             for thread in threads:
                 thread.join()
             for track in self._tracks:
@@ -230,7 +246,7 @@ class _Run:
         waiting = sum(len(entries) * entries[0].item.samples.nbytes for entries in self._buckets.values())
         return full or waiting > MAX_BUCKET_BYTES
 
-    def _take_block(self) -> Iterator[TrackOutcome]:
+    def _take_block(self) -> None:
         try:
             got = self._blocks.get(timeout=0.2)
         except queue.Empty:
@@ -256,7 +272,7 @@ class _Run:
                 # What the storage gave may have been wrong long before it was noticed.
                 forget_spooled(self._spool, track.request.spool_name)
             self._drop_abandoned_items()
-        yield from self._settle([track])
+        self._pool_complete(track)
 
     def _collect(self, track: _TrackInWork, model: str, items: Iterable[Item]) -> None:
         for item in items:
@@ -288,12 +304,13 @@ class _Run:
             entry.track.outstanding[model] -= 1
             entry.track.seconds[model] += seconds / len(batch)
         yield Step(model, batch[-1].track.request.id, len(batch), seconds)
-        yield from self._settle({id(entry.track): entry.track for entry in batch}.values())
+        for track in {id(entry.track): entry.track for entry in batch}.values():
+            self._pool_complete(track)
 
     def _encode(self, model: str, batch: Sequence[_Entry]) -> None:
         try:
             with self._device_lock():
-                rows = self._manager.encode(model, np.stack([entry.item.samples for entry in batch]))
+                rows = self._manager.encode(model, [entry.item.samples for entry in batch])
         except NO_TRACKS_FAULT:
             raise
         except Exception as error:
@@ -310,13 +327,35 @@ class _Run:
             if model in entry.track.segmenters:
                 entry.track.rows[model].put(entry.item.index, row)
 
-    def _settle(self, tracks: Iterable[_TrackInWork]) -> Iterator[TrackOutcome]:
-        """Yield the outcome of each track that has a vector or a failure for all its models."""
-        for track in tracks:
-            with self._stages.timed("pool"):
-                track.pool_finished()
-            if track.ended and not track.segmenters and track in self._tracks:
-                self._tracks.remove(track)
-                if track.request.spool_name and all(failure.permanent for failure in track.failures.values()):
-                    self._finished.add(track.request.spool_name)
-                yield TrackOutcome(track.request.id, track.vectors, track.failures, track.audio)
+    # Pooling
+
+    def _pool_complete(self, track: _TrackInWork) -> None:
+        """Have the track's models pooled whose last row has come."""
+        for model in track.take_complete():
+            self._pooling.append((track, model, self._poolers.submit(self._pooled, track, model)))
+        if not track.segmenters:
+            self._failed.append(track)
+
+    def _pooled(self, track: _TrackInWork, model: str) -> Pooled:
+        with self._stages.timed("pool"):
+            return track.pool(model)
+
+    def _take_pooled(self) -> Iterator[TrackOutcome]:
+        """Yield the outcome of each track that has a vector or a failure for all its models.
+
+        Waits where nothing else is to be done, and where too many tracks would be kept.
+        """
+        while self._failed:
+            yield from self._settle(self._failed.pop())
+        idle = not self._left and not self._buckets
+        while self._pooling and (idle or self._pooling[0][2].done() or len(self._pooling) > MAX_WAITING_TO_BE_POOLED):
+            track, model, pooled = self._pooling.popleft()
+            track.finish(model, pooled)
+            yield from self._settle(track)
+
+    def _settle(self, track: _TrackInWork) -> Iterator[TrackOutcome]:
+        if track.ended and not track.segmenters and track in self._tracks:
+            self._tracks.remove(track)
+            if track.request.spool_name and all(failure.permanent for failure in track.failures.values()):
+                self._finished.add(track.request.spool_name)
+            yield TrackOutcome(track.request.id, track.vectors, track.failures, track.audio)

@@ -18,6 +18,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from embeddings.encoders.gathering import Gatherer, Items
 from embeddings.errors import WeightsMissing, WeightsUnusable
 from embeddings.weights.locate import Files, find_checkpoint, find_part, remembered, stamp
 from embeddings.weights.tensors import Selection, load_strictly, open_tensors, read_tensors, without_weights
@@ -65,7 +66,10 @@ class Segmenter(ABC):
 
     @abstractmethod
     def push(self, block: Waveform) -> Iterable[Item]:
-        """Take the next block and return the items that are complete now. Items own their samples."""
+        """Take the next block, which does not change any more, and return the items that are complete now.
+
+        Items are views of what was pushed where that is possible.
+        """
 
     @abstractmethod
     def finish(self) -> Iterable[Item]:
@@ -246,8 +250,13 @@ class Encoder(Model):
         """Return a cutter for one track."""
 
     @abstractmethod
-    def encode(self, items: NDArray[np.float32]) -> NDArray[np.float32]:
+    def encode(self, items: Items) -> NDArray[np.float32]:
         """Encode a batch [items, …samples] on the device; returns float32 [items, …row]. The model is loaded."""
+
+    @cached_property
+    def gatherer(self) -> Gatherer:
+        """Brings items to the device."""
+        return Gatherer(self.device)
 
     def embed(self, waveform: Waveform) -> Pooled:
         """Embed one whole waveform [channels, samples] at ``audio.sample_rate``."""

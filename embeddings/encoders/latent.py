@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from embeddings.audio.windows import Backlog
 from embeddings.encoders.base import AudioFormat, Description, Encoder, Item, Pooled, Segmenter, Waveform
+from embeddings.encoders.gathering import Items
 from embeddings.encoders.pooling import Matrix, enrich_slabs
 from embeddings.errors import WeightsUnusable
 from embeddings.weights.locate import Checkpoint, Files, find_checkpoint, sha256
@@ -32,6 +33,7 @@ CHUNK = 10 * RATE // HOP // DOWNSAMPLING * DOWNSAMPLING
 """Spectrogram frames that are encoded together: 856."""
 CHANNELS = 2
 LATENTS = 64
+GLANCE = 4_096
 FREQUENCIES = 1_024
 SIGMA_RESCALE = 0.06
 """The package's ``sigma_rescale``: latents are divided by it."""
@@ -51,8 +53,8 @@ def _samples(frames: int) -> int:
 class LatentSegmenter(Segmenter):
     """Chunks of 856 spectrogram frames, side by side; as samples [2, n], the last as frames [2, 856, 2048].
 
-    A track is cropped to whole latents as the package does. The last chunk is completed with frames from the
-    track's start, which no run of samples could express.
+    Where both channels are the same, as in doubled mono, it is [1, …]. A track is cropped to whole latents as the
+    package does. The last chunk is completed with frames from the track's start, which no run of samples could express.
     """
 
     def __init__(self) -> None:
@@ -67,12 +69,12 @@ class LatentSegmenter(Segmenter):
 
     def _complete(self) -> Iterator[Item]:
         while self._backlog.end >= self._chunks * CHUNK * HOP + _samples(CHUNK):
-            samples = self._backlog.view(self._chunks * CHUNK * HOP, _samples(CHUNK)).copy()
+            samples = self._backlog.view(self._chunks * CHUNK * HOP, _samples(CHUNK))
             if self._start is None:
-                self._start = samples
+                self._start = samples.copy()  # of a track of hours, not all of its first block
             self._chunks += 1
             self._backlog.forget(self._chunks * CHUNK * HOP)
-            yield Item(self._chunks - 1, samples)
+            yield Item(self._chunks - 1, _distinct(samples))
 
     def finish(self) -> Iterator[Item]:
         available = max(0, (self._backlog.end - FRAME) // HOP + 1)
@@ -83,18 +85,25 @@ class LatentSegmenter(Segmenter):
         remaining = self._backlog.view(self._chunks * CHUNK * HOP, _samples(rest))
         if self._start is None:  # one chunk of the track's own length, repeated when that is under 0.13 s
             whole = [np.resize(channel, _samples(rest)) for channel in remaining]
-            yield Item(0, np.stack(whole))
+            yield Item(0, _distinct(np.stack(whole)))
             return
         frames = [
             sliding_window_view(piece, FRAME, axis=1)[:, ::HOP]
             for piece in (remaining, self._start[:, : _samples(CHUNK - rest)])
         ]
-        yield Item(self._chunks, np.concatenate(frames, axis=1))
+        yield Item(self._chunks, _distinct(np.concatenate(frames, axis=1)))
 
     def pool(self, rows: NDArray[np.float32]) -> Pooled:
         """Pool rows [chunks, 2, 64, latent frames]."""
         frames = self._frames // DOWNSAMPLING
         return Pooled(enrich_slabs(_slabs(rows, frames)), frames)
+
+
+def _distinct(channels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return one of two channels that are the same; a glance tells most that are not."""
+    left, right = channels
+    alike = np.array_equal(left[:GLANCE], right[:GLANCE]) and np.array_equal(left, right)
+    return channels[:1] if alike else channels
 
 
 def _slabs(rows: NDArray[np.float32], frames: int) -> Iterator[Matrix]:
@@ -153,12 +162,15 @@ class LatentEncoder(Encoder):
     def _build(self) -> Any:
         return build_network(_overrides(find_checkpoint(self.source, self.files)))
 
-    def encode(self, items: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Encode chunks [items, 2, samples] or [items, 2, frames, 2048]; returns [items, 2, 64, latent frames]."""
+    def encode(self, items: Items) -> NDArray[np.float32]:
+        """Encode chunks [items, 2, samples] or [items, 2, frames, 2048]; returns [items, 2, 64, latent frames].
+
+        Of chunks [items, 1, …] both channels are the same, and encoded once.
+        """
         import torch
 
         with torch.inference_mode():
-            waves = torch.tensor(items, device=self.device).flatten(0, 1)
+            waves = self.gatherer.batch(items).flatten(0, 1)
             frames = waves if waves.ndim == 3 else waves.unfold(-1, FRAME, HOP)
             spectrogram = _spectrogram(frames)
             with self._autocast():
@@ -166,7 +178,8 @@ class LatentEncoder(Encoder):
             if self.precision == "float16" and not latents.isfinite().all():  # a value beyond 65,504
                 latents = self._network(spectrogram)
             rows: NDArray[np.float32] = (latents.float() / SIGMA_RESCALE).cpu().numpy()
-        return rows.reshape(len(items), CHANNELS, *rows.shape[1:])
+        sides = rows.reshape(len(items), -1, *rows.shape[1:])
+        return np.repeat(sides, CHANNELS // sides.shape[1], axis=1)
 
 
 def _spectrogram(frames: Any) -> Any:

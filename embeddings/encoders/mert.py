@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from embeddings.audio.windows import Samples, WindowStream
 from embeddings.encoders.base import AudioFormat, Description, Encoder, Item, Pooled, Segmenter, Waveform
+from embeddings.encoders.gathering import Items
 from embeddings.encoders.pooling import enrich
 from embeddings.errors import WeightsUnusable
 from embeddings.index.projection import SEARCH_DIMENSION, SEED
@@ -50,7 +51,7 @@ class MertSegmenter(Segmenter):
 
     def _items(self, windows: Iterator[tuple[int, Samples]]) -> Iterator[Item]:
         for _, window in windows:
-            samples = np.resize(window[0], max(window.shape[1], SHORTEST))
+            samples = window[0] if window.shape[1] >= SHORTEST else np.resize(window[0], SHORTEST)
             self._count += 1
             yield Item(self._count - 1, samples)
 
@@ -108,13 +109,13 @@ class MertEncoder(Encoder):
         network.feature_projection.register_forward_hook(lambda _module, _inputs, output: output.float())
         return network
 
-    def encode(self, items: NDArray[np.float32]) -> NDArray[np.float32]:
+    def encode(self, items: Items) -> NDArray[np.float32]:
         """Encode windows [items, samples]; returns [items, states·width], layer by layer."""
         import torch
 
         states: list[torch.Tensor] = []
         with torch.inference_mode(), self._autocast(), ExitStack() as hooks:
-            waves = torch.tensor(items, device=self.device)
+            waves = self.gatherer.batch(items)
             if self._normalize:
                 waves = (waves - waves.mean(1, keepdim=True)) / (waves.var(1, correction=0, keepdim=True) + 1e-7).sqrt()
             # Each state is averaged as it passes: 25 states of 32 windows would be 7 GB.

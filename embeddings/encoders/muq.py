@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from embeddings.audio.windows import Samples, WindowStream
 from embeddings.encoders.base import AudioFormat, Description, Encoder, Item, Pooled, Segmenter, Waveform
+from embeddings.encoders.gathering import Items
 from embeddings.encoders.muq_network import DROPPED, audio_tower
 from embeddings.encoders.pooling import enrich
 from embeddings.errors import WeightsMissing, WeightsUnusable
@@ -32,12 +34,17 @@ UNUSED = (*(f"audio.model.model.{part}" for part in DROPPED), "audio.aggregator.
 
 
 class MuqSegmenter(Segmenter):
-    """Windows of 120 s every 15 s, each cut into clips of 10 s. Windows share most clips: each is one item."""
+    """Windows of 120 s every 15 s, each cut into clips of 10 s. Windows share most clips: each is one item.
+
+    So are clips that are alike to the bit: silence, and loops.
+    """
 
     def __init__(self) -> None:
         self._stream = WindowStream(channels=1, length=WINDOW, hop=HOP)
         self._index: dict[int, int] = {}
         """Clip's first sample in the track -> item."""
+        self._alike: dict[tuple[float, ...], int] = {}
+        """What tells a clip's content -> item."""
         self._windows: list[list[int]] = []
 
     def push(self, block: Waveform) -> Iterator[Item]:
@@ -49,12 +56,16 @@ class MuqSegmenter(Segmenter):
     def _items(self, windows: Iterator[tuple[int, Samples]]) -> Iterator[Item]:
         for start, window in windows:
             offsets = range(0, window.shape[1], CLIP)
-            new = [offset for offset in offsets if start + offset not in self._index]
-            for offset in new:
-                self._index[start + offset] = len(self._index)
+            new = []
+            for offset in offsets:
+                if start + offset not in self._index:
+                    clip = _clip(window[0], offset)
+                    known = len(self._alike)
+                    index = self._index[start + offset] = self._alike.setdefault(_content(clip), known)
+                    if index == known:
+                        new.append(Item(index, clip))
             self._windows.append([self._index[start + offset] for offset in offsets])
-            for offset in new:
-                yield Item(self._index[start + offset], _clip(window[0], offset))
+            yield from new
 
     def pool(self, rows: NDArray[np.float32]) -> Pooled:
         """Pool clips [clips, 512]: a window is the mean of its clips, not normalised again."""
@@ -63,9 +74,21 @@ class MuqSegmenter(Segmenter):
 
 
 def _clip(window: NDArray[np.float32], offset: int) -> NDArray[np.float32]:
-    """Return a copy of the clip at ``offset``; a shorter one is completed from the window's start, repeatedly."""
+    """Return the clip at ``offset``; a shorter one is completed from the window's start, repeatedly."""
     clip = window[offset : offset + CLIP]
+    if len(clip) == CLIP:
+        return clip
     return np.concatenate([clip, np.resize(window, CLIP - len(clip))])
+
+
+@cache
+def _directions() -> NDArray[np.float32]:
+    return np.random.default_rng(0).standard_normal((2, CLIP), np.float32)
+
+
+def _content(clip: NDArray[np.float32]) -> tuple[float, ...]:
+    """Return three numbers that only clips of equal samples share: a hash of them would take thirty times as long."""
+    return (float(clip @ clip), *(float(clip @ direction) for direction in _directions()))
 
 
 class MuqEncoder(Encoder):
@@ -132,14 +155,14 @@ class MuqEncoder(Encoder):
         with suppress(WeightsMissing):  # what the text tower needs beside the weights
             MuqText(self.source, self.device).check_weights(path)
 
-    def encode(self, items: NDArray[np.float32]) -> NDArray[np.float32]:
+    def encode(self, items: Items) -> NDArray[np.float32]:
         """Encode clips [items, samples]; returns unit vectors [items, 512]."""
         import torch
 
         audio, to_latents = self._network["audio"], self._network["audio_to_latents"]
         muq = audio.model.model
         with torch.inference_mode():
-            waves = torch.tensor(items, device=self.device)
+            waves = self.gatherer.batch(items)
             # In float32: decibels of a spectrogram in bfloat16 would be off by whole steps.
             features = muq.normalize(muq.preprocessing(waves, ["melspec_2048"]))["melspec_2048"]
             with self._autocast():

@@ -11,6 +11,7 @@ from embeddings.audio.pool import DecodePool
 from embeddings.embedder.model_manager import ModelManager
 from embeddings.embedder.pipeline import Pipeline
 from embeddings.embedder.work import TrackRequest
+from embeddings.encoders.gathering import Items
 from embeddings.encoders.registry import ENCODERS, MODEL_KEYS
 from navembed_site.demo.encode import write_audio
 from tests.audio_files import tone
@@ -24,7 +25,7 @@ class CountingManager(ModelManager):
 
     batches: dict[str, list[int]]
 
-    def encode(self, key: str, items: NDArray[np.float32]) -> NDArray[np.float32]:
+    def encode(self, key: str, items: Items) -> NDArray[np.float32]:
         self.batches.setdefault(key, []).append(len(items))
         return super().encode(key, items)
 

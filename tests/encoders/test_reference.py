@@ -44,6 +44,12 @@ def test_muq_rows_are_those_of_the_package(encoders: dict[str, Encoder], checkpo
     np.testing.assert_allclose(rows.mean(axis=0), expected[0].numpy(), atol=1e-6)
 
 
+def test_doubled_mono_has_the_embedding_of_both_channels(encoders: dict[str, Encoder], checkpoints: dict[str, Path]):
+    track = np.repeat(noise(encoders["latent"].audio, 25)[:1], 2, axis=0)
+    expected = reference.reference_embedding("latent", checkpoints["latent"], track)
+    assert cosine(encoders["latent"].embed(track).vector, expected) >= 0.99999
+
+
 def test_mert_rows_are_those_of_transformers(encoders: dict[str, Encoder], checkpoints: dict[str, Path]):
     window = noise(encoders["mert"].audio, 6)
     heard = torch.from_numpy((window - window.mean()) / np.sqrt(window.var() + 1e-7))

@@ -36,12 +36,11 @@ def test_odd_blocks_change_no_bit(kind: type[Segmenter], audio: AudioFormat, sec
 
 
 @pytest.mark.parametrize(("kind", "audio"), KINDS)
-def test_items_own_their_samples(kind: type[Segmenter], audio: AudioFormat):
+def test_items_stay_as_they_are_while_more_comes(kind: type[Segmenter], audio: AudioFormat):
     track, segmenter = noise(audio, 130), kind()
     items = list(segmenter.push(track))
     kept = [item.samples.copy() for item in items]
-    track[:] = 0
-    list(segmenter.push(track))
+    list(segmenter.push(noise(audio, 130)))
     assert kept
     assert all(np.array_equal(item.samples, copy) for item, copy in zip(items, kept, strict=True))
 
@@ -49,6 +48,26 @@ def test_items_own_their_samples(kind: type[Segmenter], audio: AudioFormat):
 @pytest.mark.parametrize(("seconds", "clips"), [(9, 1), (240, 45), (240.37, 57)])
 def test_muq_computes_each_clip_once(seconds: float, clips: int):
     assert len(cut(MuqSegmenter(), noise(MONO, seconds), 120 * 24_000)) == clips
+
+
+def test_muq_computes_silence_and_loops_once():
+    loop = noise(MONO, 10)
+    track = np.concatenate([np.zeros((1, 60 * 24_000), np.float32), np.tile(loop, 6)], axis=1)
+    items = cut(MuqSegmenter(), track, 50 * 24_000)
+    assert [item.index for item in items] == [0, 1]
+    np.testing.assert_array_equal(items[1].samples, loop[0])
+
+
+@pytest.mark.parametrize(("kind", "audio"), KINDS)
+def test_whole_items_are_views_of_what_was_decoded(kind: type[Segmenter], audio: AudioFormat):
+    track = noise(audio, 125).copy()
+    assert all(item.samples.base is track for item in kind().push(track))
+
+
+def test_doubled_mono_is_encoded_once_and_stereo_twice():
+    mono = noise(AudioFormat(44_100, 1), 25)
+    assert {item.samples.shape[0] for item in cut(LatentSegmenter(), np.repeat(mono, 2, axis=0), 300_000)} == {1}
+    assert {item.samples.shape[0] for item in cut(LatentSegmenter(), noise(STEREO, 25), 300_000)} == {2}
 
 
 def test_a_short_clip_is_completed_from_the_windows_start_repeatedly():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -46,6 +47,7 @@ def handle(
     from navembed_site.benchmarks.embedding import machine
     from navembed_site.benchmarks.embedding.measure import Effort, as_json
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that nobody leaves an instance running
     effort = Effort(size, tuple(seconds), options["runs"], choose_device(options["device"]), against_replaced)
     on = machine.describe(effort.device)
     figures = list(_figures(part or PARTS, effort, options["tracks"], options["folder"]))

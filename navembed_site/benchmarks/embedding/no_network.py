@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from embeddings.embedder.model_manager import ModelManager
 from embeddings.embedder.pipeline import Pipeline
 from embeddings.encoders.base import Encoder
+from embeddings.encoders.gathering import Items
 from embeddings.encoders.latent import LatentEncoder
 from embeddings.encoders.mert import MertEncoder
 from embeddings.encoders.muq import MuqEncoder
@@ -48,13 +49,12 @@ def _without_network(encoder: Encoder) -> Encoder:
     """Return an encoder of this kind that brings items to the device and makes rows of nothing."""
     rows = np.random.default_rng(0).normal(0, 1, (encoder.batch_size, *ROWS[encoder.key])).astype(np.float32)
 
-    def encode(items: NDArray[np.float32]) -> NDArray[np.float32]:
-        import torch
+    nothing = type(encoder)(encoder.source, encoder.device)
 
-        torch.tensor(items, device=encoder.device)
+    def encode(items: Items) -> NDArray[np.float32]:
+        nothing.gatherer.batch(items)
         return rows[: len(items)]
 
-    nothing = type(encoder)(encoder.source, encoder.device)
     nothing._network = _Nothing()
     nothing.encode = encode  # type: ignore[method-assign]
     return nothing
