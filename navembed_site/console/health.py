@@ -18,7 +18,7 @@ from embeddings.embedder.available_weights import download_size, problems_with
 from embeddings.embedder.states import EmbedderState, embedder_states
 from embeddings.encoders.registry import ENCODERS, MODEL_KEYS, TEXT_MODEL
 from embeddings.errors import IndexUnavailable, LibraryUnavailable
-from embeddings.index.store import VectorStore
+from embeddings.index.sync import vector_store
 from embeddings.library import open_library
 from embeddings.search.text import TextSupport, text_support
 from navembed_site.console import words
@@ -78,7 +78,7 @@ def _database() -> Sign:
 def _milvus() -> Sign:
     name = "Milvus" if settings.MILVUS_URI else "Search index"
     try:
-        VectorStore(timeout=MILVUS_SECONDS, connect_pauses=()).collections()
+        vector_store(timeout=MILVUS_SECONDS, connect_pauses=()).collections()
     except IndexUnavailable as error:
         return Sign(name, "hub", "bad", f"It does not answer, so nothing can be searched: {error}")
     return Sign(name, "hub", "good", "answers")
