@@ -100,11 +100,15 @@ class MertEncoder(Encoder):
         )
 
     def _build(self) -> Any:
+        import torch
         from transformers import HubertConfig, HubertModel
 
         checkpoint = find_checkpoint(self.source, self.files)
         self._normalize = _normalizes(checkpoint)
         network = HubertModel(HubertConfig(**_architecture(checkpoint), apply_spec_augment=False, mask_time_prob=0.0))
+        # A tenth of the work. In bfloat16 it cost loud, clipped audio a cosine of .001; so it is 7e-6.
+        convolutions, kind = network.feature_extractor, torch.device(self.device).type
+        convolutions.forward = torch.autocast(kind, enabled=False)(convolutions.forward)
         # Under autocast the sum that runs through all layers would be kept in bfloat16 and lose its small terms.
         network.feature_projection.register_forward_hook(lambda _module, _inputs, output: output.float())
         return network
