@@ -10,9 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import OutputWrapper
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from navembed_site.benchmarks.embedding.sizes import SIZES
 
@@ -50,12 +47,22 @@ def handle(
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that nobody leaves an instance running
     effort = Effort(size, tuple(seconds), options["runs"], choose_device(options["device"]), against_replaced)
     on = machine.describe(effort.device)
-    figures = list(_figures(part or PARTS, effort, options["tracks"], options["folder"]))
+    found = _figures(part or PARTS, effort, options["tracks"], options["folder"])
     if options["json"]:
-        out.write(json.dumps({"machine": on, "size": size, "figures": [as_json(each) for each in figures]}, indent=2))
-    else:
-        Console().print(_table(figures, f"Embedding with {size} models"))
-        Console().print(", ".join(f"{name} {value}" for name, value in on.items()))
+        out.write(json.dumps({"machine": on, "size": size, "figures": [as_json(each) for each in found]}, indent=2))
+        return
+    out.write(f"Embedding with {size} models; {', '.join(f'{name} {value}' for name, value in on.items())}")
+    out.write(_line("", "ours", "CPU s", "replaced", "CPU s", "times", "by CPU"))
+    for each in found:  # as they come: what is stopped has told something
+        numbers = (each.cpu, each.replaced, each.replaced_cpu, each.speedup, each.speedup_cpu)
+        wanted = f" (wanted: < {each.wanted:g} {each.unit})" if each.wanted else ""
+        shown = ("" if number is None else f"{number:.2f}" for number in numbers)
+        out.write(_line(each.what + wanted, f"{each.value:,.2f} {each.unit}", *shown))
+        out.flush()
+
+
+def _line(what: str, ours: str, *others: str) -> str:
+    return f"{what:56}{ours:>20}" + "".join(f"{other:>10}" for other in others)
 
 
 def _figures(parts: Sequence[str], effort: Effort, tracks: int, folder: Path | None) -> Iterator[Figure]:
@@ -69,16 +76,3 @@ def _figures(parts: Sequence[str], effort: Effort, tracks: int, folder: Path | N
                     yield from getattr(measure, part)(made)
     if "pipeline" in parts:
         yield from pipeline(effort, tracks, folder)
-
-
-def _table(figures: Sequence[Figure], title: str) -> Table:
-    table = Table(title=title, box=box.SIMPLE, padding=0)
-    table.add_column("what")
-    for column in ("ours", "CPU s", "replaced", "CPU s", "times as fast", "by CPU", "wanted"):
-        table.add_column(column, justify="right")
-    for each in figures:
-        wanted = f"< {each.wanted:g} {each.unit}" if each.wanted else ""
-        numbers = (each.cpu, each.replaced, each.replaced_cpu, each.speedup, each.speedup_cpu)
-        shown = ("" if number is None else f"{number:.2f}" for number in numbers)
-        table.add_row(each.what, f"{each.value:,.2f} {each.unit}", *shown, wanted)
-    return table
