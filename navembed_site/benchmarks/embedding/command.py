@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
@@ -40,6 +41,7 @@ def handle(
     **options: Any,
 ) -> None:
     """Measure and print. Raises StepFailed."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in the embedder, for both sides
     from embeddings.embedder.device import choose_device
     from navembed_site.benchmarks.embedding import machine
     from navembed_site.benchmarks.embedding.measure import Effort, as_json
