@@ -35,7 +35,7 @@ demo: env ## Embed a synthetic library and show the result; DEMO_EXIT=1 stops th
 serve: env ## Serve your own library; see docs/configuration.md.
 	@$(BIN)/python manage.py serve $(ARGS)
 
-plugin: env ## Build build/navembed.ndp, the plugin for Navidrome; see docs/navidrome.md.
+plugin: env ## Build the plugins for Navidrome, build/*.ndp; see docs/navidrome.md.
 	@$(BIN)/python plugin/build.py
 
 test: env ## Style, types and all tests, those of the database also on PostgreSQL.

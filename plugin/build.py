@@ -1,4 +1,4 @@
-"""Builds build/navembed.ndp, the plugin for Navidrome, when its sources have changed; needs nothing from a network."""
+"""Builds the plugins for Navidrome in build/ when their sources have changed; needs nothing from a network."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 SOURCES = Path(__file__).parent
 BUILD = SOURCES.parent / "build"
-PLUGIN = BUILD / "navembed.ndp"
+PLUGINS = {"navembed": "manifest.json", "navembed-playlists": "manifest-playlists.json"}
 GO = Path(sys.executable).with_name("go")
 ENVIRONMENT = {
     "GOOS": "wasip1",
@@ -24,24 +24,27 @@ ENVIRONMENT = {
 }
 
 
-def build() -> Path:
+def build(name: str) -> Path:
     """Return the plugin, built anew unless it was made of the same sources; its zip's comment says of which."""
-    sources = sorted([*SOURCES.glob("*.go"), SOURCES / "go.mod", SOURCES / "manifest.json"])
+    plugin, manifest = BUILD / f"{name}.ndp", SOURCES / PLUGINS[name]
+    sources = sorted([*SOURCES.glob("*.go"), SOURCES / "go.mod", manifest])
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest().encode()
-    if PLUGIN.exists() and zipfile.ZipFile(PLUGIN).comment == digest:
-        return PLUGIN
+    if plugin.exists() and zipfile.ZipFile(plugin).comment == digest:
+        return plugin
     BUILD.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=BUILD) as folder:
-        wasm, whole = Path(folder, "plugin.wasm"), Path(folder, PLUGIN.name)
-        command = [GO, "build", "-buildmode=c-shared", "-ldflags=-s -w", "-o", wasm, "."]
+        wasm, whole = Path(folder, "plugin.wasm"), Path(folder, plugin.name)
+        tags = "-tags=playlists" if name == "navembed-playlists" else "-tags="
+        command = [GO, "build", tags, "-buildmode=c-shared", "-ldflags=-s -w", "-o", wasm, "."]
         subprocess.run(command, cwd=SOURCES, env=os.environ | ENVIRONMENT, check=True)
         with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.write(SOURCES / "manifest.json", "manifest.json")
+            archive.write(manifest, "manifest.json")
             archive.write(wasm, "plugin.wasm")
             archive.comment = digest
-        whole.replace(PLUGIN)  # in one step: somebody else may be building, too
-    return PLUGIN
+        whole.replace(plugin)  # in one step: somebody else may be building, too
+    return plugin
 
 
 if __name__ == "__main__":
-    print(build())
+    for each in sys.argv[1:] or PLUGINS:
+        print(build(each))

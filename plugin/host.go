@@ -52,28 +52,21 @@ func input() []byte {
 }
 
 // output is the function's answer.
-func output(bytes []byte) {
-	setOutput(share(bytes), uint64(len(bytes)))
-}
+func output(bytes []byte) { setOutput(share(bytes), uint64(len(bytes))) }
 
 // config returns a setting; empty when it is not set.
-func config(name string) string {
-	return string(take(configAt(share([]byte(name)))))
-}
+func config(name string) string { return string(take(configAt(share([]byte(name))))) }
 
-func logInfo(message string) {
-	logInfoAt(share([]byte(message)))
-}
+func logInfo(message string) { logInfoAt(share([]byte(message))) }
 
-func logError(message string) {
-	logErrorAt(share([]byte(message)))
-}
+func logError(message string) { logErrorAt(share([]byte(message))) }
 
-// httpRequest is what http_send takes; a body, of which we have none, would be base64.
+// httpRequest is what http_send takes; JSON has its body in base64.
 type httpRequest struct {
 	Method    string            `json:"method"`
 	URL       string            `json:"url"`
 	Headers   map[string]string `json:"headers"`
+	Body      []byte            `json:"body,omitempty"`
 	TimeoutMs int               `json:"timeoutMs"`
 }
 
@@ -84,24 +77,31 @@ type httpResult struct {
 
 // send asks over HTTP. An error means that there was no answer.
 func send(request httpRequest) (httpResult, error) {
-	asked, err := json.Marshal(map[string]httpRequest{"request": request})
-	if err != nil {
+	var answer struct{ Result *httpResult }
+	if err := call(sendAt, map[string]httpRequest{"request": request}, &answer); err != nil {
 		return httpResult{}, err
-	}
-	var answer struct {
-		Result *httpResult `json:"result"`
-		Error  string      `json:"error"`
-	}
-	if err := json.Unmarshal(take(sendAt(share(asked))), &answer); err != nil {
-		return httpResult{}, err
-	}
-	if answer.Error != "" {
-		return httpResult{}, errors.New(answer.Error)
 	}
 	if answer.Result == nil {
 		return httpResult{}, errors.New("the server gave no result")
 	}
 	return *answer.Result, nil
+}
+
+// call asks one of Navidrome's functions, which take and give JSON, and reads its answer into a value.
+func call(function func(uint64) uint64, request, into any) error {
+	asked, err := json.Marshal(request)
+	if err != nil {
+		return err
+	}
+	reply := take(function(share(asked)))
+	var failed struct{ Error string }
+	if err := json.Unmarshal(reply, &failed); err != nil {
+		return err
+	}
+	if failed.Error != "" {
+		return errors.New(failed.Error)
+	}
+	return json.Unmarshal(reply, into)
 }
 
 // share copies bytes to where the host sees them, and returns where.

@@ -1,3 +1,5 @@
+//go:build !playlists
+
 // navembed's plugin for Navidrome: what players ask for similar music is answered by navembed.
 //
 // Each function takes and gives JSON. What goes wrong is an empty answer and a line in the log: Navidrome would ask
@@ -5,12 +7,25 @@
 package main
 
 import (
-	"encoding/json"
+	"cmp"
 	"fmt"
 	"net/url"
 )
 
-const similarPath = "/api/v1/similar"
+// track is what navembed tells of one.
+type track struct {
+	ID       string  `json:"id"`
+	Title    string  `json:"title"`
+	Artist   string  `json:"artist"`
+	Album    string  `json:"album"`
+	Duration float64 `json:"duration"`
+	Score    float64 `json:"score"`
+}
+
+type artist struct {
+	ID   string `json:"id"`
+	Name string `json:"name"`
+}
 
 // seed is a track, an album or an artist that music should be like.
 type seed struct {
@@ -41,28 +56,12 @@ type match struct {
 	Similarity float64 `json:"similarity"`
 }
 
-type songs struct {
-	Songs []songRef `json:"songs"`
-}
-
-type artists struct {
-	Artists []artist `json:"artists"`
-}
-
-type matches struct {
-	Matches []match `json:"matches"`
-}
-
 func main() {}
 
 //go:wasmexport nd_on_init
 func onInit() int32 {
-	return answer(struct{}{}, func(known settings, _ struct{}) (struct{}, error) {
-		err := ask(known, "/api/v1/plugin/status", nil, &struct{}{})
-		if err == nil {
-			logInfo("navembed: connected to " + known.address)
-		}
-		return struct{}{}, err
+	return withSettings(struct{}{}, func(known settings, _ struct{}) (struct{}, error) {
+		return struct{}{}, known.test()
 	})
 }
 
@@ -76,19 +75,19 @@ func similarSongsByAlbum() int32 { return similarSongs("album") }
 func similarSongsByArtist() int32 { return similarSongs("artist") }
 
 func similarSongs(kind string) int32 {
-	return answer(songs{[]songRef{}}, func(known settings, one seed) (songs, error) {
+	return withSettings(named("songs", []songRef{}), func(known settings, one seed) (map[string][]songRef, error) {
 		tracks, err := like(known, kind, one, one.Count)
-		return songs{each(tracks, track.song)}, err
+		return named("songs", each(tracks, track.song)), err
 	})
 }
 
 //go:wasmexport nd_get_similar_artists
 func similarArtists() int32 {
-	return answer(artists{[]artist{}}, func(known settings, one seed) (artists, error) {
+	return withSettings(named("artists", []artist{}), func(known settings, one seed) (map[string][]artist, error) {
 		asked := known.asked(one.Limit)
-		asked.Set("artist", idOrName(one))
-		found, err := search[artist](known, "/api/v1/artists/similar", asked, fmt.Sprintf("artists like %v", one))
-		return artists{each(found, func(one artist) artist { return one })}, err
+		asked.Set("artist", cmp.Or(one.ID, one.Name))
+		found, err := search[artist](&known.connection, "/api/v1/artists/similar", asked, fmt.Sprintf("artists like %v", one))
+		return named("artists", found), err
 	})
 }
 
@@ -98,9 +97,9 @@ func sonicSimilarTracks() int32 {
 		Song  seed `json:"song"`
 		Count int  `json:"count"`
 	}
-	return answer(matches{[]match{}}, func(known settings, asked question) (matches, error) {
+	return withSettings(named("matches", []match{}), func(known settings, asked question) (map[string][]match, error) {
 		tracks, err := like(known, "track", asked.Song, asked.Count)
-		return matches{each(tracks, track.match)}, err
+		return named("matches", each(tracks, track.match)), err
 	})
 }
 
@@ -111,51 +110,33 @@ func sonicPath() int32 {
 		EndSong   seed `json:"endSong"`
 		Count     int  `json:"count"`
 	}
-	return answer(matches{[]match{}}, func(known settings, asked question) (matches, error) {
+	return withSettings(named("matches", []match{}), func(known settings, asked question) (map[string][]match, error) {
 		ends := url.Values{"start": {asked.StartSong.ID}, "end": {asked.EndSong.ID}, "model": known.models[:1]}
 		ends.Set("limit", known.asked(max(asked.Count, 2)).Get("limit"))
 		what := fmt.Sprintf("songs from %v to %v", asked.StartSong, asked.EndSong)
-		tracks, err := search[track](known, "/api/v1/path", ends, what)
-		return matches{each(tracks, track.match)}, err
+		tracks, err := search[track](&known.connection, "/api/v1/path", ends, what)
+		return named("matches", each(tracks, track.match)), err
 	})
 }
 
-// answer reads the input, works and gives the output; the empty one when something went wrong.
-func answer[In, Out any](empty Out, work func(settings, In) (Out, error)) int32 {
-	var asked In
-	known, err := readSettings()
-	if err == nil {
-		err = json.Unmarshal(input(), &asked)
-	}
-	out := empty
-	if err == nil {
-		out, err = work(known, asked)
-	}
-	if err != nil {
-		logError("navembed: " + err.Error())
-		out = empty
-	}
-	written, err := json.Marshal(out)
-	if err != nil {
-		logError("navembed: " + err.Error())
-		return 1
-	}
-	output(written)
-	return 0
+// withSettings works with the settings, and says in the log when they are wrong.
+func withSettings[In, Out any](empty Out, work func(settings, In) (Out, error)) int32 {
+	return answer(empty, func(asked In) (Out, error) {
+		known, err := readSettings()
+		if err != nil {
+			return empty, err
+		}
+		return work(known, asked)
+	})
 }
 
 func like(known settings, kind string, one seed, count int) ([]track, error) {
 	asked := known.mix(count)
-	asked.Set(kind, idOrName(one))
-	return search[track](known, similarPath, asked, fmt.Sprintf("songs like the %s %v", kind, one))
+	asked.Set(kind, cmp.Or(one.ID, one.Name))
+	return search[track](&known.connection, "/api/v1/similar", asked, fmt.Sprintf("songs like the %s %v", kind, one))
 }
 
-func idOrName(one seed) string {
-	if one.ID != "" {
-		return one.ID
-	}
-	return one.Name
-}
+func named[T any](name string, items []T) map[string][]T { return map[string][]T{name: items} }
 
 // each returns what becomes of the items; JSON has no null for none of them.
 func each[In, Out any](items []In, become func(In) Out) []Out {
@@ -170,6 +151,4 @@ func (one track) song() songRef {
 	return songRef{one.ID, one.Title, one.Artist, one.Album, one.Duration}
 }
 
-func (one track) match() match {
-	return match{one.song(), one.Score}
-}
+func (one track) match() match { return match{one.song(), one.Score} }

@@ -8,26 +8,61 @@ import (
 )
 
 const (
-	mostSongs = 500
 	// patienceMs is shorter than what players wait: a late answer is of no use to them.
 	patienceMs = 4500
 	// Of HTTP; the whole package would make the plugin twice as large.
 	ok, unauthorized, forbidden = 200, 401, 403
 )
 
-// track is what navembed tells of one.
-type track struct {
-	ID       string  `json:"id"`
-	Title    string  `json:"title"`
-	Artist   string  `json:"artist"`
-	Album    string  `json:"album"`
-	Duration float64 `json:"duration"`
-	Score    float64 `json:"score"`
+// connection is how to reach navembed, by the settings and the manifest's defaults.
+type connection struct {
+	address string
+	token   string
+	// told is what navembed shows its administrator of the other settings.
+	told     string
+	version  string
+	defaults defaults
 }
 
-type artist struct {
-	ID   string `json:"id"`
-	Name string `json:"name"`
+type defaults map[string]struct{ Default json.RawMessage }
+
+// read returns what is wrong with the settings.
+func (known *connection) read(manifest []byte) (problems []string) {
+	var stated struct {
+		Version string
+		Config  struct {
+			Schema struct{ Properties defaults }
+		}
+	}
+	if err := json.Unmarshal(manifest, &stated); err != nil {
+		problems = append(problems, err.Error())
+	}
+	known.version, known.defaults = stated.Version, stated.Config.Schema.Properties
+	known.address = strings.TrimRight(strings.Trim(known.value("address"), `"`), "/")
+	known.token = known.value("token")
+	if !strings.HasPrefix(known.address, "http://") && !strings.HasPrefix(known.address, "https://") {
+		problems = append(problems, fmt.Sprintf("address must begin with http:// or https://, but is %q", known.address))
+	}
+	if known.token == "" {
+		problems = append(problems, "token is empty; make one in navembed's console (Access, Tokens)")
+	}
+	return problems
+}
+
+// mend is the error of settings that are wrong.
+func mend(problems []string) error {
+	if problems == nil {
+		return nil
+	}
+	return fmt.Errorf("mend the plugin's settings: %s", strings.Join(problems, "; "))
+}
+
+// value returns a setting, or its default as JSON.
+func (known *connection) value(name string) string {
+	if given := strings.TrimSpace(config(name)); given != "" {
+		return given
+	}
+	return string(known.defaults[name].Default)
 }
 
 // found is navembed's answer: results, best first, and what is missing from them.
@@ -37,20 +72,26 @@ type found[T any] struct {
 }
 
 // ask gets an answer of navembed's API and reads it into a value.
-func ask(known settings, path string, asked url.Values, into any) error {
+func (known *connection) ask(path string, asked url.Values, into any) error {
+	return known.request(path, httpRequest{Method: "GET", URL: known.address + path + "?" + asked.Encode()}, into)
+}
+
+// request sends it with what every request has; navembed shows its administrator who calls, with which settings.
+func (known *connection) request(path string, request httpRequest, into any) error {
 	address := known.address + path
-	reply, err := send(httpRequest{
-		Method:    "GET",
-		URL:       address + "?" + asked.Encode(),
-		Headers:   map[string]string{"Authorization": "Bearer " + known.token, "User-Agent": known.agent()},
-		TimeoutMs: patienceMs,
-	})
+	request.TimeoutMs = patienceMs
+	request.Headers = map[string]string{
+		"Authorization": "Bearer " + known.token,
+		"Content-Type":  "application/json",
+		"User-Agent":    fmt.Sprintf("navembed-plugin/%s (%s)", known.version, known.told),
+	}
+	reply, err := send(request)
 	if err != nil {
 		return fmt.Errorf("no answer from %s: %w. Is navembed running, and is the address right?", address, err)
 	}
 	if reply.StatusCode == unauthorized || reply.StatusCode == forbidden {
-		return fmt.Errorf("%s refuses the token; make one in navembed's console (Access, Tokens), with the scope read, "+
-			"and set it in the plugin's settings", known.address)
+		return fmt.Errorf("%s refuses the token %s; make one in navembed's console (Access, Tokens), and set it in the "+
+			"plugin's settings", known.address, problem(reply.Body))
 	}
 	if reply.StatusCode != ok {
 		return fmt.Errorf("%s answers %d %s", address, reply.StatusCode, problem(reply.Body))
@@ -68,10 +109,40 @@ func problem(body []byte) string {
 	return strings.TrimSpace(told.Detail)
 }
 
+// answer reads the input, works and gives the output; the empty one when something went wrong.
+func answer[In, Out any](empty Out, work func(In) (Out, error)) int32 {
+	var asked In
+	out := empty
+	err := json.Unmarshal(input(), &asked)
+	if err == nil {
+		out, err = work(asked)
+	}
+	if err != nil {
+		logError("navembed: " + err.Error())
+		out = empty
+	}
+	written, err := json.Marshal(out)
+	if err != nil {
+		logError("navembed: " + err.Error())
+		return 1
+	}
+	output(written)
+	return 0
+}
+
+// test asks for nothing but an answer, and says in the log whether there was one.
+func (known *connection) test() error {
+	err := known.ask("/api/v1/plugin/status", nil, &struct{}{})
+	if err == nil {
+		logInfo("navembed: connected to " + known.address)
+	}
+	return err
+}
+
 // search asks for results, and says in the log how many there are and what is missing.
-func search[T any](known settings, path string, asked url.Values, what string) ([]T, error) {
+func search[T any](known *connection, path string, asked url.Values, what string) ([]T, error) {
 	var answer found[T]
-	if err := ask(known, path, asked, &answer); err != nil {
+	if err := known.ask(path, asked, &answer); err != nil {
 		return nil, err
 	}
 	said := append([]string{fmt.Sprintf("%d %s", len(answer.Results), what)}, answer.Warnings...)

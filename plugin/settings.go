@@ -1,3 +1,5 @@
+//go:build !playlists
+
 package main
 
 import (
@@ -9,69 +11,40 @@ import (
 	"strings"
 )
 
+const mostSongs = 500
+
 //go:embed manifest.json
 var manifest []byte
 
 // settings are what an administrator has set in Navidrome; what is not set has the manifest's default.
 type settings struct {
-	address    string
-	token      string
+	connection
 	models     []string
 	diversity  float64
 	perArtist  int
 	maxMinutes int
-	version    string
 }
 
 func readSettings() (settings, error) {
-	var stated struct {
-		Version string
-		Config  struct {
-			Schema struct {
-				Properties map[string]struct{ Default json.RawMessage }
-			}
-		}
-	}
-	if err := json.Unmarshal(manifest, &stated); err != nil {
-		return settings{}, err
-	}
-	known := settings{version: stated.Version}
-	value := func(name string) string {
-		if given := strings.TrimSpace(config(name)); given != "" {
-			return given
-		}
-		return string(stated.Config.Schema.Properties[name].Default)
-	}
-	known.address = strings.TrimRight(strings.Trim(value("address"), `"`), "/")
-	known.token = value("token")
-	var problems []string
+	known := settings{}
+	problems := known.read(manifest)
 	parse := func(name string, into any) {
-		if err := json.Unmarshal([]byte(value(name)), into); err != nil {
-			problems = append(problems, fmt.Sprintf("%s cannot be %q", name, value(name)))
+		if err := json.Unmarshal([]byte(known.value(name)), into); err != nil {
+			problems = append(problems, fmt.Sprintf("%s cannot be %q", name, known.value(name)))
 		}
 	}
 	parse("models", &known.models)
+	if len(known.models) == 0 {
+		problems = append(problems, "choose one of the models at least")
+	}
 	parse("diversity", &known.diversity)
 	parse("per_artist", &known.perArtist)
 	parse("max_minutes", &known.maxMinutes)
-	if !strings.HasPrefix(known.address, "http://") && !strings.HasPrefix(known.address, "https://") {
-		problems = append(problems, fmt.Sprintf("address must begin with http:// or https://, but is %q", known.address))
-	}
-	if known.token == "" {
-		problems = append(problems, "token is empty; make one in navembed's console (Access, Tokens), with the scope read")
-	}
-	if problems != nil {
-		return known, fmt.Errorf("mend the plugin's settings: %s", strings.Join(problems, "; "))
-	}
-	return known, nil
-}
-
-// agent tells navembed who calls, with which settings: it shows both to its administrator.
-func (known settings) agent() string {
-	return fmt.Sprintf(
-		"navembed-plugin/%s (models=%s; diversity=%g; per_artist=%d; max_minutes=%d)",
-		known.version, strings.Join(known.models, ","), known.diversity, known.perArtist, known.maxMinutes,
+	known.told = fmt.Sprintf(
+		"models=%s; diversity=%g; per_artist=%d; max_minutes=%d",
+		strings.Join(known.models, ","), known.diversity, known.perArtist, known.maxMinutes,
 	)
+	return known, mend(problems)
 }
 
 // mix returns what a question for songs says of the settings.

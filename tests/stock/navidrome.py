@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 import zipfile
+from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
 import extism
+from django.conf import settings
 from extism.extism import CompiledPlugin
 
 Sent = dict[str, Any]
@@ -18,7 +23,8 @@ Sent = dict[str, Any]
 
 def fetched(request: Sent) -> Sent:
     """What Navidrome answers to a plugin that asks over HTTP."""
-    asked = urllib.request.Request(request["url"], method=request["method"], headers=request["headers"])
+    body = base64.b64decode(request.get("body") or "") or None
+    asked = urllib.request.Request(request["url"], body, method=request["method"], headers=request["headers"])
     try:
         with urllib.request.urlopen(asked, timeout=request["timeoutMs"] / 1000) as reply:
             return result(reply.status, reply.read())
@@ -34,24 +40,37 @@ def result(status: int, body: bytes) -> Sent:
     return {"result": {"statusCode": status, "headers": {}, "body": base64.b64encode(body).decode()}}
 
 
+def build(name: str) -> Path:
+    """Return a plugin as `make plugin` builds it, unless it was built of the same sources before."""
+    command = [sys.executable, settings.BASE_DIR / "plugin" / "build.py", name]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return Path(done.stdout.strip())
+
+
+@cache
+def log_of_plugins() -> Any:
+    """Extism's log, of which a process has one."""
+    return extism.set_log_custom(lambda line: None, level="info")
+
+
 class Host:
     """Loads the plugin as Navidrome does: compiled once, an instance for every call."""
 
-    def __init__(self, plugin: Path) -> None:
+    def __init__(self, plugin: Path, others: Iterable[Any] = ()) -> None:
         with zipfile.ZipFile(plugin) as archive:
             assert sorted(archive.namelist()) == ["manifest.json", "plugin.wasm"]
             self.manifest: dict[str, Any] = json.loads(archive.read("manifest.json"))
             self.wasm = archive.read("plugin.wasm")
         self.answer: Any = None
         self.reset()
+        log_of_plugins()
 
         @extism.host_fn(namespace="extism:host/user")
         def http_send(asked: Annotated[dict[str, Any], extism.Json], *_) -> Annotated[dict[str, Any], extism.Json]:
             self.requests.append(asked["request"])
             return self.answer(asked["request"])
 
-        self._compiled = CompiledPlugin(self.wasm, wasi=True, functions=[http_send])
-        self._log = extism.set_log_custom(self.lines.append, level="info")
+        self._compiled = CompiledPlugin(self.wasm, wasi=True, functions=[http_send, *others])
 
     def reset(self) -> None:
         """Forgets what was asked and set, and reaches the network again."""
@@ -72,6 +91,6 @@ class Host:
 
     def log(self) -> str:
         """Everything that the plugin has said."""
-        self._log.set_callback(self.lines.append)
-        self._log.drain()
+        log_of_plugins().set_callback(self.lines.append)
+        log_of_plugins().drain()
         return "\n".join(self.lines)

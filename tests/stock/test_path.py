@@ -88,7 +88,7 @@ def test_path_holds_start_and_end_and_is_the_same_again(ask: Ask, music: Library
     asked = {"start": "t00", "end": "t13", "limit": 6, "model": model}
     found = ask(URL, **asked)
     assert (tracks(found)[0], tracks(found)[-1]) == ("t00", "t13")
-    assert 2 < len(set(tracks(found))) == len(tracks(found)) <= 6
+    assert len(set(tracks(found))) == len(tracks(found)) <= 6
     assert ask(URL, **asked) == found
 
 

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import jsonschema
 import pytest
-from django.conf import settings
 from django.test import Client
 from pytest_django.live_server_helper import LiveServer
 
 from navembed_site import VERSION
 from navembed_site.access.models import Token
 from tests.search.conftest import Library
-from tests.stock.navidrome import Host, result
+from tests.stock.navidrome import Host, build, result
 from tests.stock.test_similar import credit
 
 EMPTY: dict[str, dict[str, list[Any]]] = {
@@ -38,10 +34,8 @@ GIVEN |= {"song": {"id": "t01", "name": "A"}, "startSong": {"id": "t00"}, "endSo
 
 @pytest.fixture(scope="session")
 def built() -> Host:
-    """The plugin, compiled once; built by what `make plugin` runs, unless its sources are the same."""
-    command = [sys.executable, settings.BASE_DIR / "plugin" / "build.py"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return Host(Path(done.stdout.strip()))
+    """The plugin, compiled once."""
+    return Host(build("navembed"))
 
 
 @pytest.fixture
@@ -214,6 +208,7 @@ def test_error_is_an_empty_answer_and_a_line_in_the_log(host: Host, answer: dict
         ("token", "", "token is empty"),
         ("diversity", "much", 'diversity cannot be "much"'),
         ("models", "muq", 'models cannot be "muq"'),
+        ("models", "[]", "choose one of the models at least"),
     ],
 )
 def test_wrong_setting_is_told_and_nothing_asked(host: Host, setting: str, value: str, said: str) -> None:

@@ -54,7 +54,7 @@ class ListenerSerializer(Body):
         help_text="May be given several times; without it all libraries count.",
     )
     user = serializers.CharField(
-        required=False, max_length=255, help_text="Navidrome's id of a user, who gets what he may see."
+        required=False, max_length=255, help_text="Name or id of somebody in Navidrome, who gets what he may see."
     )
 
     def options(self) -> dict[str, Any]:
