@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 API = "1.16.1"
 SECONDS = 30.0
 MOST_BYTES = 64 * 2**20  # of an answer: 500 tracks take half a megabyte
+PIECE_BYTES = 2**20
+TEXTS = ("application/json", "application/xml", "text/")
+"""Types of answers that are no music."""
 WRONG_PASSWORD, NO_TOKENS, NOT_ALLOWED, NOT_FOUND = 40, 41, 50, 70
 
 Parameter = str | int | Sequence[str]
@@ -55,16 +60,34 @@ class Subsonic:
 
     def ask(self, method: str, **parameters: Parameter) -> dict[str, Any]:
         """Return the server's answer to a question of the API. Raises ServerUnavailable, ServerRefused."""
+        with self._asked(method, parameters) as answer:
+            body = self._read(answer)
+        return self._content(body)
+
+    def fetch(self, track_id: str, file: Path, look: Callable[[], None]) -> None:
+        """Write a track's file, as the server has it, to ``file``; ``look`` is called all the while.
+
+        Raises ServerUnavailable, ServerRefused, OSError, and what ``look`` raises.
+        """
+        with self._asked("stream", {"id": track_id, "format": "raw"}) as answer, file.open("wb") as out:
+            if answer.headers.get("Content-Type", "").startswith(TEXTS):
+                self._content(self._read(answer))  # says why
+                raise ServerUnavailable(f"The music server {self._host} sends no music for {track_id}.")
+            for piece in answer.iter_bytes(PIECE_BYTES):
+                look()
+                out.write(piece)
+
+    @contextmanager
+    def _asked(self, method: str, parameters: Mapping[str, Parameter]) -> Iterator[httpx.Response]:
         import httpx
 
         form = {**self._credentials(), **parameters}
         try:
             with self._client.stream("POST", f"{self._address}/rest/{method}", data=form) as answer:
                 self._require_success(answer)
-                body = self._read(answer)
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+                yield answer
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise ServerUnavailable(f"The music server {self._host} cannot be reached: {reason_of(error)}.") from None
-        return self._content(body)
 
     def _credentials(self) -> dict[str, str]:
         salt = secrets.token_hex(8)
