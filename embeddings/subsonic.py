@@ -40,7 +40,7 @@ class Subsonic:
     only a token made of it.
     """
 
-    def __init__(self, address: str, user: str, password: str) -> None:
+    def __init__(self, address: str, user: str, password: str, seconds: float = SECONDS) -> None:
         import httpx
 
         self.user = user
@@ -48,7 +48,7 @@ class Subsonic:
         self._address = address.rstrip("/")
         self._password = password
         self.source = f"{self._address} {user}"
-        self._client = httpx.Client(timeout=SECONDS, headers={"User-Agent": f"navembed/{VERSION}"})
+        self._client = httpx.Client(timeout=seconds, headers={"User-Agent": f"navembed/{VERSION}"})
 
     def __enter__(self) -> Subsonic:
         return self
@@ -125,8 +125,11 @@ class Subsonic:
         raise ServerRefused(_refusal(code, told, self.user), code=code)
 
 
-def subsonic() -> Subsonic:
-    """Return the server of the settings. Raises ServerUnavailable, naming what is not set."""
+def subsonic(seconds: float = SECONDS) -> Subsonic:
+    """Return the server of the settings, which may take so long for each step of an answer.
+
+    Raises ServerUnavailable, naming what is not set.
+    """
     wanted = {
         "NAVEMBED_SUBSONIC_URL": settings.SUBSONIC_URL,
         "NAVEMBED_SUBSONIC_USER": settings.SUBSONIC_USER,
@@ -134,7 +137,7 @@ def subsonic() -> Subsonic:
     }
     if missing := [name for name, value in wanted.items() if not value]:
         raise ServerUnavailable(f"There is no music server to ask: set {', '.join(missing)}.")
-    return Subsonic(*wanted.values())
+    return Subsonic(settings.SUBSONIC_URL, settings.SUBSONIC_USER, settings.SUBSONIC_PASSWORD, seconds)
 
 
 def listed(answer: dict[str, Any], *names: str) -> list[dict[str, Any]]:

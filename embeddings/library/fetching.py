@@ -13,11 +13,11 @@ from django.conf import settings
 
 from embeddings.errors import LibraryUnavailable, ServerRefused
 from embeddings.library import is_streamed
+from embeddings.library.listing import WORK
 from embeddings.library.subsonic import asking
 from embeddings.models import Track
 from embeddings.subsonic import NOT_FOUND
 
-PREFIX = "fetched-"
 LEFT_BEHIND_SECONDS = 86_400.0
 
 
@@ -32,7 +32,7 @@ def fetched(tracks: Iterable[Track], look: Callable[[], None]) -> Iterator[dict[
         yield {}
         return
     settings.CACHE_DIR.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=PREFIX, dir=settings.CACHE_DIR) as folder:
+    with tempfile.TemporaryDirectory(prefix=WORK, dir=settings.CACHE_DIR) as folder:
         yield _fetch(tracks, Path(folder), look)
 
 
@@ -55,7 +55,7 @@ def _fetch(tracks: Iterable[Track], folder: Path, look: Callable[[], None]) -> d
 def forget_left_behind() -> int:
     """Delete what processes have left that were killed; returns how many folders."""
     before = time.time() - LEFT_BEHIND_SECONDS
-    old = [each for each in settings.CACHE_DIR.glob(f"{PREFIX}*") if each.stat().st_mtime < before]
+    old = [each for each in settings.CACHE_DIR.glob(f"{WORK}*") if each.stat().st_mtime < before]
     for each in old:
         shutil.rmtree(each, ignore_errors=True)
     return len(old)

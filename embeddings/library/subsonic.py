@@ -16,7 +16,7 @@ from embeddings.errors import LibraryUnavailable, ServerRefused, ServerUnavailab
 from embeddings.library.base import PAGE_SIZE, LibraryTrack, PresentTrack, Tell, finite, tell_nobody
 from embeddings.library.listing import Draft, Folder, Listing, Person, Song
 from embeddings.library.reader import ANSWER_SECONDS, look_at
-from embeddings.subsonic import NOT_FOUND, Subsonic, listed, subsonic
+from embeddings.subsonic import NOT_FOUND, SECONDS, Subsonic, listed, subsonic
 from navembed_site.names import clean_text, short_text, storable
 
 logger = logging.getLogger(__name__)
@@ -26,6 +26,7 @@ EXAMPLES = 8
 MOST_PARTS = 12  # of a path above the library's folder
 MOST_BYTES = 2**53
 MTIME_LENGTH = 64
+LISTENER_SECONDS = 1.0  # that somebody who waits for music waits for the server
 
 PAGE = """
     SELECT id, library_id, path, title, artist, album, duration, size, mtime, genre FROM track
@@ -127,7 +128,7 @@ class SubsonicLibrary:
 
         Raises LibraryUnavailable, also when our account may not ask about others.
         """
-        with asking() as server:
+        with asking(LISTENER_SECONDS) as server:
             if user.lower() == server.user.lower():
                 return None
             told = server.ask("getUser", username=user).get("user", {})
@@ -136,7 +137,7 @@ class SubsonicLibrary:
     def in_playlists(self, playlist_ids: Collection[str]) -> set[str]:
         """Return the ids of the tracks in these playlists; unknown ones are empty. Raises LibraryUnavailable."""
         found: set[str] = set()
-        with asking() as server:
+        with asking(LISTENER_SECONDS) as server:
             for playlist_id in playlist_ids:
                 try:
                     answer = server.ask("getPlaylist", id=playlist_id)
@@ -168,9 +169,10 @@ class SubsonicLibrary:
     def _read_again(self, tell: Tell) -> None:
         with asking() as server:
             scan = _last_scan(server)
-            if self._listing.is_of(server.source, scan):
+            source = " ".join(map(str, (server.source, self._music_root, self._path_map)))
+            if self._listing.is_of(source, scan):
                 return
-            with self._listing.renewed(server.source, scan) as draft:
+            with self._listing.renewed(source, scan) as draft:
                 for number, name in _libraries(server).items():
                     draft.add_library(number, name)
                     _add_songs(server, draft, number, tell)
@@ -231,10 +233,10 @@ class SubsonicLibrary:
 
 
 @contextmanager
-def asking() -> Iterator[Subsonic]:
+def asking(seconds: float = SECONDS) -> Iterator[Subsonic]:
     """Yield the server. Raises LibraryUnavailable when it cannot be asked."""
     try:
-        with subsonic() as server:
+        with subsonic(seconds) as server:
             yield server
     except (ServerUnavailable, ServerRefused) as error:
         raise LibraryUnavailable(str(error)) from error

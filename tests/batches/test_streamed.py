@@ -11,7 +11,8 @@ import pytest
 
 from batches import services
 from batches.requests import JobRequest
-from embeddings.library.fetching import PREFIX, forget_left_behind
+from embeddings.library.fetching import forget_left_behind
+from embeddings.library.listing import WORK
 from embeddings.models import Embedding, Track
 from tests.batches.conftest import Music, RunToEnd
 from tests.batches.whole_jobs import run_until_waiting
@@ -40,7 +41,7 @@ def server(music: Music, settings: Any, tmp_path: Path) -> Iterator[SubsonicServ
 
 
 def fetched(folder: Path) -> list[Path]:
-    return list(folder.glob(f"cache/{PREFIX}*"))
+    return list(folder.glob(f"cache/{WORK}*"))
 
 
 @pytest.mark.usefixtures("milvus", "embedder", "no_pauses")
@@ -73,7 +74,7 @@ def test_a_server_that_is_away_makes_the_job_wait(
 
 def test_what_killed_processes_have_left_goes_after_a_day(settings: Any, tmp_path: Path) -> None:
     settings.CACHE_DIR = tmp_path / "cache"
-    old, new, other = (settings.CACHE_DIR / name for name in (f"{PREFIX}old", f"{PREFIX}new", "old"))
+    old, new, other = (settings.CACHE_DIR / name for name in (f"{WORK}old", f"{WORK}new", "old"))
     for folder in (old, new, other):
         folder.mkdir(parents=True)
     for folder in (old, other):
