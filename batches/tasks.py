@@ -60,10 +60,13 @@ def keep_house() -> int:
     """Delete what is kept for a time only."""
     from batches.engine.hosts import forget_absent
     from batches.housekeeping import delete_gone_tracks, delete_old_results
+    from embeddings.library import fetching
     from embeddings.uploads import folder, kept
     from navembed_site.http.uploads import forget_left_behind
 
-    forgotten = forget_left_behind() + forget_absent() + kept.forget_old() + folder.forget_old()
+    forgotten = (
+        forget_left_behind() + fetching.forget_left_behind() + forget_absent() + kept.forget_old() + folder.forget_old()
+    )
     return delete_old_results() + delete_gone_tracks() + forgotten
 
 

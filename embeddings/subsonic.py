@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 API = "1.16.1"
 SECONDS = 30.0
 MOST_BYTES = 64 * 2**20  # of an answer: 500 tracks take half a megabyte
+PIECE_BYTES = 2**20
+TEXTS = ("application/json", "application/xml", "text/")
+"""Types of answers that are no music."""
 WRONG_PASSWORD, NO_TOKENS, NOT_ALLOWED, NOT_FOUND = 40, 41, 50, 70
 
 Parameter = str | int | Sequence[str]
@@ -35,7 +40,7 @@ class Subsonic:
     only a token made of it.
     """
 
-    def __init__(self, address: str, user: str, password: str) -> None:
+    def __init__(self, address: str, user: str, password: str, seconds: float = SECONDS) -> None:
         import httpx
 
         self.user = user
@@ -43,7 +48,7 @@ class Subsonic:
         self._address = address.rstrip("/")
         self._password = password
         self.source = f"{self._address} {user}"
-        self._client = httpx.Client(timeout=SECONDS, headers={"User-Agent": f"navembed/{VERSION}"})
+        self._client = httpx.Client(timeout=seconds, headers={"User-Agent": f"navembed/{VERSION}"})
 
     def __enter__(self) -> Subsonic:
         return self
@@ -55,16 +60,34 @@ class Subsonic:
 
     def ask(self, method: str, **parameters: Parameter) -> dict[str, Any]:
         """Return the server's answer to a question of the API. Raises ServerUnavailable, ServerRefused."""
+        with self._asked(method, parameters) as answer:
+            body = self._read(answer)
+        return self._content(body)
+
+    def fetch(self, track_id: str, file: Path, look: Callable[[], None]) -> None:
+        """Write a track's file, as the server has it, to ``file``; ``look`` is called all the while.
+
+        Raises ServerUnavailable, ServerRefused, OSError, and what ``look`` raises.
+        """
+        with self._asked("stream", {"id": track_id, "format": "raw"}) as answer, file.open("wb") as out:
+            if answer.headers.get("Content-Type", "").startswith(TEXTS):
+                self._content(self._read(answer))  # says why
+                raise ServerUnavailable(f"The music server {self._host} sends no music for {track_id}.")
+            for piece in answer.iter_bytes(PIECE_BYTES):
+                look()
+                out.write(piece)
+
+    @contextmanager
+    def _asked(self, method: str, parameters: Mapping[str, Parameter]) -> Iterator[httpx.Response]:
         import httpx
 
         form = {**self._credentials(), **parameters}
         try:
             with self._client.stream("POST", f"{self._address}/rest/{method}", data=form) as answer:
                 self._require_success(answer)
-                body = self._read(answer)
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+                yield answer
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise ServerUnavailable(f"The music server {self._host} cannot be reached: {reason_of(error)}.") from None
-        return self._content(body)
 
     def _credentials(self) -> dict[str, str]:
         salt = secrets.token_hex(8)
@@ -102,8 +125,11 @@ class Subsonic:
         raise ServerRefused(_refusal(code, told, self.user), code=code)
 
 
-def subsonic() -> Subsonic:
-    """Return the server of the settings. Raises ServerUnavailable, naming what is not set."""
+def subsonic(seconds: float = SECONDS) -> Subsonic:
+    """Return the server of the settings, which may take so long for each step of an answer.
+
+    Raises ServerUnavailable, naming what is not set.
+    """
     wanted = {
         "NAVEMBED_SUBSONIC_URL": settings.SUBSONIC_URL,
         "NAVEMBED_SUBSONIC_USER": settings.SUBSONIC_USER,
@@ -111,7 +137,7 @@ def subsonic() -> Subsonic:
     }
     if missing := [name for name, value in wanted.items() if not value]:
         raise ServerUnavailable(f"There is no music server to ask: set {', '.join(missing)}.")
-    return Subsonic(*wanted.values())
+    return Subsonic(settings.SUBSONIC_URL, settings.SUBSONIC_USER, settings.SUBSONIC_PASSWORD, seconds)
 
 
 def listed(answer: dict[str, Any], *names: str) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -36,6 +37,8 @@ class SubsonicServer:
     scan: dict[str, Any] = field(default_factory=lambda: {"scanning": False, "lastScan": "2026-11-27T20:00:00.5Z"})
     granted: dict[str, list[int]] = field(default_factory=dict)
     """Which libraries users may see whom our account may ask about."""
+    files: dict[str, Path] = field(default_factory=dict)
+    """Music by the track's id."""
     calls: list[tuple[str, Form]] = field(default_factory=list)
     body: bytes = b""
     """Is answered to everything, if there is any."""
@@ -125,6 +128,12 @@ class SubsonicServer:
         found = [song for song in self.songs if song["folder"] == folder][offset : offset + count]
         return {"searchResult3": {"song": found} if found else {}}
 
+    def on_stream(self, user: str, form: Form) -> dict[str, Any]:
+        if form["id"][0] not in self.files:
+            raise Failed(70, "data not found")
+        assert form["format"] == ["raw"]
+        return {"file": self.files[form["id"][0]].read_bytes()}
+
     def _writable(self, user: str, playlist_id: str) -> dict[str, Any]:
         found = self.playlists.get(playlist_id)
         if found is None:
@@ -151,11 +160,15 @@ def subsonic_server(server: SubsonicServer) -> Iterator[SubsonicServer]:
             body = self.rfile.read(int(self.headers["Content-Length"])).decode()
             method = urlsplit(self.path).path.removeprefix("/music/rest/")
             assert not urlsplit(self.path).query, "addresses end up in logs"
-            answer = {"subsonic-response": server.answer(method, parse_qs(body, keep_blank_values=True))}
-            self._send(server.body or json.dumps(answer).encode())
+            answer = server.answer(method, parse_qs(body, keep_blank_values=True))
+            if "file" in answer:
+                self._send(answer["file"], "audio/flac")
+            else:
+                self._send(server.body or json.dumps({"subsonic-response": answer}).encode(), "application/json")
 
-        def _send(self, body: bytes) -> None:
+        def _send(self, body: bytes, kind: str) -> None:
             self.send_response(server.status)
+            self.send_header("Content-Type", kind)
             if server.location:
                 self.send_header("Location", server.location)
             self.send_header("Content-Length", str(len(body)))

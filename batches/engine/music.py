@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 
 from batches.engine import chunks
 from batches.engine.chunks import Chunk
 from batches.engine.deaths import EmbedderHung
 from embeddings.embedder.work import TrackOutcome
 from embeddings.errors import AudioFileMissing, DecoderDied, FileUnreachable, LibraryUnavailable
+from embeddings.library.fetching import fetched
 from embeddings.library.places import places
 from embeddings.library.storage import StorageWatch, gone_with_their_folder, why_away
+from embeddings.models import Track
 
 MAY_BE_AWAY = {AudioFileMissing.__name__, FileUnreachable.__name__, DecoderDied.__name__}
 MOST_SUSPECTS = 8  # files that are looked at when storage may be away
@@ -22,6 +25,20 @@ class Music:
     def __init__(self) -> None:
         self.places = places()
         self.suspects: list[str] = []
+        self._fetched: dict[str, str] = {}
+
+    @contextmanager
+    def at_hand(self, chunk: Chunk, look: Callable[[], None]) -> Iterator[None]:
+        """Have the chunk's files on this host meanwhile, also those of a music server.
+
+        Raises LibraryUnavailable, and what ``look`` raises.
+        """
+        with fetched([claimed.track for claimed in chunk.tracks], look) as self._fetched:
+            yield
+
+    def file(self, track: Track) -> str:
+        """Return where a track's file is on this host."""
+        return self._fetched.get(track.pk) or self.places.file(track.path)
 
     def away(self, chunk: Chunk, outcomes: Sequence[TrackOutcome], problem: Exception | None) -> str:
         """Return why files of the chunk are merely away; empty when what failed is their own fault, or nothing did."""

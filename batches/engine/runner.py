@@ -191,8 +191,9 @@ class _TimeSlice:
         seconds, kills = 0.0, deaths.out_of_memory_kills()
         pid = self.client.pid()
         try:
-            chunk = self._settle_known(job, chunk)
-            seconds = self._embed(job, chunk, outcomes)
+            with self.music.at_hand(chunk, Pulse(job, self.lease).beat):
+                chunk = self._settle_known(job, chunk)
+                seconds = self._embed(job, chunk, outcomes)
         except (Interrupted, NavembedError) as error:
             problem = error
         if reason := self.music.away(chunk, outcomes, problem):
@@ -216,7 +217,7 @@ class _TimeSlice:
     def _settle_known(self, job: BatchJob, chunk: chunks.Chunk) -> chunks.Chunk:
         """Settle what only has other tags or another id, by the hash of its audio; returns the rest."""
         unsure = [claimed.track for claimed in chunk.tracks if self._may_be_known(claimed, chunk.spaces)]
-        asked = {self.music.places.file(track.path): track.id for track in unsure}
+        asked = {self.music.file(track): track.id for track in unsure}
         if not asked:
             return chunk
         hashes: dict[str, str] = {}
@@ -271,7 +272,7 @@ class _TimeSlice:
     def _request(self, claimed: chunks.ClaimedTrack, chunk: chunks.Chunk) -> TrackRequest:
         return TrackRequest(
             id=claimed.track.id,
-            path=self.music.places.file(claimed.track.path),
+            path=self.music.file(claimed.track),
             models=tuple(claimed.results),
             spool_name=chunks.spool_name(claimed, chunk.spaces),
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 from embeddings.errors import LibraryUnavailable, NoSuchTracks
 from embeddings.library.base import Library, LibraryTrack, PresentTrack
 
-__all__ = ["Library", "LibraryTrack", "PresentTrack", "has_library", "open_library", "require_tracks"]
+__all__ = ["Library", "LibraryTrack", "PresentTrack", "has_library", "is_streamed", "open_library", "require_tracks"]
 
 
 def open_library() -> Library:
@@ -46,6 +46,13 @@ def has_library() -> bool:
 
     needed = {"folder": settings.NAVIDROME_MUSIC_ROOT, "subsonic": settings.SUBSONIC_URL}
     return bool(needed.get(settings.LIBRARY, settings.NAVIDROME_DB_PATH))
+
+
+def is_streamed() -> bool:
+    """Whether the music lies in a music server alone, and has to be fetched to be heard."""
+    from django.conf import settings
+
+    return settings.LIBRARY == "subsonic" and not (settings.NAVIDROME_MUSIC_ROOT or settings.LIBRARY_PATH_MAP)
 
 
 def require_tracks(library_id: int | None, path_prefix: str) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +38,7 @@ COLUMNS = (
 ADD = f"INSERT OR IGNORE INTO track VALUES ({', '.join(':' + name for name in COLUMNS)})"
 ADD_ARTIST = "INSERT OR IGNORE INTO artist VALUES (?, ?)"
 ADD_PART = "INSERT INTO part VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET plays = max(plays, excluded.plays)"
+WORK = "fetched-"  # begins the names of folders that hold something for a while only
 CACHE_KILOBYTES = 8_000  # else a large list would lie in memory
 
 
@@ -81,14 +82,13 @@ class Listing:
         """Whether it is the list of this server after this scan; never, when the server does not tell scans apart."""
         return bool(scan) and self.is_there and self.ask("SELECT source, scan FROM about") == [(source, scan)]
 
-    def ask(self, query: str, values: Mapping[str, object] | Iterable[object] = ()) -> list[tuple[Any, ...]]:
+    def ask(self, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Return all rows of a query."""
         if not self.is_there:
             raise LibraryUnavailable("The music server's list of tracks has not been read yet; a job reads it.")
-        given = values if isinstance(values, Mapping) else tuple(values)
         try:
             with closing(sqlite3.connect(f"file:{quote(str(self.file))}?mode=ro", uri=True)) as connection:
-                return connection.execute(query, given).fetchall()
+                return connection.execute(query, values).fetchall()
         except sqlite3.Error as error:
             raise LibraryUnavailable(
                 f"The music server's list of tracks in {self.file} cannot be read: {error}."
@@ -104,7 +104,7 @@ class Listing:
         folder = self.file.parent
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=folder) as work:
+            with tempfile.TemporaryDirectory(prefix=WORK, dir=folder) as work:
                 new = Path(work, self.file.name)
                 with closing(sqlite3.connect(new, isolation_level=None)) as connection:
                     connection.execute("PRAGMA journal_mode = OFF")  # what is broken off is made anew

@@ -9,7 +9,7 @@ from pathlib import Path
 from django.db import Error as DatabaseError
 
 from embeddings.errors import LibraryUnavailable
-from embeddings.library import open_library
+from embeddings.library import is_streamed, open_library
 from embeddings.library.places import Places, here, places
 from embeddings.library.reader import look_at
 from embeddings.models import Track
@@ -24,8 +24,11 @@ STORAGE_SECONDS = 20.0  # without progress; then storage is looked at
 def why_away(paths: Sequence[str]) -> str:
     """Return why files that failed are no fault of their own, naming the folder; empty when the storage is well.
 
-    Other files of the same storage decide: where these can be read, each failure is the file's own.
+    Other files of the same storage decide: where these can be read, each failure is the file's own. What is fetched
+    from a music server has no storage.
     """
+    if is_streamed():
+        return ""
     try:
         where = places()
     except DatabaseError:  # it is away, too; what a chunk has computed must not be lost over that

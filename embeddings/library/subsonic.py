@@ -16,7 +16,7 @@ from embeddings.errors import LibraryUnavailable, ServerRefused, ServerUnavailab
 from embeddings.library.base import PAGE_SIZE, LibraryTrack, PresentTrack, Tell, finite, tell_nobody
 from embeddings.library.listing import Draft, Folder, Listing, Person, Song
 from embeddings.library.reader import ANSWER_SECONDS, look_at
-from embeddings.subsonic import NOT_FOUND, Subsonic, listed, subsonic
+from embeddings.subsonic import NOT_FOUND, SECONDS, Subsonic, listed, subsonic
 from navembed_site.names import clean_text, short_text, storable
 
 logger = logging.getLogger(__name__)
@@ -26,6 +26,7 @@ EXAMPLES = 8
 MOST_PARTS = 12  # of a path above the library's folder
 MOST_BYTES = 2**53
 MTIME_LENGTH = 64
+LISTENER_SECONDS = 1.0  # that somebody who waits for music waits for the server
 
 PAGE = """
     SELECT id, library_id, path, title, artist, album, duration, size, mtime, genre FROM track
@@ -40,7 +41,8 @@ NAMES = "SELECT id, name FROM artist WHERE id IN (SELECT value FROM json_each(?)
 class SubsonicLibrary:
     """Tracks of the server in the settings, whose list is kept in ``listing`` until the server has scanned again.
 
-    ``folders_here`` says where the music of a library lies on this machine; ``music_root`` of all of them without.
+    ``path_map[id]``, else ``music_root``, says where the music of a library lies on this machine. With neither it does
+    not: then paths lie below a folder that there need not be, and ``fetching`` gets the files.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class SubsonicLibrary:
         self._listing = Listing(listing)
         self._music_root = music_root
         self._path_map = dict(path_map or {})
+        self._is_here = bool(music_root or path_map)
 
     def pages(self, tell: Tell = tell_nobody) -> Iterator[list[LibraryTrack]]:
         """Yield the tracks in non-empty pages, ordered by id. Raises LibraryUnavailable.
@@ -66,7 +69,7 @@ class SubsonicLibrary:
         """Return how many tracks the list has; before it was first read, how many the server counts."""
         if self._listing.is_there:
             return int(self._listing.ask("SELECT COUNT(*) FROM track")[0][0])
-        with _asking() as server:
+        with asking() as server:
             return int(_scan_status(server).get("count", 0))
 
     def holds(self, path_prefix: str, library_id: int | None = None) -> bool:
@@ -84,9 +87,9 @@ class SubsonicLibrary:
         return {number: self._root(number) for number in self.libraries()}
 
     def examples(self, count: int) -> dict[Path, list[str]]:
-        """Return the paths of so many tracks of each library. Raises LibraryUnavailable."""
-        found = {}
-        for number, folder in self._listing.folders().items():
+        """Return the paths of so many tracks of each library that is on this machine. Raises LibraryUnavailable."""
+        found: dict[Path, list[str]] = {}
+        for number, folder in self._listing.folders().items() if self._is_here else ():
             rows = self._listing.ask("SELECT path FROM track WHERE library_id = ? LIMIT ?", (number, count))
             resolved = [self._resolved(path, number, folder) for (path,) in rows]
             found[self._root(number)] = [path for path in resolved if path]
@@ -96,7 +99,7 @@ class SubsonicLibrary:
         """Return the names of the server's libraries by id. Raises LibraryUnavailable."""
         if self._listing.is_there:
             return {number: folder.name for number, folder in self._listing.folders().items()}
-        with _asking() as server:
+        with asking() as server:
             return _libraries(server)
 
     def last_scan(self) -> datetime | None:
@@ -104,7 +107,7 @@ class SubsonicLibrary:
 
         Raises LibraryUnavailable.
         """
-        with _asking() as server:
+        with asking() as server:
             status = _scan_status(server)
         return None if status.get("scanning") else _moment(status.get("lastScan"))
 
@@ -125,7 +128,7 @@ class SubsonicLibrary:
 
         Raises LibraryUnavailable, also when our account may not ask about others.
         """
-        with _asking() as server:
+        with asking(LISTENER_SECONDS) as server:
             if user.lower() == server.user.lower():
                 return None
             told = server.ask("getUser", username=user).get("user", {})
@@ -134,7 +137,7 @@ class SubsonicLibrary:
     def in_playlists(self, playlist_ids: Collection[str]) -> set[str]:
         """Return the ids of the tracks in these playlists; unknown ones are empty. Raises LibraryUnavailable."""
         found: set[str] = set()
-        with _asking() as server:
+        with asking(LISTENER_SECONDS) as server:
             for playlist_id in playlist_ids:
                 try:
                     answer = server.ask("getPlaylist", id=playlist_id)
@@ -164,11 +167,12 @@ class SubsonicLibrary:
     # Reading the list
 
     def _read_again(self, tell: Tell) -> None:
-        with _asking() as server:
+        with asking() as server:
             scan = _last_scan(server)
-            if self._listing.is_of(server.source, scan):
+            source = " ".join(map(str, (server.source, self._music_root, self._path_map)))
+            if self._listing.is_of(source, scan):
                 return
-            with self._listing.renewed(server.source, scan) as draft:
+            with self._listing.renewed(source, scan) as draft:
                 for number, name in _libraries(server).items():
                     draft.add_library(number, name)
                     _add_songs(server, draft, number, tell)
@@ -182,7 +186,7 @@ class SubsonicLibrary:
         The server may see its music elsewhere; what is there of some files tells. Raises LibraryUnavailable.
         """
         root, told = self._root(number), draft.examples(number, EXAMPLES)
-        if not told:
+        if not told or not self._is_here:
             return 0
         candidates = [(n, _below(root, path, n)) for path in told for n in range(min(MOST_PARTS, len(_parts(path))))]
         paths = [(n, path) for n, path in candidates if path]
@@ -201,11 +205,9 @@ class SubsonicLibrary:
 
     def _root(self, number: int) -> Path:
         root = self._path_map.get(number, self._music_root)
-        if root is None:
-            raise LibraryUnavailable(
-                "NAVEMBED_LIBRARY is subsonic: NAVIDROME_MUSIC_ROOT or NAVEMBED_PATH_MAP must say where the music is."
-            )
-        return root
+        if root is None and self._is_here:
+            raise LibraryUnavailable(f"NAVEMBED_PATH_MAP does not say where the music of library {number} lies here.")
+        return root or self._listing.file.parent / "music" / str(number)
 
     def _resolved(self, told: str, number: int, folder: Folder) -> str | None:
         return _below(self._root(number), told, folder.skipped)
@@ -231,10 +233,10 @@ class SubsonicLibrary:
 
 
 @contextmanager
-def _asking() -> Iterator[Subsonic]:
+def asking(seconds: float = SECONDS) -> Iterator[Subsonic]:
     """Yield the server. Raises LibraryUnavailable when it cannot be asked."""
     try:
-        with subsonic() as server:
+        with subsonic(seconds) as server:
             yield server
     except (ServerUnavailable, ServerRefused) as error:
         raise LibraryUnavailable(str(error)) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -34,7 +35,7 @@ def save(name: str, recipe: Recipe, *, user: str = "", schedule: str = Playlist.
 
     Without ``user`` it is that of the account in the settings. Raises PlaylistRefused.
     """
-    name, user = clean_text(name).strip(), clean_text(user).strip() or settings.SUBSONIC_USER
+    name, user = clean_text(name).strip(), _user(user)
     if not 0 < len(name) <= LONGEST_NAME or len(user) > LONGEST_NAME:
         raise PlaylistRefused(f"The names of a playlist and of its user have 1 to {LONGEST_NAME} characters.")
     require_server(user)
@@ -62,7 +63,7 @@ def require_server(user: str) -> None:
 
 def is_ours_to_bring(playlist: Playlist) -> bool:
     """Whether we sign in as its user; the playlists of others wait for the plugin."""
-    return bool(settings.SUBSONIC_URL) and playlist.user.lower() == settings.SUBSONIC_USER.lower()
+    return bool(settings.SUBSONIC_URL) and playlist.user == settings.SUBSONIC_USER
 
 
 def make(playlist: Playlist, *, seconds: float = SECONDS) -> list[str]:
@@ -114,7 +115,7 @@ def failed(playlist: Playlist, problem: str) -> None:
 
 def forget(name: str, user: str = "") -> None:
     """Never make a playlist again; what the server has of it stays. Raises PlaylistRefused when there is none."""
-    user = user or settings.SUBSONIC_USER
+    user = _user(user)
     count, _ = Playlist.objects.filter(name=name, user=user).delete()
     if not count:
         raise PlaylistRefused(f"{user or 'Nobody'} has no playlist {name} of ours.")
@@ -131,22 +132,18 @@ def told(playlist: Playlist) -> str:
 def pending() -> QuerySet[Playlist]:
     """Return the playlists that wait for somebody who can bring them to their users: the plugin."""
     rows = Playlist.objects.filter(pending=True).order_by("pk")
-    return rows.exclude(user__iexact=settings.SUBSONIC_USER) if settings.SUBSONIC_URL else rows
+    return rows.exclude(user=settings.SUBSONIC_USER) if settings.SUBSONIC_URL else rows
 
 
 def make_due(seconds: float, now: datetime | None = None) -> int:
     """Make playlists that are due, for about so long; return how many. One that fails is tried again in an hour."""
     until, made = time.monotonic() + seconds, 0
     for playlist in _due(now or timezone.now()):
-        if not _claim(playlist):
+        if time.monotonic() > until or not _claim(playlist):
             continue
-        try:
+        with suppress(NavembedError):  # it is logged, and shown with the playlist
             make(playlist)
-        except NavembedError:  # it is logged, and shown with the playlist
-            continue
-        made += 1
-        if time.monotonic() > until:
-            break
+            made += 1
     return made
 
 
@@ -162,7 +159,14 @@ def _claim(playlist: Playlist) -> bool:
     return mine.update(due_at=timezone.now() + AGAIN) == 1
 
 
-def _update(playlist: Playlist, **fields: object) -> None:
+def _user(name: str) -> str:
+    """Return a user's name as it is kept; names of servers' users do not differ by case alone."""
+    name, own = clean_text(name).strip(), settings.SUBSONIC_USER
+    return own if name.lower() in ("", own.lower()) else name
+
+
+def _update(playlist: Playlist, **fields: Any) -> None:
+    """Change the row, unless somebody has forgotten it meanwhile."""
     for name, value in fields.items():
         setattr(playlist, name, value)
-    playlist.save(update_fields=list(fields))
+    Playlist.objects.filter(pk=playlist.pk).update(**fields)

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from navembed_site.console import audio, find, home, jobs, maps, problems, start, tracks, uploads, versions
+from navembed_site.console import audio, find, home, jobs, maps, playlists, problems, start, tracks, uploads, versions
 
 app_name = "console"
 urlpatterns = [
@@ -33,6 +33,9 @@ urlpatterns = [
     path("map", maps.map_page, name="map"),
     path("map/points", maps.points, name="points"),
     path("map/points/<int:key>", maps.point, name="point"),
+    path("playlists", playlists.playlists, name="playlists"),
+    path("playlists/<int:pk>/make", playlists.make, name="make_playlist"),
+    path("playlists/<int:pk>/forget", playlists.forget, name="forget_playlist"),
     path("uploads", uploads.uploads, name="uploads"),
     path("versions", versions.versions, name="versions"),
     path("versions/<int:pk>/make-live", versions.make_live, name="make_live"),

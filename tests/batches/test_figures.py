@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 from django.utils import timezone
+from django.utils.module_loading import import_string
 from django_q.models import OrmQ, Schedule
 
 from batches import housekeeping, services, tasks
@@ -237,11 +238,4 @@ def test_restart_leaves_the_time_of_a_schedule_alone() -> None:
 
 def test_scheduled_tasks_exist() -> None:
     assert tasks.watch_devices() == 0
-    assert {name for name, _, _ in tasks.SCHEDULES} == {
-        "watchdog",
-        "schedule",
-        "giving back",
-        "playlists",
-        "bridges",
-        "housekeeping",
-    }
+    assert all(callable(import_string(function)) for _, function, _ in tasks.SCHEDULES)

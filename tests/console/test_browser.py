@@ -31,7 +31,7 @@ NAME, PASSWORD = "anna", "a-long-enough-secret"
 SERIOUS = ("serious", "critical")
 PAGES = (
     "", "find", "find?q=piano", "map", "map?way=pca&by=album",
-    "jobs", "jobs/1", "jobs/1/failures", "jobs/new", "problems", "tracks", "uploads",
+    "jobs", "jobs/1", "jobs/1/failures", "jobs/new", "problems", "tracks", "uploads", "playlists",
     "versions", "auth/user/", "auth/user/add/", "access/token/", "access/token/add/", "nothing",
 )  # fmt: skip
 

@@ -16,6 +16,7 @@ from batches.requests import JobRequest
 from embeddings.encoders.registry import MODEL_KEYS
 from embeddings.models import BadFile, Playlist, Track
 from embeddings.playlists.recipe import Recipe, kept
+from embeddings.playlists.service import save
 from navembed_site.console import health, weights
 from navembed_site.process.locks import hold
 from tests.batches.conftest import Music, music, pool
@@ -248,3 +249,12 @@ def test_only_an_operator_is_offered_to_save_a_playlist(person: Person) -> None:
     for role, offered in (("viewer", False), ("operator", True)):
         page = person(role).get("/admin/find?q=slow").content.decode()
         assert ("Save as playlist" in page) is offered
+
+
+def test_a_playlist_is_made_now_or_never_again(admin_client: Client) -> None:
+    playlist = save("Night", Recipe(like=["x"]), user="bob", schedule="weekly")
+    assert "No track was found" in press(admin_client, f"playlists/{playlist.pk}/make")[0]
+    page = admin_client.get("/admin/playlists").content.decode()
+    assert all(text in page for text in ("Night", "bob", "weekly", "No track was found"))
+    assert "is never made again" in press(admin_client, f"playlists/{playlist.pk}/forget")[0]
+    assert not Playlist.objects.exists()

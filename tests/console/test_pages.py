@@ -56,6 +56,7 @@ def addresses() -> list[str]:
         f"map/points/{key}": [],
         "find?q=slow": [],
         "find?q=slow&column=muq&part=found": [],
+        "playlists": [],
         "uploads": [],
         "versions": [],
     }

@@ -124,6 +124,14 @@ def test_a_scan_that_begins_while_the_list_is_read_makes_it_void(
     assert list((tmp_path / "cache").iterdir()) == []
 
 
+def test_music_that_is_mounted_later_is_found(server: SubsonicServer, settings: Any, tmp_path: Path) -> None:
+    add(server, tmp_path / "root", "a")
+    settings.NAVIDROME_MUSIC_ROOT = None
+    assert [track.path for track in tracks()] == [str(tmp_path / "cache" / "music" / "1" / "srv" / "music" / "a.flac")]
+    settings.NAVIDROME_MUSIC_ROOT = tmp_path / "root"
+    assert [track.path for track in tracks()] == [str(tmp_path / "root" / "a.flac")]
+
+
 def test_names_that_lead_out_of_the_library_are_left_out(server: SubsonicServer, tmp_path: Path) -> None:
     add(server, tmp_path / "root", "a")
     server.songs += [song("b", path="/srv/music/../../etc/passwd"), song("c", path="/srv/music/x/../c.flac")]

@@ -97,6 +97,18 @@ def test_only_one_process_makes_it(db: None, server: SubsonicServer) -> None:
     assert (service._claim(one), service._claim(other)) == (True, False)
 
 
+def test_a_user_s_name_is_one_however_it_is_written(db: None, server: SubsonicServer) -> None:
+    assert service.save("Night", like("t10"), user="Ann") == service.save("Night", like("t11"))
+    service.forget("Night", "ANN")
+
+
+def test_one_that_is_forgotten_while_it_is_made_stays_so(db: None, server: SubsonicServer) -> None:
+    playlist = service.save("Night", like("t10"))
+    Playlist.objects.all().delete()
+    service.delivered(playlist, "p1")
+    assert not Playlist.objects.exists()
+
+
 def test_a_folder_has_no_server(db: None, server: SubsonicServer, settings: Any) -> None:
     settings.LIBRARY = "folder"
     with pytest.raises(PlaylistRefused, match="no music server knows the tracks"):

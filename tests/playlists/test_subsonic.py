@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -75,6 +76,21 @@ def test_a_server_that_is_away_is_named_by_its_host_alone(settings: Any) -> None
 def test_what_is_not_set_is_named(settings: Any) -> None:
     settings.SUBSONIC_URL, settings.SUBSONIC_USER, settings.SUBSONIC_PASSWORD = "http://x", "", ""
     assert refused(ServerUnavailable).endswith("set NAVEMBED_SUBSONIC_USER, NAVEMBED_SUBSONIC_PASSWORD.")
+
+
+def test_a_file_comes_as_it_is_and_a_refusal_is_told(server: SubsonicServer, tmp_path: Path) -> None:
+    music = b"music" * 1000
+    (tmp_path / "a.flac").write_bytes(music)
+    server.files = {"a": tmp_path / "a.flac"}
+    looks: list[int] = []
+    with subsonic() as asked:
+        asked.fetch("a", tmp_path / "copy", lambda: looks.append(1))
+        assert ((tmp_path / "copy").read_bytes(), bool(looks)) == (music, True)
+        with pytest.raises(ServerRefused, match="nothing of this id"):
+            asked.fetch("b", tmp_path / "copy", lambda: None)
+        server.body = b'{"subsonic-response": {"status": "ok"}}'
+        with pytest.raises(ServerUnavailable, match="sends no music"):
+            asked.fetch("b", tmp_path / "copy", lambda: None)
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ class Command(command.Command):
             made = f"{playlist.made_at:%Y-%m-%d}" if playlist.made_at else "never"
             count = str(len(tracks_of(playlist)))
             shown.add_row(playlist.name, playlist.user, count, made, playlist.schedule, playlist.problem)
-        console().print(shown)
+        console().print(shown if shown.row_count else "There is no playlist of ours yet.")
 
 
 def _recipe(*, like: list[str], path: list[str], **options: Any) -> Recipe:
