@@ -184,8 +184,8 @@ def test_the_map_shows_tracks_and_leads_to_them(page: Page) -> None:
 
 
 def test_a_copy_is_found_and_said_to_be_none(page: Page) -> None:
-    go(page, "tracks?q=Track+0")
-    page.locator("td a").first.click()
+    go(page, "tracks")
+    page.get_by_role("link", name="Track 0", exact=True).click()
     press(page, "Find duplicates")
     expect(page.locator("#duplicates").get_by_role("link", name="Copy of 0")).to_be_visible()
     go(page, "duplicates")
