@@ -17,6 +17,7 @@ from django_q.signing import BadSignature
 KEY = "navembed"
 TASKS = frozenset(
     {
+        "batches.tasks.find_duplicates",
         "batches.tasks.fit_bridges",
         "batches.tasks.give_back",
         "batches.tasks.keep_house",

@@ -20,6 +20,7 @@ SCHEDULES = (
     ("playlists", "batches.tasks.make_playlists", 10),
     ("bridges", "batches.tasks.fit_bridges", 60),
     ("maps", "batches.tasks.make_maps", 60),
+    ("duplicates", "batches.tasks.find_duplicates", 60),
     ("housekeeping", "batches.tasks.keep_house", 24 * 60),
 )
 GIVE_BACK_SECONDS = 20.0
@@ -98,9 +99,16 @@ def make_maps() -> str:
     return _have_done("make_maps", lambda: [space.model for space in maps_due()])
 
 
+def find_duplicates() -> str:
+    """Look for duplicates, where somebody has asked for it and there is something new."""
+    from embeddings.duplicates.looking import look_due
+
+    return _have_done("find_duplicates", lambda: ["the library"] if look_due() else [])
+
+
 def want_upkeep() -> None:
     """Queue what follows new vectors, in the surrounding transaction."""
-    for name, task in (("bridges", "fit_bridges"), ("maps", "make_maps")):
+    for name, task in (("bridges", "fit_bridges"), ("maps", "make_maps"), ("duplicates", "find_duplicates")):
         async_task(f"batches.tasks.{task}", cluster="light", task_name=name)
 
 

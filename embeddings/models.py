@@ -211,6 +211,35 @@ class SpaceMap(models.Model):
         return f"map of {self.space}"
 
 
+class DuplicatePair(models.Model):
+    """Two tracks with the same recording, as far as that can be heard: a suggestion."""
+
+    one = models.ForeignKey(Track, models.CASCADE, related_name="+", help_text="The one with the lesser id.")
+    other = models.ForeignKey(Track, models.CASCADE, related_name="+")
+    similarity = models.JSONField(help_text="Cosine by model, of those that know both.")
+    same_audio = models.BooleanField(help_text="The audio is the same bit by bit.")
+    rejected = models.BooleanField(default=False, help_text="Somebody has said that they are no duplicates.")
+    found_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["one", "other"], name="one_pair_of_two_tracks")]
+
+    def __str__(self) -> str:
+        return f"{self.one_id} and {self.other_id}"
+
+
+class DuplicateLook(models.Model):
+    """How far the library has been looked through for duplicates: one row, made when somebody first asks."""
+
+    space_key = models.BigIntegerField(null=True, help_text="Of the space whose embeddings were looked at.")
+    until = models.DateTimeField(null=True, help_text="Embeddings that changed before have been looked at.")
+    last_key = models.BigIntegerField(default=0, help_text="Of those that changed at that moment, up to this key.")
+    looked_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return f"looked at until {self.until}"
+
+
 class UploadEmbedding(models.Model):
     """The vector of an uploaded file, which the library does not have yet: in the database only, not in Milvus.
 

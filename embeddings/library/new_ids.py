@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from django.db import connection, transaction
 
+from embeddings.duplicates import pairs
 from embeddings.models import PlaylistTrack
 from navembed_site.process.slow_calls import RaiseIfStopped
 
@@ -26,6 +27,7 @@ def follow(new_ids: Mapping[str, str]) -> None:
     named = PlaylistTrack.objects.filter(track__in=list(new_ids))
     for track_id in set(named.values_list("track_id", flat=True)):
         PlaylistTrack.objects.filter(track=track_id).update(track=new_ids[track_id])
+    pairs.follow(new_ids)
 
 
 def follow_moved(raise_if_stopped: RaiseIfStopped) -> None:

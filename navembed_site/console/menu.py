@@ -27,6 +27,7 @@ PAGES = [
     _page("Problems", "error", "console:problems"),
     _page("Tracks", "library_music", "console:tracks"),
     _page("Map", "scatter_plot", "console:map"),
+    _page("Duplicates", "content_copy", "console:duplicates"),
     _page("Playlists", "queue_music", "console:playlists"),
     _page("Uploads", "upload_file", "console:uploads"),
     _page("Versions", "history", "console:versions"),

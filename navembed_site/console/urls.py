@@ -2,7 +2,20 @@
 
 from django.urls import path
 
-from navembed_site.console import audio, find, home, jobs, maps, playlists, problems, start, tracks, uploads, versions
+from navembed_site.console import (
+    audio,
+    duplicates,
+    find,
+    home,
+    jobs,
+    maps,
+    playlists,
+    problems,
+    start,
+    tracks,
+    uploads,
+    versions,
+)
 
 app_name = "console"
 urlpatterns = [
@@ -36,6 +49,11 @@ urlpatterns = [
     path("playlists", playlists.playlists, name="playlists"),
     path("playlists/<int:pk>/make", playlists.make, name="make_playlist"),
     path("playlists/<int:pk>/forget", playlists.forget, name="forget_playlist"),
+    path("duplicates", duplicates.duplicates, name="duplicates"),
+    path("duplicates/look", duplicates.look, name="look_for_duplicates"),
+    path("duplicates/reject", duplicates.not_a_duplicate, name="not_a_duplicate"),
+    path("duplicates/accept", duplicates.a_duplicate, name="a_duplicate"),
+    path("duplicates/of/<path:track_id>", duplicates.of_track, name="duplicates_of"),
     path("uploads", uploads.uploads, name="uploads"),
     path("versions", versions.versions, name="versions"),
     path("versions/<int:pk>/make-live", versions.make_live, name="make_live"),

@@ -23,6 +23,8 @@ PAGES = {
     "track": "tracks?q=Gamelan",
     "versions": "versions",
     "tokens": "access/token/",
+    "map": "map",
+    "duplicates": "duplicates",
 }
 PHONE_PAGES = ("home", "job")
 TAKES: tuple[tuple[Any, dict[str, Any]], ...] = (

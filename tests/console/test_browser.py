@@ -30,7 +30,7 @@ HOSTILE = "<img src=x onerror=window.hacked=1> {{ 7 }} ' x-init=window.hacked=1"
 NAME, PASSWORD = "anna", "a-long-enough-secret"
 SERIOUS = ("serious", "critical")
 PAGES = (
-    "", "find", "find?q=piano", "map", "map?way=pca&by=album",
+    "", "find", "find?q=piano", "map", "map?way=pca&by=album", "duplicates",
     "jobs", "jobs/1", "jobs/1/failures", "jobs/new", "problems", "tracks", "uploads", "playlists",
     "versions", "auth/user/", "auth/user/add/", "access/token/", "access/token/add/", "nothing",
 )  # fmt: skip
@@ -66,6 +66,7 @@ def served(migrated_database: Path) -> Iterator[Instance]:
     shutil.copy(migrated_database, home)
     for number in range(TRACKS):
         write_audio(music / f"Track {number}.flac", tone(5.0, RATE, seed=number), RATE)
+    shutil.copy(music / "Track 0.flac", music / "Copy of 0.flac")
     write_audio(music / f"{HOSTILE}.flac", tone(5.0, RATE, seed=TRACKS), RATE)
     (music / f"broken {HOSTILE}.mp3").write_bytes(b"this is no music " * 400)
     environment = {
@@ -126,7 +127,7 @@ def test_first_job_from_the_checklist_to_its_end(page: Page, served: Instance) -
     expect(page.get_by_text("Setting up")).to_be_visible()
     page.get_by_role("link", name="Start a job").click()
     page.get_by_label("MERT", exact=True).check()
-    expect(page.get_by_text("vectors to compute")).to_contain_text(f"of {TRACKS + 2} tracks")
+    expect(page.get_by_text("vectors to compute")).to_contain_text(f"of {TRACKS + 3} tracks")
     press(page, "Start")
     press(page, "Pause")
     expect(page.locator(".nv-state")).to_have_text(re.compile("Paused"))
@@ -135,7 +136,7 @@ def test_first_job_from_the_checklist_to_its_end(page: Page, served: Instance) -
     page.evaluate("window.isSamePage = true")
     os.kill(served.processes()["worker"]["pid"], signal.SIGKILL)
     expect(page.locator(".nv-state")).to_have_text(re.compile("Completed with errors"))
-    expect(page.get_by_text(f"{TRACKS + 2} of {TRACKS + 2} tracks")).to_be_visible()
+    expect(page.get_by_text(f"{TRACKS + 3} of {TRACKS + 3} tracks")).to_be_visible()
     assert page.evaluate("window.isSamePage")
 
 
@@ -170,7 +171,7 @@ def test_a_track_with_a_hostile_name_is_only_shown(page: Page) -> None:
 
 def test_the_map_shows_tracks_and_leads_to_them(page: Page) -> None:
     go(page, "map")
-    expect(page.locator(f"[data-drawn='{TRACKS + 1}']")).to_be_visible()
+    expect(page.locator(f"[data-drawn='{TRACKS + 2}']")).to_be_visible()
     box = page.locator("[data-map] canvas").bounding_box()
     assert box
     x, y = page.evaluate("document.querySelector('[data-map]').plot.getScreenPosition(0)")
@@ -180,6 +181,19 @@ def test_the_map_shows_tracks_and_leads_to_them(page: Page) -> None:
     title = str(page.locator(".nv-map-name b").text_content())
     page.mouse.click(box["x"] + x, box["y"] + y)
     expect(page.get_by_role("heading", name=title)).to_be_visible()
+
+
+def test_a_copy_is_found_and_said_to_be_none(page: Page) -> None:
+    go(page, "tracks")
+    page.get_by_role("link", name="Track 0", exact=True).click()
+    press(page, "Find duplicates")
+    expect(page.locator("#duplicates").get_by_role("link", name="Copy of 0")).to_be_visible()
+    go(page, "duplicates")
+    press(page, "Look for duplicates")
+    expect(page.get_by_text("The whole library has been compared")).to_be_visible()
+    go(page, "duplicates")
+    page.get_by_role("button", name="Not a duplicate: Copy of 0").first.click()
+    expect(page.get_by_text("Copy of 0 is no duplicate.")).to_be_visible()
 
 
 def test_a_browser_without_webgl_is_told_so(page: Page) -> None:

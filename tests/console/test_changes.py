@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 from django.test import Client
+from django_q.models import OrmQ
 
 from batches import services
 from batches.models import BatchJob, TrackResult
 from batches.requests import JobRequest
 from embeddings.encoders.registry import MODEL_KEYS
-from embeddings.models import BadFile, Playlist, Track
+from embeddings.models import BadFile, DuplicatePair, Playlist, Track
 from embeddings.playlists.recipe import Recipe, kept
 from embeddings.playlists.service import save
 from navembed_site.console import health, weights
@@ -258,3 +259,19 @@ def test_a_playlist_is_made_now_or_never_again(admin_client: Client) -> None:
     assert all(text in page for text in ("Night", "bob", "weekly", "No track was found"))
     assert "is never made again" in press(admin_client, f"playlists/{playlist.pk}/forget")[0]
     assert not Playlist.objects.exists()
+
+
+def test_what_is_no_duplicate_is_taken_out_and_can_come_back(admin_client: Client) -> None:
+    for name in "ab":
+        make_track(name)
+    DuplicatePair.objects.create(one_id="a", other_id="b", similarity={}, same_audio=True)
+    assert "is no duplicate" in press(admin_client, "duplicates/reject", track="b", other="a")[0]
+    assert DuplicatePair.objects.get().rejected
+    press(admin_client, "duplicates/accept", track="a", other="b")
+    assert not DuplicatePair.objects.get().rejected
+
+
+def test_looking_for_duplicates_is_done_by_the_light_worker(admin_client: Client) -> None:
+    press(admin_client, "duplicates/look")
+    assert [message.func() for message in OrmQ.objects.all()] == ["batches.tasks.find_duplicates"]
+    assert "Nobody has looked" not in admin_client.get("/admin/duplicates").content.decode()

@@ -17,7 +17,7 @@ from batches import services
 from batches.models import BatchJob, Host, TrackResult
 from batches.requests import JobRequest
 from embeddings.encoders.registry import MODEL_KEYS
-from embeddings.models import Embedding, EmbeddingSpace, Track, Upload
+from embeddings.models import DuplicateLook, DuplicatePair, Embedding, EmbeddingSpace, Track, Upload
 from navembed_site.console import health
 from tests.batches.rows import elsewhere, make_embedding, make_job, make_space, make_track, set_status
 from tests.console.conftest import HOSTILE, finished_job, forget
@@ -57,6 +57,10 @@ def addresses() -> list[str]:
         "find?q=slow": [],
         "find?q=slow&column=muq&part=found": [],
         "playlists": [],
+        "duplicates": ["duplicate_state"],
+        "duplicates?models=muq": [],
+        "duplicates?show=rejected": [],
+        f"duplicates/of/{track.pk}": [],
         "uploads": [],
         "versions": [],
     }
@@ -102,6 +106,13 @@ def many_rows() -> None:
             )
             for track in tracks[::2]
         )  # fmt: skip
+    for rejected in (False, True):
+        DuplicatePair.objects.bulk_create(
+            DuplicatePair(
+                one=one, other=other, similarity={"muq": 0.99, "mert": 0.95}, same_audio=False, rejected=rejected
+            )
+            for one, other in zip(tracks[rejected::3], tracks[rejected + 1 :: 3], strict=False)
+        )
     set_status(job, "completed_with_errors")
 
 
@@ -118,7 +129,12 @@ def test_each_page_takes_few_queries_and_no_more_for_many_rows(admin_client: Cli
 
 def test_vectors_are_never_loaded(admin_client: Client) -> None:
     finished_job("a", "b")
-    asked = [sql for path in addresses() if "neighbours" not in path for sql in queries(admin_client, path)]
+    asked = [
+        sql
+        for path in addresses()
+        if not re.search("neighbours|duplicates/of", path)
+        for sql in queries(admin_client, path)
+    ]
     assert not [sql for sql in asked if re.search(r'SELECT[^;]*"vector"[^;]*FROM "embeddings_embedding"', sql)]
 
 
@@ -127,6 +143,11 @@ def test_nothing_of_a_library_becomes_markup(admin_client: Client, text: str) ->
     """What comes from files and people stands in no attribute that Alpine reads, and nowhere as a tag."""
     job = finished_job("a", text, message=text, traceback=text)
     Track.objects.update(title=text, artist=text, album=text, path=f"/music/{text}")
+    one, other = Track.objects.order_by("pk")[:2]
+    for rejected, pair in ((False, (one, other)), (True, (other, one))):
+        DuplicatePair.objects.create(
+            one=pair[0], other=pair[1], similarity={"muq": 1.0}, same_audio=True, rejected=rejected
+        )
     Upload.objects.create(name=text, seconds=1, accepted=True, answer={"renamedFile": text, "warning": text})
     BatchJob.objects.filter(pk=job.pk).update(message=text, started_by=text, path_prefix=text, current_track=text)
     for path in [*addresses(), f"/admin/tracks?q={text}", f"/admin/problems?message={text}"]:
@@ -252,6 +273,18 @@ def test_uploads_tell_what_became_of_them(admin_client: Client) -> None:
     page = admin_client.get("/admin/uploads").content.decode()
     for told in ("named b.flac; split into 2 tracks", "1 of it the library has already", "d.txt is not music"):
         assert told in page
+
+
+def test_duplicates_are_shown_by_group_with_their_evidence(admin_client: Client) -> None:
+    DuplicateLook.objects.create(looked_at=timezone.now())
+    tracks = [make_track(name) for name in "abcde"]
+    for one, other, mert in ((0, 1, 0.99), (1, 2, 0.95), (3, 4, 0.5)):
+        found = {"similarity": {"muq": 0.97, "mert": mert}, "same_audio": False}
+        DuplicatePair.objects.create(one=tracks[one], other=tracks[other], **found)
+    page: Any = admin_client.get("/admin/duplicates?models=mert")
+    assert [[copy.track.pk for copy in group] for group in page.context["groups"]] == [["a", "b", "c"]]
+    assert "sounds the same" in page.content.decode()
+    assert len(admin_client.get("/admin/duplicates?models=muq").context["groups"]) == 2
 
 
 def test_failures_have_their_files_and_tracebacks(admin_client: Client) -> None:

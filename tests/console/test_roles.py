@@ -13,6 +13,7 @@ from django.test import Client
 from django.urls import URLPattern, get_resolver
 
 from batches.models import BatchJob
+from embeddings.models import DuplicatePair
 from navembed_site.access.models import Token
 from navembed_site.access.scopes import Scope, scope_of
 from navembed_site.access.tokens import create_token
@@ -60,6 +61,7 @@ def fill() -> None:
     finished_job("a", "b")
     make_space("muq", "k", status="kept")
     make_space("muq", "g", status="building")
+    DuplicatePair.objects.create(one_id="a-0", other_id="b-1", similarity={}, same_audio=True)
     create_token("script", Scope.READ, created_by="test")
 
 

@@ -70,6 +70,15 @@ async function load(region, address) {
   }
 }
 
+// What costs something is asked for when somebody wants it; the answer takes the button's place.
+function ask(button) {
+  const region = button.parentElement;
+  region.dataset.load = button.dataset.ask;
+  region.setAttribute("aria-live", "polite");
+  region.textContent = "Comparing …";
+  load(region);
+}
+
 // One after the other: searches beside each other would take as long, and each would be late.
 async function loadAll() {
   for (const region of document.querySelectorAll("[data-load]")) await load(region, region.dataset.load);
@@ -146,10 +155,11 @@ function sign(form) {
 }
 
 document.addEventListener("click", (event) => {
-  const pressed = event.target.closest("[data-dialog], [data-close], [data-play], #player-close");
+  const pressed = event.target.closest("[data-dialog], [data-close], [data-play], [data-ask], #player-close");
   if (!pressed) return;
   if (pressed.dataset.dialog) open(event, document.getElementById(pressed.dataset.dialog));
   else if (pressed.dataset.play) play(pressed);
+  else if (pressed.dataset.ask) ask(pressed);
   else if (pressed.id === "player-close") stop();
   else pressed.closest("dialog").close();
 });

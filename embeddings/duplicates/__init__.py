@@ -1,0 +1,1 @@
+"""Tracks of the library that hold the same recording: suggested, never touched."""
