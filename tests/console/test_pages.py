@@ -196,6 +196,13 @@ def test_the_course_of_a_job_is_drawn(admin_client: Client) -> None:
     assert (len(rates), sum(rates), rates[20]) == (60, 120, 20)
 
 
+def test_a_job_tells_where_its_time_went(admin_client: Client) -> None:
+    job = finished_job("a", "b")
+    BatchJob.objects.update(embedder_seconds=90, database_seconds=6, index_seconds=4)
+    page = admin_client.get(f"/admin/jobs/{job.pk}?part=job").content.decode()
+    assert re.findall(r"(\d+) % ·", page) == ["90", "6", "4"]
+
+
 def test_waiting_job_says_when_it_tries_again(admin_client: Client) -> None:
     job = services.start_job(JobRequest(["muq"]))
     services.set_waiting(job, "/music is away", seconds=400)
