@@ -110,6 +110,9 @@ class BatchJob(Leased):
     total_tracks = models.PositiveIntegerField(default=0)
     processed_tracks = models.PositiveIntegerField(default=0)
     failed_tracks = models.PositiveIntegerField(default=0)
+    embedder_seconds = models.FloatField(default=0, help_text="That devices' work took in the embedder, all together.")
+    database_seconds = models.FloatField(default=0, help_text="In the database.")
+    index_seconds = models.FloatField(default=0, help_text="In Milvus.")
 
     class Meta:
         constraints = [

@@ -311,7 +311,6 @@ SPECTACULAR_SETTINGS = {
     },
     "ENUM_NAME_OVERRIDES": {"ModelEnum": [encoder.key for encoder in ENCODERS]},
     "SWAGGER_UI_DIST": "SIDECAR",
-    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
 }
 
 IS_TALKATIVE = env.boolean("NAVIDROME_RECOMMENDER_DEBUG")

@@ -22,6 +22,7 @@ from batches.engine.leases import DeviceLease, LeaseLost, Looks, free_abandoned,
 from batches.engine.music import Music, may_be_away, watch
 from batches.engine.plan import plan
 from batches.engine.pulse import LOOK_SECONDS, Interrupted, Pulse, require_wanted
+from batches.engine.spent import Spent
 from batches.models import BatchJob, Device, TrackResult
 from embeddings.embedder.client import EmbedderClient, End, Heartbeat
 from embeddings.embedder.work import FileHash, Step, TrackOutcome, TrackRequest, failure_of
@@ -80,6 +81,7 @@ class _TimeSlice:
         self.spare: dict[int, bool] = {}  # whether a space has vectors that an unknown file may turn out to have
         self.music = Music()
         self.looks = Looks()
+        self.spent = Spent()
         self.problem = lease.device.problem
         self.behind = True  # Milvus may lack something that an earlier slice has committed
 
@@ -191,7 +193,7 @@ class _TimeSlice:
         seconds, kills = 0.0, deaths.out_of_memory_kills()
         pid = self.client.pid()
         try:
-            with self.music.at_hand(chunk, Pulse(job, self.lease).beat):
+            with self.spent.at("embedder"), self.music.at_hand(chunk, Pulse(job, self.lease).beat):
                 chunk = self._settle_known(job, chunk)
                 seconds = self._embed(job, chunk, outcomes)
         except (Interrupted, NavembedError) as error:
@@ -203,7 +205,8 @@ class _TimeSlice:
             self._retry_on_database_error(lambda: chunks.set_aside(job, self.lease, chunk, given_up))
         self.behind = True
         try:
-            self._retry_on_database_error(lambda: chunks.commit(job, self.lease, chunk, outcomes, seconds))
+            with self.spent.at("database"):
+                self._retry_on_database_error(lambda: chunks.commit(job, self.lease, chunk, outcomes, seconds))
         except FingerprintChanged as error:
             problem = error
         if isinstance(problem, EmbedderDied):
@@ -211,7 +214,9 @@ class _TimeSlice:
         self._retry_on_database_error(lambda: chunks.release(chunk, self.lease))
         if isinstance(problem, NavembedError):
             raise problem
-        completion.index(job, self.lease.renew)  # also of a job that stops: it is little, and search should have it
+        with self.spent.at("index"):  # also of a job that stops: it is little, and search should have it
+            completion.index(job, self.lease.renew)
+        self.spent.write(job)
         self.behind = False
 
     def _settle_known(self, job: BatchJob, chunk: chunks.Chunk) -> chunks.Chunk:

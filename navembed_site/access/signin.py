@@ -17,7 +17,6 @@ from navembed_site.access import trust
 NAME_CHARS = 150  # of a user's; a longer one is nobody's, and would not fit into the table of attempts
 A_MINUTE = 20
 """Passwords that are compared for one network: each takes half a second of a processor, whoever it is said to be of."""
-TOO_OFTEN = "Too many people sign in from this address. Try again in a minute."
 
 
 def name_of(request: HttpRequest, credentials: Mapping[str, Any] | None = None) -> str:
@@ -45,7 +44,9 @@ class SignInRate:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         if request.method == "POST" and request.path_info == reverse("admin:login") and _count(request) > A_MINUTE:
-            return HttpResponse(TOO_OFTEN, status=429, content_type="text/plain", headers={"Retry-After": "60"})
+            page = render(request, "too_often.html", status=429)
+            page["Retry-After"] = "60"
+            return page
         return self.get_response(request)
 
 

@@ -57,8 +57,8 @@ def _signs() -> list[Sign]:
     return [_library(), _database(), _milvus(), _worker(), *embedders, *_other_hosts(), _disk(), _schedule()]
 
 
-signs = Remembered(_signs, seconds=3.0)
-"""What is asked of others is asked once for all who look."""
+signs = Remembered(_signs, seconds=3.0, longest=15.0)
+"""What is asked of others is asked once for all who look; who mends something sees it soon."""
 
 
 def _library() -> Sign:

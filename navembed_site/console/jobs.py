@@ -74,6 +74,18 @@ class JobPage:
         failed = self.job.results.filter(status=TrackResult.Status.FAILED, deaths__gt=0)
         return failed.values("track").distinct().count()
 
+    @property
+    def shares(self) -> list[tuple[str, float, float]]:
+        """Where the devices' work took its time: where, its share in percent, its seconds."""
+        job = self.job
+        spent = [
+            ("in the embedder", job.embedder_seconds),
+            ("in the database", job.database_seconds),
+            ("in Milvus", job.index_seconds),
+        ]
+        total = sum(seconds for _, seconds in spent)
+        return [(where, 100 * seconds / total, seconds) for where, seconds in spent] if total else []
+
     @cached_property
     def stages(self) -> list[tuple[str, float, float]]:
         """Where the embedders' time goes since they started: what, its share in percent, its seconds."""

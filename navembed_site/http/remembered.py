@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -12,11 +13,12 @@ IDLE_FACTOR = 50  # what takes a second is asked again after 50: at most 2 % of 
 
 
 class Remembered(Generic[T]):
-    """What ``ask`` returned at most ``seconds`` ago; longer when it took long."""
+    """What ``ask`` returned at most ``seconds`` ago; longer when it took long, up to ``longest``."""
 
-    def __init__(self, ask: Callable[[], T], *, seconds: float = 10.0) -> None:
+    def __init__(self, ask: Callable[[], T], *, seconds: float = 10.0, longest: float = math.inf) -> None:
         self._ask = ask
         self._seconds = seconds
+        self._longest = longest
         self._lock = threading.Lock()
         self._found: tuple[T] | None = None
         self._until = 0.0
@@ -27,7 +29,7 @@ class Remembered(Generic[T]):
             if self._found is None or began >= self._until:
                 self._found = (self._ask(),)
                 ended = time.monotonic()
-                self._until = ended + max(self._seconds, IDLE_FACTOR * (ended - began))
+                self._until = ended + max(self._seconds, min(self._longest, IDLE_FACTOR * (ended - began)))
             return self._found[0]
 
     def forget(self) -> None:

@@ -120,6 +120,7 @@ def test_a_whole_job_tells_its_course(embedder: object, milvus: object, four: Mu
     job = run_to_end(services.start_job(JobRequest(["latent"], clear_existing=True)))
     assert kinds(job) == ["asked", "started", "switched", "ended"]
     assert told(job)[2] == "Search uses the new vectors: latent."
+    assert min(job.embedder_seconds, job.database_seconds, job.index_seconds) > 0
 
 
 def test_the_command_line_is_named() -> None:

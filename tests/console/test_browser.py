@@ -35,6 +35,10 @@ PAGES = (
     "versions", "auth/user/", "auth/user/add/", "access/token/", "access/token/add/", "nothing",
 )  # fmt: skip
 
+OUTSIDE = ("panel", "api/docs", "nothing-here", "setup/gone")
+SWAGGER = "api/docs"  # its markup is not ours
+WRONG_TRIES = 5  # then a name is locked out
+
 expect.set_options(timeout=PATIENCE_MS)
 
 
@@ -49,7 +53,7 @@ class Watched:
         page.on("request", lambda asked: self._see(asked.url, base))
 
     def _hear(self, text: str) -> None:
-        if "404 (Not Found)" not in text:  # the page that is asked for is not there
+        if not any(code in text for code in ("404 (Not Found)", "429 (Too Many")):  # pages that are asked for
             self.complaints.append(text)
 
     def _see(self, url: str, base: str) -> None:
@@ -202,6 +206,21 @@ def test_a_browser_without_webgl_is_told_so(page: Page) -> None:
     expect(page.get_by_text("it needs WebGL")).to_be_visible()
 
 
+def test_a_new_job_appears_in_the_lists_and_all_anew_says_what_it_costs(
+    page: Page, served: Instance, signed_in: BrowserContext
+) -> None:
+    other = signed_in.new_page()
+    other.goto(page.url + "jobs")
+    page.get_by_role("link", name="All anew …").last.click()
+    expect(page.get_by_role("dialog").get_by_text("free")).to_be_visible()
+    page.get_by_role("dialog").get_by_role("button", name="Start").click()
+    expect(page.locator(".nv-state")).to_have_text(re.compile("Completed"))
+    expect(other.locator("#job-row-2")).to_contain_text("Completed")
+    go(page, "")
+    expect(page.locator("#job-row-2")).to_contain_text("latent")
+    other.close()
+
+
 def test_new_vectors_are_built_and_the_former_come_back(page: Page) -> None:
     go(page, "jobs/new?models=latent&extent=all")
     press(page, "Start")
@@ -220,7 +239,8 @@ def test_the_theme_and_the_menu_work(page: Page) -> None:
     expect(page.get_by_text("What search uses, what is built")).to_be_visible()
 
 
-@pytest.mark.parametrize(("scheme", "width"), [("light", 1440), ("dark", 390)])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1440])
 def test_every_page_fits_and_is_accessible(
     browser: Browser, signed_in: BrowserContext, served: Instance, scheme: Any, width: int
 ) -> None:
@@ -232,13 +252,41 @@ def test_every_page_fits_and_is_accessible(
     ) as context:
         page = context.new_page()
         watched = Watched(page, base)
-        for path in PAGES:
-            page.goto(f"{base}/admin/{path}")
+        for path in (*PAGES, *OUTSIDE):
+            page.goto(f"{base}/{path}" if path in OUTSIDE else f"{base}/admin/{path}")
+            page.wait_for_load_state("networkidle")
             if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
                 found[f"{path} is too wide"] = width
-            page.evaluate(AXE.read_text())
-            for each in page.evaluate("axe.run().then((found) => found.violations)"):
-                if each["impact"] in SERIOUS:
-                    found[f"{path}: {each['id']}"] = [node["html"][:200] for node in each["nodes"][:3]]
+            if path != SWAGGER:
+                found |= {f"{path}: {rule}": nodes for rule, nodes in violations(page).items()}
+            elif page.evaluate("document.documentElement.classList.contains('dark-mode')") != (scheme == "dark"):
+                found[f"{path} is not {scheme}"] = width
         assert page.evaluate("window.hacked") is None
     assert (found, watched.complaints) == ({}, [])
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_who_is_not_signed_in_finds_pages_in_the_same_dress(browser: Browser, served: Instance, scheme: Any) -> None:
+    base = f"http://127.0.0.1:{served.port}"
+    with browser.new_context(color_scheme=scheme, viewport={"width": 390, "height": 844}) as context:
+        page = context.new_page()
+        watched = Watched(page, base)
+        for _ in range(WRONG_TRIES):
+            page.goto(f"{base}/admin/login/")
+            assert violations(page) == {}
+            page.fill("[name=username]", f"nobody {scheme}")
+            page.fill("[name=password]", "wrong")
+            page.press("[name=password]", "Enter")
+        expect(page.get_by_role("heading", name="Too many attempts")).to_be_visible()
+        assert violations(page) == {}
+        page.get_by_role("link", name="To the sign-in").click()
+        expect(page.get_by_label("Username")).to_be_visible()
+    assert watched.complaints == []
+
+
+def violations(page: Page) -> dict[str, list[str]]:
+    """Return what axe finds serious, with the elements."""
+    page.evaluate(AXE.read_text())
+    found = page.evaluate("axe.run().then((found) => found.violations)")
+    serious = [each for each in found if each["impact"] in SERIOUS]
+    return {each["id"]: [node["html"][:200] for node in each["nodes"][:3]] for each in serious}

@@ -19,6 +19,7 @@ from batches.requests import JobRequest
 from embeddings.encoders.registry import MODEL_KEYS
 from embeddings.models import DuplicateLook, DuplicatePair, Embedding, EmbeddingSpace, Track, Upload
 from navembed_site.console import health
+from navembed_site.http.remembered import Remembered
 from tests.batches.rows import elsewhere, make_embedding, make_job, make_space, make_track, set_status
 from tests.console.conftest import HOSTILE, finished_job, forget
 from tests.navidrome_db import make_navidrome
@@ -218,6 +219,13 @@ def test_the_course_of_a_job_is_drawn(admin_client: Client) -> None:
     assert (len(rates), sum(rates), rates[20]) == (60, 120, 20)
 
 
+def test_a_job_tells_where_its_time_went(admin_client: Client) -> None:
+    job = finished_job("a", "b")
+    BatchJob.objects.update(embedder_seconds=90, database_seconds=6, index_seconds=4)
+    page = admin_client.get(f"/admin/jobs/{job.pk}?part=job").content.decode()
+    assert re.findall(r"(\d+) % ·", page) == ["90", "6", "4"]
+
+
 def test_waiting_job_says_when_it_tries_again(admin_client: Client) -> None:
     job = services.start_job(JobRequest(["muq"]))
     services.set_waiting(job, "/music is away", seconds=400)
@@ -243,6 +251,15 @@ def test_home_shows_other_hosts_and_what_keeps_them_from_working(admin_client: C
     Host.objects.filter(pk=other.host_id).update(seen_at="2024-01-01T00:00Z")
     health.signs.forget()
     assert "It was last seen 1 Jan 2024" in admin_client.get("/admin/?part=health").content.decode()
+
+
+def test_what_took_long_to_find_out_is_not_told_for_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A health line that goes on being red makes people mend what works."""
+    clock = iter([0.0, 10.0, 24.0, 26.0, 27.0])  # the first answer takes ten seconds
+    monkeypatch.setattr("navembed_site.http.remembered.time.monotonic", lambda: next(clock))
+    asked = iter(["red", "green"])
+    signs = Remembered(lambda: next(asked), seconds=3.0, longest=15.0)
+    assert [signs.get() for _ in range(3)] == ["red", "red", "green"]
 
 
 def test_a_finished_build_waits_for_a_yes(admin_client: Client) -> None:
