@@ -37,7 +37,9 @@ COLUMNS = (
 )  # fmt: skip
 ADD = f"INSERT OR IGNORE INTO track VALUES ({', '.join(':' + name for name in COLUMNS)})"
 ADD_ARTIST = "INSERT OR IGNORE INTO artist VALUES (?, ?)"
-ADD_PART = "INSERT INTO part VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET plays = max(plays, excluded.plays)"
+ADD_PART = """
+    INSERT INTO part VALUES (?, ?, ?)
+    ON CONFLICT (artist_id, track_id) DO UPDATE SET plays = max(plays, excluded.plays)"""
 WORK = "fetched-"  # begins the names of folders that hold something for a while only
 CACHE_KILOBYTES = 8_000  # else a large list would lie in memory
 

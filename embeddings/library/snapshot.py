@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import quote
 
+from django.conf import settings
+
 from embeddings.errors import LibraryUnavailable
 from embeddings.library.base import Library
 from embeddings.library.sqlite import ForeignDatabase
@@ -53,7 +55,7 @@ def open_snapshot(library: Library) -> IO[bytes]:
     from embeddings.library.navidrome import NavidromeLibrary
 
     if not isinstance(library, NavidromeLibrary):
-        raise LibraryUnavailable("NAVEMBED_LIBRARY is folder: there is no database of Navidrome.")
+        raise LibraryUnavailable(f"NAVEMBED_LIBRARY is {settings.LIBRARY}: there is no database of Navidrome.")
     with tempfile.TemporaryDirectory(prefix="navembed-") as folder:
         target = Path(folder, "snapshot.db")
         library.snapshot(target)
