@@ -155,6 +155,7 @@ def subsonic_server(server: SubsonicServer) -> Iterator[SubsonicServer]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        timeout = 10
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"])).decode()
@@ -179,6 +180,8 @@ def subsonic_server(server: SubsonicServer) -> Iterator[SubsonicServer]:
             pass
 
     class Server(ThreadingHTTPServer):
+        daemon_threads = False  # the end waits for them: each closes its connection
+
         def handle_error(self, request: Any, address: Any) -> None:
             if not isinstance(sys.exception(), ConnectionError):  # who has heard enough hangs up
                 super().handle_error(request, address)
