@@ -10,6 +10,7 @@ from operator import attrgetter
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
+from batches.events import text_of
 from batches.models import BatchJob, TrackResult
 from batches.requests import JobRequest
 from batches.selectors.progress import snapshot
@@ -32,6 +33,7 @@ STATES = {
     Status.FAILED: "has failed",
 }
 FAILURES_SHOWN = 50
+EVENTS_SHOWN = 20
 
 
 def state_text(job: BatchJob) -> str:
@@ -83,6 +85,8 @@ def print_job(job: BatchJob) -> None:
         skipped = ", ".join(f"{number} {reason}" for reason, number in row.skipped.items())
         shown.add_row(row.model, str(row.total), str(row.succeeded), str(row.failed), rate, skipped)
     console().print(shown)
+    for event in job.events.order_by("-pk")[:EVENTS_SHOWN][::-1]:
+        console().print(plain(f"{_moment(event.at)} {text_of(event)}"), soft_wrap=True)
     if now.failed_operations:
         console().print(f"`manage.py job show {job.pk} --failed` says why tracks have failed.")
     if noted := len(set(notes(job).order_by().values_list("track", flat=True))):

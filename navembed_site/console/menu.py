@@ -43,7 +43,7 @@ UNFOLD = {
     "SITE_SUBHEADER": "finds music by how it sounds",
     "SITE_SYMBOL": "graphic_eq",
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": lambda _: static("console/icon.svg")}],
-    "SITE_URL": reverse_lazy("admin:index"),
+    "SITE_URL": None,  # there is no other site to go back to
     "SHOW_HISTORY": False,
     "SHOW_VIEW_ON_SITE": False,
     "STYLES": [lambda _: static("console/console.css")],

@@ -123,10 +123,12 @@ def test_a_whole_job_tells_its_course(embedder: object, milvus: object, four: Mu
     assert min(job.embedder_seconds, job.database_seconds, job.index_seconds) > 0
 
 
-def test_the_command_line_is_named() -> None:
+def test_the_command_line_is_named_and_shows_the_log(capsys: pytest.CaptureFixture[str]) -> None:
     job = services.start_job(JobRequest(["muq"]))
     call_command("job", "pause")
     assert told(job)[1:] == ["Asked to pause from the command line."]
+    call_command("job", "show")
+    assert capsys.readouterr().out.splitlines()[-1].endswith(" Asked to pause from the command line.")
 
 
 def test_events_over_http(admin_client: Client) -> None:

@@ -233,6 +233,10 @@ def test_waiting_job_says_when_it_tries_again(admin_client: Client) -> None:
     assert re.search(r"Waiting: /music is away; tries again in [56] min", page)
 
 
+def test_the_sign_in_offers_no_way_to_itself(client: Client) -> None:
+    assert "Return to site" not in client.get("/admin/login/").content.decode()
+
+
 def test_home_guides_who_has_nothing_yet(admin_client: Client) -> None:
     page = admin_client.get("/admin/").content.decode()
     assert "Setting up" in page
