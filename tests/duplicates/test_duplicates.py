@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from django.core.management import call_command
+from django.test import Client
 
 from embeddings.audio.pool import DecodePool
 from embeddings.duplicates.judging import duplicates_of
@@ -145,3 +146,10 @@ def test_the_command_says_what_it_found(
     add("b.flac", audio_hash="same")
     call_command("find_duplicates")
     assert "2 tracks were looked at; 1 pairs hold the same recording." in capsys.readouterr().out
+
+
+def test_a_tracks_page_finds_its_duplicates(add: Add, admin_client: Client) -> None:
+    for name in ("a.flac", "b.flac"):
+        add(name, audio_hash="same")
+    page = admin_client.get("/admin/duplicates/of/a").content.decode()
+    assert "the same audio" in page

@@ -73,10 +73,9 @@ async function load(region, address) {
 // What costs something is asked for when somebody wants it; the answer takes the button's place.
 function ask(button) {
   const region = button.parentElement;
-  region.dataset.load = button.dataset.ask;
   region.setAttribute("aria-live", "polite");
   region.textContent = "Comparing …";
-  load(region);
+  load(region, button.dataset.ask);
 }
 
 // One after the other: searches beside each other would take as long, and each would be late.
