@@ -315,6 +315,7 @@ class PlaylistTrack(models.Model):
         LIKE = "like"
         UNLIKE = "unlike"
         PATH = "path"  # where it begins, and where it ends
+        CLUSTER = "cluster"  # whose group on the map it is
         HELD = "held"
 
     playlist = models.ForeignKey(Playlist, models.CASCADE, related_name="tracks")

@@ -9,18 +9,23 @@ from typing import Any, NamedTuple
 
 from embeddings.encoders.registry import MODEL_KEYS, TEXT_MODEL
 from embeddings.errors import PlaylistRefused
+from embeddings.maps.groups import group_of
 from embeddings.models import Playlist, PlaylistTrack, Track
+from embeddings.search.diversity import one_of_each_recording
+from embeddings.search.listener import allowed_libraries, present_tracks, visible_libraries
+from embeddings.search.merging import Candidate
 from embeddings.search.path import path
 from embeddings.search.query import Query, Seed
 from embeddings.search.recommend import recommend
 from embeddings.search.text import clean_prompt, text_vector
+from embeddings.spaces.lifecycle import live_space
 from navembed_site.errors import NavembedError
 
 MOST_TRACKS = 500
 MOST_NAMED = 3
 MODE = "playlist"
 Role = PlaylistTrack.Role
-OF_A_RECIPE = (Role.LIKE, Role.UNLIKE, Role.PATH)
+OF_A_RECIPE = (Role.LIKE, Role.UNLIKE, Role.PATH, Role.CLUSTER)
 
 
 class Granted(NamedTuple):
@@ -32,14 +37,15 @@ class Granted(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Tracks to sound like, by id, words, or both; or the two ends of a path, for which only models and limit count.
+    """Tracks to sound like, by id, words, or both; or the two ends of a path, or a track whose group on the map it is.
 
-    Strengths lie between 0 and 1. Raises PlaylistRefused.
+    For the latter two only the first model and the limit count. Strengths lie between 0 and 1. Raises PlaylistRefused.
     """
 
     like: Sequence[str] = ()
     unlike: Sequence[str] = ()
     path: Sequence[str] = ()
+    cluster: Sequence[str] = ()
     text: str = ""
     avoid: str = ""
     models: Sequence[str] = MODEL_KEYS[:1]
@@ -48,10 +54,13 @@ class Recipe:
     dislike_strength: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.path and not self.like and not self.text:
+        if not (self.path or self.cluster or self.like or self.text):
             raise PlaylistRefused("Say what the playlist shall sound like: tracks, or words.")
-        if self.path and (len(self.path) != 2 or self.like or self.unlike or self.text or self.avoid):
+        sounds_like = self.like or self.unlike or self.text or self.avoid
+        if self.path and (len(self.path) != 2 or sounds_like or self.cluster):
             raise PlaylistRefused("A path leads from one track to another, and goes with nothing else.")
+        if self.cluster and (len(self.cluster) != 1 or sounds_like):
+            raise PlaylistRefused("A group on the map is that of one track, and goes with nothing else.")
         if not 1 <= self.limit <= MOST_TRACKS:
             raise PlaylistRefused(f"A playlist of ours has 1 to {MOST_TRACKS} tracks, not {self.limit}.")
         for words in filter(None, (self.text, self.avoid)):
@@ -67,6 +76,8 @@ class Recipe:
             start, end = self.path
             found = path(start, end, query, seconds=seconds)
             return Granted([step.track_id for step in found.steps], found.warnings)
+        if self.cluster:
+            return self._group(user)
         if self.text:
             with suppress(NavembedError):  # the answer says why; the text model may have to be loaded first
                 text_vector(TEXT_MODEL.audio_model, self.text, wait_seconds=seconds)
@@ -85,8 +96,27 @@ class Recipe:
         answer = recommend(query, seconds=seconds)
         return Granted([each.track_id for each in answer.tracks], answer.warnings)
 
+    def _group(self, user: str) -> Granted:
+        """Return the middle of the track's group on the map of the first model."""
+        warnings: list[str] = []
+        space = live_space(self.models[0])
+        group = group_of(space, self.cluster[0]) if space else None
+        if group is None:
+            how = f"`manage.py make_maps {self.models[0]}` draws it anew"
+            return Granted([], [f"The track is not on the map of {self.models[0]}: {how}."])
+        query = Query(models=self.models, limit=self.limit, mode=MODE, user_id=user)
+        libraries = allowed_libraries(query, visible_libraries(query, warnings), warnings)
+        tracks = present_tracks(group, warnings)
+        seen = [
+            each for each in group if each in tracks and (libraries is None or tracks[each].library_id in libraries)
+        ]
+        ranked = [Candidate(each, -float(place), {}) for place, each in enumerate(seen)]
+        return Granted([each.track_id for each in one_of_each_recording(ranked, tracks)][: self.limit], warnings)
+
     def in_words(self) -> str:
         """Return what it asks for, for people."""
+        if self.cluster:
+            return f"is of the group of {_names(self.cluster)[0]} on the map"
         if self.path:
             return f"leads from {' to '.join(_names(self.path))}"
         wanted = [*_names(self.like), *([f"“{self.text}”"] if self.text else [])]

@@ -11,6 +11,7 @@ from batches import tasks
 from embeddings.encoders.registry import encoder_class
 from embeddings.management.commands import make_maps
 from embeddings.maps import layout
+from embeddings.maps.groups import group_of
 from embeddings.maps.making import make_due_maps, make_map, maps_due, sketch
 from embeddings.models import Embedding, EmbeddingSpace, SpaceMap
 from embeddings.spaces.vectors import to_bytes
@@ -59,6 +60,13 @@ def test_groups_are_those_that_are_there(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(layout, "FEWEST_IN_CLUSTER", 20)
     groups = np.frombuffer(make_map(library(60)).clusters, np.uint8)
     assert [len({int(each) for each in groups[kind::KINDS]}) for kind in range(KINDS)] == [1, 1, 1]
+
+
+def test_the_group_of_a_track_is_of_its_kind() -> None:
+    space = library(60)
+    make_map(space)
+    assert {kind_of(int(each[1:])) for each in group_of(space, "t004") or []} == {1}
+    assert group_of(space, "unknown") is None
 
 
 def test_few_tracks_have_a_picture_too() -> None:

@@ -56,7 +56,7 @@ def test_a_playlist_is_made_and_shown(music: Library, server: SubsonicServer, cl
 def test_what_a_playlist_is_made_of_is_kept(db: None, server: SubsonicServer, client: Client) -> None:
     body = {"track_ids": ["x"], "disliked_track_ids": ["y"], "avoid": "drums", "models": ["mert"], "diversity": 0.4}
     post(client, status=422, name="Night", **body)  # nothing is found here
-    recipe = Recipe(like=["x"], unlike=["y"], path=[], avoid="drums", models=["mert"], diversity=0.4)
+    recipe = Recipe(like=["x"], unlike=["y"], path=[], cluster=[], avoid="drums", models=["mert"], diversity=0.4)
     assert kept(Playlist.objects.get()) == recipe
 
 

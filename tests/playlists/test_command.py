@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from embeddings.models import Playlist
+from embeddings.maps.groups import group_of
+from embeddings.maps.making import make_map
+from embeddings.models import EmbeddingSpace, Playlist
 from embeddings.playlists.recipe import kept
 from embeddings.search.path import path
 from embeddings.search.query import Query, Seed
@@ -57,6 +59,19 @@ def test_a_path_leads_from_one_track_to_another(music: Library, server: Subsonic
     assert made["songs"] == [step.track_id for step in path("t10", "t25", query).steps]
     assert made["comment"].startswith("Made by navembed: leads from t10 to t25.")
     assert kept(Playlist.objects.get()).path == ["t10", "t25"]
+
+
+def test_a_group_of_the_map_has_those_in_its_middle_first(music: Library, server: SubsonicServer) -> None:
+    with pytest.raises(CommandError, match="not on the map of muq"):
+        playlist("Group", "--cluster", "t10")
+    space = EmbeddingSpace.objects.get(model="muq")
+    make_map(space)
+    playlist("Group", "--cluster", "t10", "--limit", "5")
+    [made] = server.playlists.values()
+    assert len(made["songs"]) == 5
+    assert made["songs"][0] == (group_of(space, "t10") or [])[0]
+    assert made["comment"].startswith("Made by navembed: is of the group of t10 on the map.")
+    assert kept(Playlist.objects.get()).cluster == ["t10"]
 
 
 def test_m3u_is_written_to_a_file_alone(music: Library, server: SubsonicServer, tmp_path: Path) -> None:

@@ -89,6 +89,11 @@ class NewPlaylistSerializer(serializers.Serializer[dict[str, Any]]):
         required=False,
         help_text="A track to begin with, and one to end with; instead of all else but `models` and `limit`.",
     )
+    cluster = serializers.CharField(
+        required=False,
+        max_length=255,
+        help_text="A track whose group on the map it shall be; instead of all else but `models` and `limit`.",
+    )
     text = _words("Words to sound like, in any language.")
     avoid = _words("Words to keep away from.")
     models = serializers.ListField(
@@ -106,6 +111,8 @@ class NewPlaylistSerializer(serializers.Serializer[dict[str, Any]]):
         names = {"track_ids": "like", "disliked_track_ids": "unlike"}
         of_the_row = ("name", "user", "schedule")
         given = {names.get(name, name): each for name, each in self.validated_data.items() if name not in of_the_row}
+        if "cluster" in given:
+            given["cluster"] = [given["cluster"]]
         return Recipe(**given)
 
 

@@ -32,6 +32,7 @@ class Command(command.Command):
         parser.add_argument("--like", nargs="+", default=[], metavar="TRACK", help="ids, or parts of paths or names")
         parser.add_argument("--text", default="", help="words that say what it shall sound like")
         parser.add_argument("--path", nargs=2, default=[], metavar="TRACK", help="lead from the first to the second")
+        parser.add_argument("--cluster", nargs=1, default=[], metavar="TRACK", help="the track's group on the map")
         parser.add_argument("--user", default="", help="whose it shall be (default: NAVEMBED_SUBSONIC_USER)")
         parser.add_argument("--limit", type=int, default=Recipe.limit, help=f"how many (default: {Recipe.limit})")
         parser.add_argument("--models", nargs="+", choices=MODEL_KEYS, default=list(Recipe.models), metavar="MODEL")
@@ -71,10 +72,9 @@ class Command(command.Command):
         console().print(shown if shown.row_count else "There is no playlist of ours yet.")
 
 
-def _recipe(*, like: list[str], path: list[str], **options: Any) -> Recipe:
+def _recipe(**options: Any) -> Recipe:
     named: dict[str, Any] = {
-        "like": [find_track(each).pk for each in like],
-        "path": [find_track(each).pk for each in path],
+        option: [find_track(each).pk for each in options[option]] for option in ("like", "path", "cluster")
     }
     return Recipe(**named, **{name: options[name] for name in ("text", "models", "limit", "diversity")})
 
