@@ -37,6 +37,8 @@ class SubsonicServer:
     scan: dict[str, Any] = field(default_factory=lambda: {"scanning": False, "lastScan": "2026-11-27T20:00:00.5Z"})
     granted: dict[str, list[int]] = field(default_factory=dict)
     """Which libraries users may see whom our account may ask about."""
+    starred: dict[str, dict[str, str]] = field(default_factory=dict)
+    """When users starred which tracks."""
     files: dict[str, Path] = field(default_factory=dict)
     """Music by the track's id."""
     calls: list[tuple[str, Form]] = field(default_factory=list)
@@ -127,6 +129,10 @@ class SubsonicServer:
         offset, count, folder = (int(form[name][0]) for name in ("songOffset", "songCount", "musicFolderId"))
         found = [song for song in self.songs if song["folder"] == folder][offset : offset + count]
         return {"searchResult3": {"song": found} if found else {}}
+
+    def on_getstarred2(self, user: str, form: Form) -> dict[str, Any]:
+        found = [{"id": each, "starred": when} for each, when in self.starred.get(user, {}).items()]
+        return {"starred2": {"song": found} if found else {}}
 
     def on_stream(self, user: str, form: Form) -> dict[str, Any]:
         if form["id"][0] not in self.files:

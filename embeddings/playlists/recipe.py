@@ -48,15 +48,19 @@ class Recipe:
     cluster: Sequence[str] = ()
     text: str = ""
     avoid: str = ""
+    favourites: bool = False
+    """It sounds like what its user has starred in the music server."""
+    fresh: bool = False
+    """Made again, it has none of the tracks that it had before."""
     models: Sequence[str] = MODEL_KEYS[:1]
     limit: int = 50
     diversity: float = 0.0
     dislike_strength: float = 1.0
 
     def __post_init__(self) -> None:
-        if not (self.path or self.cluster or self.like or self.text):
+        if not (self.path or self.cluster or self.like or self.text or self.favourites):
             raise PlaylistRefused("Say what the playlist shall sound like: tracks, or words.")
-        sounds_like = self.like or self.unlike or self.text or self.avoid
+        sounds_like = self.like or self.unlike or self.text or self.avoid or self.favourites or self.fresh
         if self.path and (len(self.path) != 2 or sounds_like or self.cluster):
             raise PlaylistRefused("A path leads from one track to another, and goes with nothing else.")
         if self.cluster and (len(self.cluster) != 1 or sounds_like):
@@ -69,8 +73,11 @@ class Recipe:
             except ValueError as error:
                 raise PlaylistRefused(f"{words!r} cannot be searched for: {error}.") from error
 
-    def granted(self, user: str, seconds: float) -> Granted:
-        """Return the tracks for this user; whatever takes longer than ``seconds`` is left out, as warnings tell."""
+    def granted(self, user: str, seconds: float, *, starred: Sequence[str] = (), held: Sequence[str] = ()) -> Granted:
+        """Return the tracks for this user; whatever takes longer than ``seconds`` is left out, as warnings tell.
+
+        ``starred``: the user's favourites. ``held``: what the playlist has now.
+        """
         if self.path:
             query = Query(models=self.models, limit=self.limit, mode=MODE, user_id=user)
             start, end = self.path
@@ -82,11 +89,12 @@ class Recipe:
             with suppress(NavembedError):  # the answer says why; the text model may have to be loaded first
                 text_vector(TEXT_MODEL.audio_model, self.text, wait_seconds=seconds)
         query = Query(
-            seeds=[Seed(track_id) for track_id in self.like],
+            seeds=[Seed(track_id) for track_id in dict.fromkeys([*self.like, *starred])],
             texts=[self.text] if self.text else [],
             models=self.models,
             limit=self.limit,
             diversity=self.diversity,
+            exclude_track_ids=held if self.fresh else (),
             disliked_track_ids=self.unlike,
             dislike_strength=self.dislike_strength,
             negative_prompts=[self.avoid] if self.avoid else [],
@@ -120,6 +128,7 @@ class Recipe:
         if self.path:
             return f"leads from {' to '.join(_names(self.path))}"
         wanted = [*_names(self.like), *([f"“{self.text}”"] if self.text else [])]
+        wanted += ["your favourites"] if self.favourites else []
         unwanted = [*_names(self.unlike), *([f"“{self.avoid}”"] if self.avoid else [])]
         return f"sounds like {', '.join(wanted)}" + (f"; not like {', '.join(unwanted)}" if unwanted else "")
 

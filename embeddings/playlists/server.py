@@ -29,6 +29,14 @@ def put(server: Subsonic, server_id: str, name: str, comment: str, track_ids: Se
     return found
 
 
+def starred(server: Subsonic, most: int) -> list[str]:
+    """Return the tracks that the account has starred, the newest first. Raises ServerUnavailable, ServerRefused."""
+    songs = [each for each in listed(server.ask("getStarred2"), "starred2", "song") if each.get("id")]
+    return [str(each["id"]) for each in sorted(songs, key=lambda each: str(each.get("starred", "")), reverse=True)][
+        :most
+    ]
+
+
 def _found(server: Subsonic, server_id: str, name: str) -> dict[str, Any] | None:
     playlists = [each for each in listed(server.ask("getPlaylists"), "playlists", "playlist") if each.get("id")]
     by_id = [each for each in playlists if server_id and str(each["id"]) == server_id]

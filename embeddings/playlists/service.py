@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,8 +17,8 @@ from django.utils import timezone
 from embeddings.errors import PlaylistRefused
 from embeddings.models import Playlist
 from embeddings.playlists import recipe as recipes
-from embeddings.playlists.recipe import Recipe, Role, tracks_of
-from embeddings.playlists.server import MARK, put
+from embeddings.playlists.recipe import Granted, Recipe, Role, tracks_of
+from embeddings.playlists.server import MARK, put, starred
 from embeddings.subsonic import subsonic
 from navembed_site.errors import NavembedError
 from navembed_site.names import clean_text
@@ -28,6 +29,7 @@ PERIODS = {Playlist.Schedule.DAILY: timedelta(days=1), Playlist.Schedule.WEEKLY:
 AGAIN = timedelta(hours=1)  # after one that could not be made
 SECONDS = 20.0  # for the tracks of one
 LONGEST_NAME = 200
+MOST_STARRED = 200  # of which a playlist is made
 
 
 def save(name: str, recipe: Recipe, *, user: str = "", schedule: str = Playlist.Schedule.ONCE) -> Playlist:
@@ -39,6 +41,7 @@ def save(name: str, recipe: Recipe, *, user: str = "", schedule: str = Playlist.
     if not 0 < len(name) <= LONGEST_NAME or len(user) > LONGEST_NAME:
         raise PlaylistRefused(f"The names of a playlist and of its user have 1 to {LONGEST_NAME} characters.")
     require_server(user)
+    _require_favourites(recipe, user)
     due = timezone.now() + AGAIN if schedule in PERIODS else None  # who saves it makes it at once
     with transaction.atomic():
         fields: dict[str, Any] = {"recipe": {}, "schedule": schedule, "due_at": due, "problem": ""}
@@ -86,8 +89,28 @@ def make(playlist: Playlist, *, seconds: float = SECONDS) -> list[str]:
     return warnings
 
 
+def tracks_for(recipe: Recipe, user: str, seconds: float, *, held: Sequence[str] = ()) -> Granted:
+    """Return the tracks of a recipe for a user, by whose favourites it may go; ``held`` is what there is now.
+
+    Raises PlaylistRefused, ServerUnavailable, ServerRefused.
+    """
+    favourites: list[str] = []
+    if recipe.favourites:
+        _require_favourites(recipe, user)
+        with subsonic() as server:
+            favourites = starred(server, MOST_STARRED)
+        if not favourites:
+            raise PlaylistRefused(f"{_user(user)} has starred nothing in the music server yet.")
+    return recipe.granted(user, seconds, starred=favourites, held=held)
+
+
+def _require_favourites(recipe: Recipe, user: str) -> None:
+    if recipe.favourites and _user(user) != settings.SUBSONIC_USER:
+        raise PlaylistRefused(f"The favourites of {user} cannot be asked for: only those of NAVEMBED_SUBSONIC_USER.")
+
+
 def _choose(playlist: Playlist, seconds: float) -> list[str]:
-    found = recipes.kept(playlist).granted(playlist.user, seconds)
+    found = tracks_for(recipes.kept(playlist), playlist.user, seconds, held=tracks_of(playlist))
     if not found.track_ids:
         raise PlaylistRefused(" ".join(["No track was found for the playlist.", *found.warnings]))
     with transaction.atomic():

@@ -74,6 +74,27 @@ def test_a_group_of_the_map_has_those_in_its_middle_first(music: Library, server
     assert kept(Playlist.objects.get()).cluster == ["t10"]
 
 
+def test_it_may_sound_like_the_users_favourites(music: Library, server: SubsonicServer) -> None:
+    with pytest.raises(CommandError, match="ann has starred nothing"):
+        playlist("Mine", "--favourites", "--limit", "4")
+    server.starred["ann"] = {"t10": "2026-01-01T00:00:00Z"}
+    playlist("Mine", "--favourites", "--limit", "4")
+    [made] = server.playlists.values()
+    assert made["songs"] == like_t10(4, "ann")
+    assert made["comment"].startswith("Made by navembed: sounds like your favourites.")
+    with pytest.raises(CommandError, match="favourites of bob cannot be asked for"):
+        playlist("His", "--favourites", "--user", "bob")
+
+
+def test_made_fresh_it_has_other_tracks_each_time(music: Library, server: SubsonicServer) -> None:
+    playlist("Discovery", "--like", "t10", "--fresh", "--every", "week", "--limit", "4")
+    [made] = server.playlists.values()
+    first = made["songs"]
+    playlist("Discovery", "--like", "t10", "--fresh", "--every", "week", "--limit", "4")
+    assert (first, len(made["songs"])) == (like_t10(4, "ann"), 4)
+    assert not set(first) & set(made["songs"])
+
+
 def test_m3u_is_written_to_a_file_alone(music: Library, server: SubsonicServer, tmp_path: Path) -> None:
     playlist("Night", "--like", "t10", "--limit", "2", "--m3u", str(tmp_path / "n.m3u"))
     first, second = like_t10(2, "")

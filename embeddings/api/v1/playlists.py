@@ -96,6 +96,10 @@ class NewPlaylistSerializer(serializers.Serializer[dict[str, Any]]):
     )
     text = _words("Words to sound like, in any language.")
     avoid = _words("Words to keep away from.")
+    favourites = serializers.BooleanField(
+        default=False, help_text="Sound like what its user, that of NAVEMBED_SUBSONIC_USER, has starred."
+    )
+    fresh = serializers.BooleanField(default=False, help_text="Made again, have none of the tracks it had before.")
     models = serializers.ListField(
         child=serializers.ChoiceField(choices=MODEL_KEYS),
         min_length=1,

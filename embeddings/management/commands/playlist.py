@@ -33,6 +33,8 @@ class Command(command.Command):
         parser.add_argument("--text", default="", help="words that say what it shall sound like")
         parser.add_argument("--path", nargs=2, default=[], metavar="TRACK", help="lead from the first to the second")
         parser.add_argument("--cluster", nargs=1, default=[], metavar="TRACK", help="the track's group on the map")
+        parser.add_argument("--favourites", action="store_true", help="sound like what its user has starred")
+        parser.add_argument("--fresh", action="store_true", help="made again, have none of the tracks it had before")
         parser.add_argument("--user", default="", help="whose it shall be (default: NAVEMBED_SUBSONIC_USER)")
         parser.add_argument("--limit", type=int, default=Recipe.limit, help=f"how many (default: {Recipe.limit})")
         parser.add_argument("--models", nargs="+", choices=MODEL_KEYS, default=list(Recipe.models), metavar="MODEL")
@@ -76,12 +78,14 @@ def _recipe(**options: Any) -> Recipe:
     named: dict[str, Any] = {
         option: [find_track(each).pk for each in options[option]] for option in ("like", "path", "cluster")
     }
-    return Recipe(**named, **{name: options[name] for name in ("text", "models", "limit", "diversity")})
+    return Recipe(
+        **named, **{name: options[name] for name in ("text", "favourites", "fresh", "models", "limit", "diversity")}
+    )
 
 
 def _write(file: Path, name: str, recipe: Recipe, user: str) -> list[str]:
     """Write the file, and return the warnings."""
-    found = recipe.granted(user, SECONDS)
+    found = service.tracks_for(recipe, user, SECONDS)
     try:
         file.write_bytes(m3u(name, found.track_ids))
     except OSError as error:
