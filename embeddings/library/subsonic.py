@@ -173,10 +173,16 @@ class SubsonicLibrary:
             if self._listing.is_of(source, scan):
                 return
             with self._listing.renewed(source, scan) as draft:
-                for number, name in _libraries(server).items():
+                libraries = _libraries(server)
+                for number, name in libraries.items():
                     draft.add_library(number, name)
                     _add_songs(server, draft, number, tell)
                     draft.skip(number, self._skipped(draft, number))
+                if _scan_status(server).get("count") and not any(draft.examples(each, 1) for each in libraries):
+                    raise LibraryUnavailable(
+                        "The music server has tracks, and lists none of them when asked for all (search3 without "
+                        f"words): either {server.user} may see none of its libraries, or this server cannot be read."
+                    )
                 if _last_scan(server) != scan:
                     raise LibraryUnavailable("The music server has scanned while its list was read; it is read again.")
 

@@ -50,6 +50,13 @@ def tracks() -> list[LibraryTrack]:
     return [track for page in open_library().pages() for track in page]
 
 
+def test_a_server_that_lists_nothing_of_what_it_has_is_no_empty_library(server: SubsonicServer) -> None:
+    assert tracks() == []
+    server.scan |= {"count": 5, "lastScan": "2026-11-27T21:00:00Z"}
+    with pytest.raises(LibraryUnavailable, match="lists none of them when asked for all"):
+        tracks()
+
+
 def test_tracks_are_listed_by_id_where_they_lie_here(server: SubsonicServer, tmp_path: Path) -> None:
     add(server, tmp_path / "root", "b", "ä", "a")
     found = tracks()
