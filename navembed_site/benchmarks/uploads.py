@@ -42,7 +42,7 @@ def measure(effort: Effort, *, folder: Path | None = None) -> Iterator[Figure]:
         alone = statistics.median(_seconds(scratch, files.pop()) for _ in range(effort.uploads))
         yield Figure("an upload alone: half of them", alone, "s")
         scratch.call("POST", "/batch/start", {})
-        wait(lambda: scratch.call("GET", "/batch/progress")["current_track"])
+        wait(lambda: scratch.call("GET", "/batch/progress")["processed_operations"])
         beside = statistics.median(_seconds(scratch, files.pop()) for _ in range(effort.uploads))
         if scratch.call("GET", "/batch/progress")["status"] != "running":
             raise StepFailed("the batch ended before all was measured; give it more --tracks")
