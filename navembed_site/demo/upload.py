@@ -31,7 +31,8 @@ def show_upload(library: DemoLibrary, console: Console) -> list[str]:
         with model.answering():
             wishes = {"similaritySearchEnabled": True, "renameEnabled": True, "openAiEndpoint": model.endpoint}
             answer = _answer({"music_file": str(path), "name": NAME, "settings": wishes})
-    console.print(f"{NAME} → {json.dumps(answer, ensure_ascii=False)}", markup=False, highlight=False, soft_wrap=True)
+    shown = {key: value for key, value in answer.items() if key != "matches"}  # they are long
+    console.print(f"{NAME} → {json.dumps(shown)}", markup=False, highlight=False, soft_wrap=True)
     wanted = {"status": "ok", "renamedFile": f"{TWIN}.ogg", "allDuplicates": True}
     return [
         f"the upload's {key} is {answer.get(key)} instead of {value}"
