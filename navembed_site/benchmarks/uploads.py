@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import socket
 import statistics
 import tempfile
 import time
@@ -17,9 +15,9 @@ from navembed_site.benchmarks.http import RATE, Scratch, running, wait
 from navembed_site.benchmarks.jobs import Figure
 from navembed_site.benchmarks.scratch import StepFailed
 from navembed_site.demo.encode import write_audio
+from navembed_site.demo.upload import ask
 
 SECONDS_OF_MUSIC = 60
-ANSWER_SECONDS = 300.0
 WANTED_SECONDS = 2.0
 
 
@@ -62,13 +60,7 @@ def _files(home: Path, count: int) -> list[Path]:
 def _seconds(scratch: Scratch, path: Path) -> float:
     """Upload a file as Navidrome's server does; returns how long the answer took."""
     began = time.monotonic()
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-        client.settimeout(ANSWER_SECONDS)
-        client.connect(scratch.environment["NAVEMBED_UPLOAD_SOCKET"])
-        client.sendall(json.dumps({"music_file": str(path), "name": path.name}).encode() + b"\n")
-        client.shutdown(socket.SHUT_WR)
-        with client.makefile("rb") as answer:
-            found = json.load(answer)
+    found = ask(scratch.environment["NAVEMBED_UPLOAD_SOCKET"], {"music_file": str(path), "name": path.name})
     if found["status"] != "ok" or "warning" in found:
         raise StepFailed(f"an upload was answered with {found}")
     return time.monotonic() - began

@@ -18,7 +18,7 @@ from navembed_site.demo.language_model import LanguageModel
 from navembed_site.demo.library import TWIN, DemoLibrary
 
 NAME = f"07_{TWIN.lower().replace(' ', '_')}(official audio).ogg"
-ANSWER_SECONDS = 600
+ANSWER_SECONDS = 300
 
 
 def show_upload(library: DemoLibrary, console: Console) -> list[str]:
@@ -30,7 +30,8 @@ def show_upload(library: DemoLibrary, console: Console) -> list[str]:
         model = LanguageModel()
         with model.answering():
             wishes = {"similaritySearchEnabled": True, "renameEnabled": True, "openAiEndpoint": model.endpoint}
-            answer = _answer({"music_file": str(path), "name": NAME, "settings": wishes})
+            request = {"music_file": str(path), "name": NAME, "settings": wishes}
+            answer = ask(settings.NAVEMBED_HOME / "uploads.sock", request)
     shown = {key: value for key, value in answer.items() if key != "matches"}  # they are long
     console.print(f"{NAME} → {json.dumps(shown)}", markup=False, highlight=False, soft_wrap=True)
     wanted = {"status": "ok", "renamedFile": f"{TWIN}.ogg", "allDuplicates": True}
@@ -41,10 +42,11 @@ def show_upload(library: DemoLibrary, console: Console) -> list[str]:
     ]
 
 
-def _answer(request: dict[str, Any]) -> dict[str, Any]:
+def ask(path: Path | str, request: dict[str, Any]) -> dict[str, Any]:
+    """Ask the upload socket at ``path`` as Navidrome's server does: one line of JSON, and one object back."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         client.settimeout(ANSWER_SECONDS)
-        client.connect(str(settings.NAVEMBED_HOME / "uploads.sock"))
+        client.connect(str(path))
         client.sendall(json.dumps(request).encode() + b"\n")
         client.shutdown(socket.SHUT_WR)
         with client.makefile("rb") as answer:
