@@ -20,7 +20,7 @@ TRACKS_A_SLICE = 100  # what is lost when the process ends
 
 
 def want_look() -> None:
-    """Let the library be looked through, from now on for good."""
+    """Asks for the library to be compared, now and after each change."""
     DuplicateLook.objects.get_or_create(pk=1)
 
 

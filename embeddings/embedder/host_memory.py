@@ -16,7 +16,7 @@ NEVER = 2**31 - 1
 
 
 def keep_freed_memory() -> None:
-    """Let freed blocks be used again instead of going back to the system, until ``give_freed_memory_back``.
+    """Keeps freed blocks for the next use instead of returning them to the system, until ``give_freed_memory_back``.
 
     One heap for all threads: else each thread keeps one that the others cannot use. Called before there are others.
     """

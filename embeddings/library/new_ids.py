@@ -23,7 +23,7 @@ MOVED = f"""
 
 
 def follow(new_ids: Mapping[str, str]) -> None:
-    """Let what names these tracks name them by their new ids, in the surrounding transaction."""
+    """Replaces these ids by the new ones wherever they are named, in the surrounding transaction."""
     named = PlaylistTrack.objects.filter(track__in=list(new_ids))
     for track_id in set(named.values_list("track_id", flat=True)):
         PlaylistTrack.objects.filter(track=track_id).update(track=new_ids[track_id])

@@ -115,7 +115,7 @@ def _look_for(track: Track) -> list[Any]:
 
 @change()
 def look(request: HttpRequest) -> str:
-    """Let the library be looked through, now and whenever it has changed."""
+    """Asks for the library to be compared, now and after each change."""
     with transaction.atomic():
         want_look()
         async_task("batches.tasks.find_duplicates", cluster="light", task_name="duplicates")
