@@ -234,8 +234,8 @@ def test_what_was_found_is_saved_as_a_playlist_of_the_same_question(admin_client
     assert told.startswith("No track was found for the playlist.")  # nothing is embedded here
     playlist = Playlist.objects.get(name="Night", user="ann", schedule="weekly")
     assert kept(playlist) == Recipe(
-        like=["a"], unlike=["b"], path=[], text="slow", avoid="drums", models=["mert"], limit=30, diversity=0.4,
-        dislike_strength=0.6,
+        like=["a"], unlike=["b"], path=[], cluster=[], text="slow", avoid="drums", models=["mert"], limit=30,
+        diversity=0.4, dislike_strength=0.6,
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import psutil
 import pytest
 
 from embeddings.embedder.client import EmbedderClient
+from embeddings.embedder.embedder import IDLE_CHECK_SECONDS
 from embeddings.embedder.work import TrackOutcome, TrackRequest
 from tests.audio_files import write_long
 from tests.embedder.conftest import asked
@@ -23,6 +25,7 @@ class Memory:
 
     peak: float
     settled: float
+    """What is left when nothing has been embedded for a while: what was freed is kept for the next track until then."""
 
     @classmethod
     def of(cls, embedder: EmbedderProcess) -> Memory:
@@ -54,6 +57,7 @@ def after_tracks(embedder: EmbedderProcess, path: Path, count: int) -> Memory:
     """Embed one file under many ids with all models; the peak is that since the embedder's start."""
     for start in range(0, count, CHUNK):
         embed([asked(path, id=str(n)) for n in range(start, min(count, start + CHUNK))])
+    time.sleep(IDLE_CHECK_SECONDS + 2)
     return Memory.of(embedder)
 
 
