@@ -91,6 +91,10 @@ class EmbedderUnavailable(NavembedError):
     stage = "encode"
 
 
+class EmbedderStarting(EmbedderUnavailable):
+    """The embedder's process is there, but does not listen yet."""
+
+
 class EmbedderDied(EmbedderUnavailable):
     """The embedder died, or froze, while it worked on what was asked."""
 

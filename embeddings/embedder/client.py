@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from embeddings.embedder.protocol import error_from_json, read_frame, read_outcome, request_to_json
 from embeddings.embedder.work import Failure, FileHash, Step, TrackOutcome, TrackRequest
 from embeddings.encoders.base import Description
-from embeddings.errors import EmbedderDied, EmbedderUnavailable, concerning
+from embeddings.errors import EmbedderDied, EmbedderStarting, EmbedderUnavailable, concerning
+from navembed_site.process.locks import is_held
 from navembed_site.process.patience import is_readable
 
 BROKEN = (OSError, ValueError, KeyError, TypeError, http.client.HTTPException)
@@ -51,6 +52,11 @@ def socket_path(device: int = 0) -> Path:
     """Return the socket of the embedder of the device with this number."""
     first: Path = settings.EMBEDDER_SOCKET
     return first if device == 0 else first.with_stem(f"{first.stem}-{device}")
+
+
+def lock_name(device: int) -> str:
+    """Return the lock that the embedder of this device holds from its start to its end."""
+    return f"embedder-{device}"
 
 
 class EmbedderSilent(EmbedderDied):
@@ -85,6 +91,7 @@ class EmbedderClient:
     """Speaks to the embedder of one device. Every method raises EmbedderUnavailable when it does not answer."""
 
     def __init__(self, device: int = 0, *, timeout: float = SILENCE_SECONDS) -> None:
+        self._device = device
         self._path = socket_path(device)
         self._timeout = timeout
 
@@ -198,6 +205,8 @@ class EmbedderClient:
             try:
                 connection.request(method, path, json.dumps(body) if body is not None else None)
             except OSError as error:
+                if is_held(lock_name(self._device)):
+                    raise EmbedderStarting("the embedder is starting, which takes some seconds") from error
                 reason = error.strerror or str(error)
                 raise EmbedderUnavailable(f"no embedder listens at {self._path.name}: {reason}") from error
             # The response keeps the socket open; closing it is what tells the embedder to stop.

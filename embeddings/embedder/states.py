@@ -8,6 +8,7 @@ from typing import Any
 from django.conf import settings
 
 from embeddings.embedder.client import EmbedderClient
+from embeddings.errors import EmbedderStarting
 from navembed_site.errors import NavembedError
 
 ANSWER_SECONDS = 3.0  # it answers at once, or it is frozen
@@ -20,6 +21,7 @@ class EmbedderState:
     device: int
     """Its number."""
     error: str = ""
+    starting: bool = False
     busy: bool = False
     models: dict[str, dict[str, Any]] = field(default_factory=dict)
     """By key: loaded, device, bytes, idle_seconds, load_seconds, batch (``ModelState``)."""
@@ -54,8 +56,8 @@ def _state(device: int) -> EmbedderState:
     try:
         status = EmbedderClient(device, timeout=ANSWER_SECONDS).status()
     except NavembedError as error:
-        return EmbedderState(device, error=str(error))
+        return EmbedderState(device, str(error), isinstance(error, EmbedderStarting))
     models = {model.pop("key"): model for model in status["models"]}
     seconds = {(row["stage"], row["model"]): row["seconds"] for row in status["stage_seconds"]}
     seconds["load", ""] = status["seconds_spent_loading"]
-    return EmbedderState(device, "", status["busy"], models, seconds)
+    return EmbedderState(device, busy=status["busy"], models=models, stage_seconds=seconds)

@@ -92,6 +92,8 @@ def _worker() -> Sign:
 
 def _embedder(state: EmbedderState) -> Sign:
     name = "Embedder" if len(settings.DEVICES) == 1 else f"Embedder {state.device}"
+    if state.starting:
+        return Sign(name, "memory", "warn", "It is starting, which takes some seconds")
     if not state.answers:
         return Sign(name, "memory", "bad", f"It does not answer: {state.error}")
     loaded = tuple(

@@ -16,10 +16,12 @@ from django.utils import timezone
 from batches import services
 from batches.models import BatchJob, Host, TrackResult
 from batches.requests import JobRequest
+from embeddings.embedder.client import lock_name
 from embeddings.encoders.registry import MODEL_KEYS
 from embeddings.models import DuplicateLook, DuplicatePair, Embedding, EmbeddingSpace, Track, Upload
 from navembed_site.console import health
 from navembed_site.http.remembered import Remembered
+from navembed_site.process.locks import hold
 from tests.batches.rows import elsewhere, make_embedding, make_job, make_space, make_track, set_status
 from tests.console.conftest import HOSTILE, finished_job, forget
 from tests.navidrome_db import make_navidrome
@@ -341,3 +343,13 @@ def test_a_track_shows_its_vectors_and_results(admin_client: Client) -> None:
     page = admin_client.get("/admin/track/a").content.decode()
     assert "1 window" in page
     assert "it broke" in page
+
+
+def test_an_embedder_that_is_starting_is_no_fault(admin_client: Client) -> None:
+    health.signs.forget()
+    assert "It does not answer: no embedder listens" in admin_client.get("/admin/?part=health").content.decode()
+    health.signs.forget()
+    with hold(lock_name(0)):
+        page = admin_client.get("/admin/?part=health").content.decode()
+    assert "It is starting, which takes some seconds" in page
+    assert "It does not answer: no embedder" not in page

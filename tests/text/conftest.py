@@ -82,3 +82,10 @@ def live(model: str, vectors: NDArray[np.float32], fingerprint: str = "") -> Emb
         for number, row in enumerate(vectors)
     )
     return space
+
+
+@pytest.fixture
+def nobody(settings: LazySettings, tmp_path: Path) -> None:
+    """No embedder of this instance runs."""
+    settings.NAVEMBED_HOME = tmp_path
+    settings.EMBEDDER_SOCKET = tmp_path / "embedder.sock"

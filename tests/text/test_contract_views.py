@@ -51,11 +51,6 @@ def ready(muq_space: EmbeddingSpace) -> EmbeddingSpace:
     return muq_space
 
 
-@pytest.fixture
-def nobody(settings: LazySettings, tmp_path: Path) -> None:
-    settings.EMBEDDER_SOCKET = tmp_path / "embedder.sock"
-
-
 def finite(reply: Any) -> Any:
     """The reply's JSON, which may hold no NaN."""
 

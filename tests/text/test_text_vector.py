@@ -23,12 +23,6 @@ WAIT = 120.0
 
 
 @pytest.fixture
-def nobody(settings: LazySettings, tmp_path: Path) -> None:
-    """No embedder listens."""
-    settings.EMBEDDER_SOCKET = tmp_path / "embedder.sock"
-
-
-@pytest.fixture
 def mert(muq_space: EmbeddingSpace, bridges: Path) -> EmbeddingSpace:
     """A live space that a bridge leads to."""
     space = live("mert", unit(1, 20))

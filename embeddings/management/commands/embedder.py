@@ -11,7 +11,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 
-from embeddings.embedder.client import socket_path
+from embeddings.embedder.client import lock_name, socket_path
 from navembed_site.process.locks import hold
 from navembed_site.process.parent import die_with_parent
 from navembed_site.process.unix_socket import end_without
@@ -28,14 +28,14 @@ class Command(BaseCommand):
         parser.add_argument("--device-index", type=int, default=0, help="Which entry of TEXT_EMBEDDING_DEVICE.")
 
     def handle(self, *args: Any, device_index: int, **options: Any) -> None:
-        from embeddings.embedder.build import build_embedder
-        from embeddings.embedder.host_memory import keep_freed_memory
-        from embeddings.embedder.server import EmbedderServer
-
         die_with_parent()
         os.nice(NICENESS)
-        keep_freed_memory()
-        with hold(f"embedder-{device_index}"):
+        with hold(lock_name(device_index)):
+            from embeddings.embedder.build import build_embedder
+            from embeddings.embedder.host_memory import keep_freed_memory
+            from embeddings.embedder.server import EmbedderServer
+
+            keep_freed_memory()
             embedder = build_embedder(settings.DEVICES[device_index])
             server = EmbedderServer(socket_path(device_index), embedder)
             end_without(socket_path(device_index))
