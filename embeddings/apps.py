@@ -4,6 +4,8 @@ from django.apps import AppConfig
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
+STILL_SECONDS = 180  # between two statements of a transaction; a worker that was stopped for less goes on
+
 
 class EmbeddingsConfig(AppConfig):
     name = "embeddings"
@@ -27,11 +29,11 @@ def set_up_sqlite(connection: BaseDatabaseWrapper, **_: Any) -> None:
 
 
 def set_up_postgresql(connection: BaseDatabaseWrapper, **_: Any) -> None:
-    """Has the server, too, notice soon that this host has vanished: what it had locked would hold up all others."""
+    """Has the server notice that this host has vanished or stands still: what it has locked holds up all others."""
     if connection.vendor != "postgresql":
         return
     with connection.cursor() as cursor:
         cursor.execute(
             "SET tcp_keepalives_idle = 15; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;"
-            "SET tcp_user_timeout = 30000"
+            f"SET tcp_user_timeout = 30000; SET idle_in_transaction_session_timeout = '{STILL_SECONDS}s'"
         )
