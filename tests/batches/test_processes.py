@@ -22,6 +22,7 @@ from django.core.management import CommandError, call_command
 from batches import services
 from batches.models import BatchJob
 from batches.requests import JobRequest
+from embeddings.embedder.client import EmbedderClient
 from embeddings.models import Embedding
 from navembed_site.process import locks
 from navembed_site.process.slow_calls import wait_for
@@ -207,7 +208,7 @@ def test_a_worker_that_was_stopped_for_long_blames_nobody(
         music.add(f"track{number:02}.flac", seed=number)
     job = services.start_job(JobRequest(["mert"]))
     process = worker()
-    wait_until(job, lambda: job.results.filter(status="running").exists())
+    wait_until(job, lambda: EmbedderClient().status()["busy"])
     stop_until(process, lambda: "has gone" in embedder.log())  # it has given up a caller that took nothing
     wait_until(job, lambda: not job.is_open)
     assert (job.status, job.processed_tracks, embedder.pid, embedder.running) == ("completed", 24, pid, True)
