@@ -9,16 +9,12 @@ from typing import Any, NamedTuple
 
 from embeddings.encoders.registry import MODEL_KEYS, TEXT_MODEL
 from embeddings.errors import PlaylistRefused
-from embeddings.maps.groups import group_of
 from embeddings.models import Playlist, PlaylistTrack, Track
-from embeddings.search.diversity import one_of_each_recording
-from embeddings.search.listener import allowed_libraries, present_tracks, visible_libraries
-from embeddings.search.merging import Candidate
+from embeddings.search.group import same_group
 from embeddings.search.path import path
 from embeddings.search.query import Query, Seed
 from embeddings.search.recommend import recommend
 from embeddings.search.text import clean_prompt, text_vector
-from embeddings.spaces.lifecycle import live_space
 from navembed_site.errors import NavembedError
 
 MOST_TRACKS = 500
@@ -84,7 +80,8 @@ class Recipe:
             found = path(start, end, query, seconds=seconds)
             return Granted([step.track_id for step in found.steps], found.warnings)
         if self.cluster:
-            return self._group(user)
+            query = Query(models=self.models, limit=self.limit, mode=MODE, user_id=user)
+            return Granted(*same_group(self.cluster[0], query))
         if self.text:
             with suppress(NavembedError):  # the answer says why; the text model may have to be loaded first
                 text_vector(TEXT_MODEL.audio_model, self.text, wait_seconds=seconds)
@@ -103,23 +100,6 @@ class Recipe:
         )
         answer = recommend(query, seconds=seconds)
         return Granted([each.track_id for each in answer.tracks], answer.warnings)
-
-    def _group(self, user: str) -> Granted:
-        """Return the middle of the track's group on the map of the first model."""
-        warnings: list[str] = []
-        space = live_space(self.models[0])
-        group = group_of(space, self.cluster[0]) if space else None
-        if group is None:
-            how = f"`manage.py make_maps {self.models[0]}` draws it anew"
-            return Granted([], [f"The track is not on the map of {self.models[0]}: {how}."])
-        query = Query(models=self.models, limit=self.limit, mode=MODE, user_id=user)
-        libraries = allowed_libraries(query, visible_libraries(query, warnings), warnings)
-        tracks = present_tracks(group, warnings)
-        seen = [
-            each for each in group if each in tracks and (libraries is None or tracks[each].library_id in libraries)
-        ]
-        ranked = [Candidate(each, -float(place), {}) for place, each in enumerate(seen)]
-        return Granted([each.track_id for each in one_of_each_recording(ranked, tracks)][: self.limit], warnings)
 
     def in_words(self) -> str:
         """Return what it asks for, for people."""

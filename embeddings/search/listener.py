@@ -77,8 +77,15 @@ def tracks_too_long(query: Query, track_ids: Collection[str]) -> set[str]:
     return set(longer.values_list("pk", flat=True))
 
 
-def present_tracks(track_ids: Collection[str], warnings: list[str]) -> dict[str, PresentTrack]:
-    """Return those that the library has now; when it cannot be read, those of the last scan."""
+def present_tracks(
+    track_ids: Collection[str], warnings: list[str], libraries: Collection[int] | None = None
+) -> dict[str, PresentTrack]:
+    """Return those that the library has now, in these libraries or in any; when it cannot be read, by the last scan."""
+    tracks = _present_tracks(track_ids, warnings)
+    return {key: each for key, each in tracks.items() if libraries is None or each.library_id in libraries}
+
+
+def _present_tracks(track_ids: Collection[str], warnings: list[str]) -> dict[str, PresentTrack]:
     try:
         return open_library().present(track_ids)
     except LibraryUnavailable as error:

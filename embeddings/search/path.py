@@ -92,8 +92,7 @@ class _Line:
             return []
         probes = [known[start], known[end]]
         wanted = [] if limit <= 2 or start == end else self._near(probes, limit, libraries)
-        tracks = present_tracks({*wanted, *self.ends}, self.warnings)
-        seen = {key: each for key, each in tracks.items() if libraries is None or each.library_id in libraries}
+        seen = present_tracks({*wanted, *self.ends}, self.warnings, libraries)
         if not seen.keys() >= set(self.ends):
             self.warnings.append("The path's start or end is not in your library now.")
             return []

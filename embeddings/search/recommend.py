@@ -228,13 +228,9 @@ class _Search:
         self, track_ids: Collection[str], excluded: AbstractSet[str], libraries: Collection[int] | None
     ) -> dict[str, PresentTrack]:
         """Return those of the tracks that may be shown now, whatever Milvus thought."""
-        tracks = present_tracks(track_ids, self.warnings)
         unwanted = excluded | tracks_too_long(self.query, track_ids)
-        return {
-            track_id: track
-            for track_id, track in tracks.items()
-            if track_id not in unwanted and (libraries is None or track.library_id in libraries)
-        }
+        tracks = present_tracks(track_ids, self.warnings, libraries)
+        return {track_id: track for track_id, track in tracks.items() if track_id not in unwanted}
 
     # What is pushed down, and apart
 
