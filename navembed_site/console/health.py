@@ -15,6 +15,7 @@ from batches.selectors.dry_run import DiskFull, require_free_disk
 from batches.selectors.hosts import device_text, hosts
 from batches.terminal.jobs import has_worker
 from embeddings.embedder.available_weights import download_size, problems_with
+from embeddings.embedder.client import lock_name
 from embeddings.embedder.states import EmbedderState, embedder_states
 from embeddings.encoders.registry import ENCODERS, MODEL_KEYS, TEXT_MODEL
 from embeddings.errors import IndexUnavailable, LibraryUnavailable
@@ -25,9 +26,11 @@ from navembed_site.console import words
 from navembed_site.database.health import watch
 from navembed_site.http.remembered import Remembered
 from navembed_site.process.host import host_key
+from navembed_site.process.locks import is_held
 from navembed_site.terminal import size_text
 
 MILVUS_SECONDS = 2.0
+STOPPED = "It does not run: `manage.py serve` starts everything"
 LABELS = {model.key: model.label for model in (*ENCODERS, TEXT_MODEL)}
 
 
@@ -80,6 +83,8 @@ def _milvus() -> Sign:
     try:
         vector_store(timeout=MILVUS_SECONDS, connect_pauses=()).collections()
     except IndexUnavailable as error:
+        if not settings.MILVUS_URI and not is_held("milvus_lite"):
+            return Sign(name, "hub", "bad", STOPPED)
         return Sign(name, "hub", "bad", f"It does not answer, so nothing can be searched: {error}")
     return Sign(name, "hub", "good", "answers")
 
@@ -87,13 +92,15 @@ def _milvus() -> Sign:
 def _worker() -> Sign:
     if has_worker():
         return Sign("Worker", "engineering", "good", "ready for jobs")
-    return Sign("Worker", "engineering", "bad", "Nobody works on jobs: `manage.py serve` starts everything")
+    return Sign("Worker", "engineering", "bad", STOPPED)
 
 
 def _embedder(state: EmbedderState) -> Sign:
     name = "Embedder" if len(settings.DEVICES) == 1 else f"Embedder {state.device}"
     if state.starting:
         return Sign(name, "memory", "warn", "It is starting, which takes some seconds")
+    if not state.answers and not is_held(lock_name(state.device)):
+        return Sign(name, "memory", "bad", STOPPED)
     if not state.answers:
         return Sign(name, "memory", "bad", f"It does not answer: {state.error}")
     loaded = tuple(

@@ -28,7 +28,8 @@ class UploadLook:
         pieces, duplicates = given.get("splitFiles", []), given.get("duplicates", [])
         parts = [f"named {given['renamedFile']}"] if given.get("renamedFile") else []
         parts += [f"split into {len(pieces):,} tracks"] if pieces else []
-        parts += [f"{len(duplicates):,} of it the library has already"] if duplicates else []
+        if duplicates:
+            parts.append(f"the library has {f'{len(duplicates):,} of them' if pieces else 'it'} already")
         return "; ".join(parts) or "Taken as it is"
 
     @property
