@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +128,27 @@ def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     environment = {**os.environ, "NAVEMBED_HOME": str(home), "DATABASE_URL": ""}
     subprocess.run([*MANAGE, "migrate", "--verbosity", "0"], env=environment, check=True)
     return home / "navembed.sqlite3"
+
+
+Beside = Callable[..., Instance]
+
+
+@pytest.fixture
+def beside(instance: Instance, migrated_database: Path) -> Iterator[Beside]:
+    """Make another instance in a folder of this name inside the first one's, with what is added to its environment."""
+    made: list[Instance] = []
+
+    def make(name: str, **environment: str) -> Instance:
+        home = instance.home / name
+        home.mkdir(mode=0o700)
+        shutil.copy(migrated_database, home)
+        added = {"NAVEMBED_HOME": str(home), **environment}
+        made.append(replace(instance, home=home, environment=instance.environment | added, started=[]))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.end()
 
 
 @pytest.fixture

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
-from tests.instance.conftest import Instance
+from tests.instance.conftest import Beside, Instance
 from tests.instance.test_needed_processes import KEEP
 
 FILL = """
@@ -41,21 +38,9 @@ def first(instance: Instance) -> Instance:
 
 
 @pytest.fixture
-def second(first: Instance, migrated_database: Path, short_tmp: Path) -> Iterator[Second]:
+def second(first: Instance, beside: Beside) -> Second:
     """Make an instance in a folder of this name beside the first one, on the same Milvus."""
-    made = []
-
-    def make(name: str) -> Instance:
-        home = short_tmp / name
-        home.mkdir(mode=0o700)
-        shutil.copy(migrated_database, home)
-        uri = {"NAVEMBED_HOME": str(home), "NAVIDROME_MILVUS_URI": f"unix:{first.home / 'milvus.sock'}"}
-        made.append(replace(first, home=home, environment=first.environment | uri, started=[]))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.end()
+    return lambda name: beside(name, NAVIDROME_MILVUS_URI=f"unix:{first.home / 'milvus.sock'}")
 
 
 def _fill(instance: Instance, name: str, count: int) -> None:
@@ -63,27 +48,24 @@ def _fill(instance: Instance, name: str, count: int) -> None:
     assert filled.returncode == 0, filled.stderr
 
 
-def _in_milvus(instance: Instance) -> tuple[int, bool]:
+def _status(instance: Instance) -> tuple[int, bool, str]:
+    """How many vectors Milvus has, whether they are those of the database, and what is to be noticed."""
     status = json.loads(instance.run("library_status", "--verify", "--json").stdout)
-    return status["models"]["muq"]["in_milvus"], status["models"]["muq"]["consistent"]
+    return status["models"]["muq"]["in_milvus"], status["models"]["muq"]["consistent"], status["notice"]
 
 
-def test_both_keep_and_find_their_own_vectors(first: Instance, second: Second) -> None:
+def test_both_keep_and_find_their_own_vectors_and_the_second_is_told_of_the_first(
+    first: Instance, second: Second
+) -> None:
     other = second("b")
     _fill(other, "b", 5)
     assert first.run("rebuild_index").returncode == 0
-    assert (_in_milvus(first), _in_milvus(other)) == ((3, True), (5, True))
+    *counts, notice = _status(other)
+    assert (_status(first), counts) == ((3, True, ""), [5, True])
+    for said in (notice, other.run("check", "embeddings").stderr):
+        assert "belong to another instance (embedding names navembed_" in said
     assert "a1" in first.run("similar", "a0", "--models", "muq").stdout
     assert "b4" in other.run("similar", "b0", "--models", "muq").stdout
-
-
-def test_second_one_says_that_the_aliases_belong_to_the_first(first: Instance, second: Second) -> None:
-    other = second("b")
-    _fill(other, "b", 5)
-    for command in ("library_status", "check"):
-        said = other.run(command)
-        assert "belong to another instance (embedding names navembed_" in said.stdout + said.stderr
-    assert "another instance" not in first.run("library_status").stdout
 
 
 def test_restored_backup_leaves_the_collections_alone_until_somebody_decides(first: Instance, second: Second) -> None:
@@ -91,6 +73,6 @@ def test_restored_backup_leaves_the_collections_alone_until_somebody_decides(fir
     assert first.run("backup", file).returncode == copy.run("restore", file, "--force").returncode == 0
     refused = copy.run("rebuild_index")
     assert (refused.returncode, "is used by another copy of this instance" in refused.stderr) == (1, True)
-    assert _in_milvus(first) == (3, True)
+    assert _status(first)[:2] == (3, True)
     assert copy.run("adopt_milvus", "--separate").returncode == 0
-    assert (_in_milvus(first), _in_milvus(copy)) == ((3, True), (3, True))
+    assert (_status(first)[:2], _status(copy)[:2]) == ((3, True), (3, True))

@@ -11,14 +11,22 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.instance.conftest import Instance, children
+from tests.instance.conftest import Beside, Instance, children
 
 Eventually = Callable[..., None]
+LIGHT = {"Q_CLUSTER_NAME": "light"}  # else it starts itself anew with this name
+AT_ONCE = """
+from django.core.management import call_command
+from django_q.conf import Conf
+Conf.GUARD_CYCLE = 30  # schedules are looked at after so many seconds of rounds, be it the first
+call_command("worker", light=True)
+"""
 
 
 @pytest.fixture
 def cluster(instance: Instance, eventually: Eventually) -> Instance:
     """An instance with a light worker: main, sentinel, worker, monitor and pusher."""
+    instance.environment |= LIGHT
     instance.start("worker", "--light")
     eventually(lambda: len(instance.pids()) == 5)
     return instance
@@ -64,38 +72,32 @@ def test_termination_ends_the_cluster_cleanly(cluster: Instance) -> None:
 # Heartbeat
 
 
-@pytest.fixture
-def watched(instance: Instance, eventually: Eventually) -> Instance:
-    """As above, with a short patience: a message every two seconds, and the end after eight without an answer."""
-    instance.start("worker", "--light", "--beat-seconds", "8")
-    eventually(lambda: len(instance.pids()) == 5)
+def test_cluster_with_a_stopped_process_ends_and_an_idle_one_lives(beside: Beside, eventually: Eventually) -> None:
+    """Three and one side by side, with a short patience: a message every two seconds, the end after eight."""
+    clusters = {name: beside(name, **LIGHT) for name in ("worker", "monitor", "guard", "idle")}
+    for cluster in clusters.values():
+        cluster.start("worker", "--light", "--beat-seconds", "8")
+    for cluster in clusters.values():
+        eventually(lambda cluster=cluster: len(cluster.pids()) == 5)
     time.sleep(4)
-    return instance
+    main = {name: cluster.started[0] for name, cluster in clusters.items()}
+    guards = {name: children(process.pid)[0] for name, process in main.items()}
+    stopped = {"worker": min(children(guards["worker"])), "monitor": sorted(children(guards["monitor"]))[1]}
+    for pid in (stopped | {"guard": guards["guard"]}).values():
+        os.kill(pid, signal.SIGSTOP)
+    for name in ("worker", "monitor", "guard"):
+        assert main[name].wait(120) == 1
+        eventually(lambda name=name: clusters[name].pids() == set())
+    assert main["idle"].poll() is None
+    assert piled_up(clusters["idle"]) <= 1
 
 
-@pytest.mark.parametrize("child", [0, 1], ids=["worker", "monitor"])
-def test_cluster_with_a_stopped_child_ends(watched: Instance, eventually: Eventually, child: int) -> None:
-    [main] = watched.started
-    [sentinel] = children(main.pid)
-    os.kill(sorted(children(sentinel))[child], signal.SIGSTOP)
-    assert main.wait(120) == 1
-    eventually(lambda: watched.pids() == set())
-
-
-def test_cluster_with_a_stopped_guard_ends(watched: Instance, eventually: Eventually) -> None:
-    [main] = watched.started
-    os.kill(children(main.pid)[0], signal.SIGSTOP)
-    assert main.wait(120) == 1
-    eventually(lambda: watched.pids() == set())
-
-
-def test_idle_cluster_lives_and_its_messages_do_not_pile_up(watched: Instance) -> None:
-    time.sleep(6)
-    with contextlib.closing(sqlite3.connect(watched.home / "navembed.sqlite3")) as database:
+def piled_up(cluster: Instance) -> int:
+    """Messages in the queue; what became of those before is not kept."""
+    with contextlib.closing(sqlite3.connect(cluster.home / "navembed.sqlite3")) as database:
+        assert database.execute("SELECT COUNT(*) FROM django_q_task").fetchone() == (0,)
         [messages] = database.execute("SELECT COUNT(*) FROM django_q_ormq").fetchone()
-        [saved] = database.execute("SELECT COUNT(*) FROM django_q_task").fetchone()
-    assert (watched.started[0].poll(), saved) == (None, 0)
-    assert messages <= 1
+    return int(messages)
 
 
 def test_schedule_that_somebody_wrote_into_the_database_runs_nothing(instance: Instance) -> None:
@@ -106,7 +108,8 @@ def test_schedule_that_somebody_wrote_into_the_database_runs_nothing(instance: I
             (repr((str(instance.home / "trapped"),)),),
         )
         database.commit()
-    worker = instance.start("worker", "--light")
+    instance.environment |= LIGHT
+    worker = instance.start(code=AT_ONCE)
     assert worker.stdout
     while "is no task of ours" not in (line := worker.stdout.readline()):
         assert line, "the worker ended"

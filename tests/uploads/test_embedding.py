@@ -17,7 +17,6 @@ from django.utils import timezone
 from batches.requests import JobRequest
 from batches.services import start_job
 from embeddings.models import Embedding, EmbeddingSpace, Upload, UploadEmbedding
-from embeddings.uploads import patience
 from embeddings.uploads.kept import forget_old
 from embeddings.uploads.request import wishes
 from tests.batches.conftest import Music, RunToEnd
@@ -38,6 +37,12 @@ def test_a_name_may_be_empty_or_strange(client: GoClient, embedder: EmbedderProc
     path = arrived()
     for name in ("", "no suffix", "not.audio", "a/../b\x00\n.mp3", "ü" * 9_999):
         assert client.upload(path, name=name) == ACCEPTED
+
+
+def test_music_that_no_model_takes_is_accepted(client: GoClient, embedder: EmbedderProcess, arrived: Arrived) -> None:
+    answer = client.upload(arrived(seconds=0.5))
+    assert answer["status"] == "ok"
+    assert "only 0.50 s of audio" in answer["warning"]
 
 
 def test_wishes_may_come_as_texts_and_what_makes_no_sense_is_left_out() -> None:
@@ -94,15 +99,7 @@ def test_uploads_are_forgotten_after_a_week(client: GoClient, embedder: Embedder
     assert forget_old() == 2
 
 
-# An embedder that is away
-
-
-def test_an_embedder_that_is_away_is_waited_for(
-    client: GoClient, embedder: EmbedderProcess, arrived: Arrived, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(patience, "PAUSE_SECONDS", 0.1)
-    embedder.restart(wait=False)
-    assert client.upload(arrived()) == ACCEPTED
+# An embedder that is away; tests/uploads/test_hostile.py waits for one that comes back
 
 
 def test_an_embedder_that_stays_away_is_told_as_a_warning(
@@ -121,12 +118,6 @@ def test_a_frozen_embedder_is_waited_for_no_longer_than_it_is_said(
     settings.UPLOAD_WAIT_SECONDS = 0.2
     embedder.kill(signal.SIGSTOP)
     assert "was not embedded" in client.upload(arrived())["warning"]
-
-
-def test_music_that_no_model_takes_is_accepted(client: GoClient, embedder: EmbedderProcess, arrived: Arrived) -> None:
-    answer = client.upload(arrived(seconds=0.5))
-    assert answer["status"] == "ok"
-    assert "only 0.50 s of audio" in answer["warning"]
 
 
 def test_a_client_that_leaves_is_waited_for_no_longer(
