@@ -26,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def figures(folder: Path) -> dict[str, dict[str, Any]]:
     out = StringIO()
-    call_command("benchmark", "jobs", "--tracks", "2000", "--folder", str(folder), "--json", stdout=out)
+    call_command("benchmark", "jobs", "--tracks", "1000", "--folder", str(folder), "--json", stdout=out)
     return {figure["what"]: figure for figure in json.loads(out.getvalue())}
 
 

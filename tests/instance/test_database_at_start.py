@@ -37,7 +37,7 @@ def overwrite(path: Path) -> None:
 def test_damaged_database_is_one_sentence_for_every_command(instance: Instance, damage: Callable[..., None]) -> None:
     path = instance.home / "navembed.sqlite3"
     damage(path)
-    for command in COMMANDS[:: 1 if damage is overwrite else 2]:
+    for command in COMMANDS[:: 1 if damage is overwrite else 4]:
         ended = instance.run(*command)
         assert (ended.returncode, ended.stderr.count("\n")) == (1, 1), ended.stderr
         assert f"The database {path} is damaged" in ended.stderr

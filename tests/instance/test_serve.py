@@ -7,6 +7,12 @@ import os
 import signal
 import socket
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.core.management.base import SystemCheckError
 
 from navembed_site.process.unix_socket import accepts
 from tests.instance.conftest import Instance
@@ -22,15 +28,9 @@ def test_killed_process_comes_back_and_ctrl_c_leaves_nothing(instance: Instance,
     eventually(lambda: instance.processes()["web"]["pid"] not in (0, killed))
     eventually(instance.answers)  # no gap to look for: the socket stays open, so a quick restart refuses nobody
     os.kill(serve.pid, signal.SIGINT)
-    assert serve.wait(60) == 0
-    assert instance.pids() == set()
-
-
-def test_serve_has_nothing_critical_to_say(instance: Instance, eventually: Eventually) -> None:
-    serve = instance.start("serve", "--only", "web")
-    eventually(instance.answers)
-    os.kill(serve.pid, signal.SIGINT)
     said = serve.communicate(timeout=60)[0]
+    assert serve.returncode == 0
+    assert instance.pids() == set()
     assert "Ctrl-C stops all of them." in said
     assert "CRIT" not in said
 
@@ -83,18 +83,20 @@ def test_wrong_value_stops_serve_with_its_name(instance: Instance) -> None:
 def test_a_further_host_needs_no_library(instance: Instance, eventually: Eventually) -> None:
     instance.environment["NAVIDROME_MUSIC_ROOT"] = ""
     assert "NAVIDROME_MUSIC_ROOT is not set" in instance.run("serve", "--only", "web").stderr
-    instance.start("serve", "--only", "worker")
-    eventually(lambda: "worker" in instance.processes())
-    assert instance.run("stop").returncode == 0
+    further = instance.start("serve", "--only", "worker")
+    eventually((instance.home / "serve.sock").exists)
+    assert "worker" in instance.processes()
+    os.kill(further.pid, signal.SIGINT)
+    assert further.wait(60) == 0
 
 
-def test_missing_library_stops_serve_with_its_name(instance: Instance) -> None:
-    refused = instance.run("serve", NAVEMBED_LIBRARY="navidrome", NAVIDROME_DB_PATH="/nowhere/navidrome.db")
-    assert refused.returncode == 1
-    assert "NAVIDROME_DB_PATH is '/nowhere/navidrome.db', which does not exist" in refused.stderr
+def test_missing_library_stops_serve_with_its_name(settings: Any) -> None:
+    settings.LIBRARY, settings.NAVIDROME_DB_PATH = "navidrome", Path("/nowhere/navidrome.db")
+    with pytest.raises(SystemCheckError, match=r"NAVIDROME_DB_PATH is '/nowhere/navidrome.db', which does not exist"):
+        call_command("serve")
 
 
-def test_unknown_program_is_refused_with_the_known_ones(instance: Instance) -> None:
-    refused = instance.run("serve", "--without", "wep")
-    assert refused.returncode == 1
-    assert "No program is named wep. There are: milvus_lite, embedder, worker, light, web, text." in refused.stderr
+def test_unknown_program_is_refused_with_the_known_ones() -> None:
+    known = "milvus_lite, embedder, worker, light, web, text"
+    with pytest.raises(CommandError, match=rf"No program is named wep\. There are: {known}\."):
+        call_command("serve", without=["wep"])

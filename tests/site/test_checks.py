@@ -16,7 +16,7 @@ from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 
 from embeddings import checks
-from navembed_site import environment
+from navembed_site import environment, installation
 from navembed_site.access import checks as access_checks
 from navembed_site.settings import BASE_DIR
 from tests.navidrome_db import make_navidrome
@@ -126,7 +126,8 @@ def test_empty_music_folder_is_a_warning(settings: Any, tmp_path: Path, there: b
     assert [message.id for message in checks.check_library()] == told
 
 
-def test_check_looks_into_the_library(settings: Any, tmp_path: Path) -> None:
+def test_check_looks_into_the_library(settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(installation, "MODULES", ("json",))  # importing all takes long
     settings.LIBRARY, settings.NAVIDROME_DB_PATH = "navidrome", tmp_path / "none.db"
     with pytest.raises(SystemCheckError, match="does not exist"):
         call_command("check")
