@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -121,13 +122,20 @@ def _environment_of(process: Path) -> bytes:
         return b""
 
 
-@pytest.fixture(scope="session")
-def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty database of the current schema, to be copied."""
-    home = tmp_path_factory.mktemp("migrated")
+@cache
+def _migrated() -> Path:
+    """Made once, however many folders of tests import the fixture; it goes with the tests' instance."""
+    home = settings.NAVEMBED_HOME / "migrated"
+    home.mkdir()
     environment = {**os.environ, "NAVEMBED_HOME": str(home), "DATABASE_URL": ""}
     subprocess.run([*MANAGE, "migrate", "--verbosity", "0"], env=environment, check=True)
     return home / "navembed.sqlite3"
+
+
+@pytest.fixture(scope="session")
+def migrated_database() -> Path:
+    """An empty database of the current schema, to be copied."""
+    return _migrated()
 
 
 Beside = Callable[..., Instance]

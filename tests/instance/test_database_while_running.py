@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import os
 import random
+import signal
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -17,9 +19,10 @@ import pytest
 from navembed_site.database import health
 from navembed_site.database.trouble import trouble_of
 from tests.instance.conftest import Instance
-from tests.instance.test_progress import START
 
 Eventually = Callable[..., None]
+# A job that waits needs no weights, and this instance has none.
+START = "from batches import services; services.problems_with = lambda models: {}; services.start_job()"
 
 
 def get(instance: Instance, path: str) -> tuple[int, Any]:
@@ -28,7 +31,7 @@ def get(instance: Instance, path: str) -> tuple[int, Any]:
 
 
 def fetch(instance: Instance, path: str) -> tuple[int, str]:
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", instance.port, timeout=60)) as connection:
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", instance.port, timeout=120)) as connection:
         connection.request("GET", path)
         reply = connection.getresponse()
         return reply.status, reply.read().decode()
@@ -86,6 +89,15 @@ def test_everybody_is_told_of_a_database_that_breaks_under_a_running_server(
             assert f"The database {what}" in fetch(instance, "/admin/login/")[1]
             told = instance.run("status")
             assert (told.returncode, f"The database {path} {what}" in told.stdout) == (1, True)
+    check_restarted_server(instance, progress)
+
+
+def check_restarted_server(instance: Instance, before: dict[str, Any]) -> None:
+    """Also a web server that has never seen the database knows the job."""
+    os.killpg(instance.processes()["web"]["pid"], signal.SIGKILL)
+    status, after = get(instance, "/batch/progress")
+    assert (status, after["job_id"], after["status"]) == (200, 1, before["status"])
+    assert "navembed.sqlite3" in after["current_track"]
 
 
 def test_what_the_worker_meets_is_told_until_it_goes_on(settings: Any, tmp_path: Path) -> None:
