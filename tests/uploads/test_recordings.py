@@ -21,10 +21,10 @@ def verdicts(found: list[pairs.Pair]) -> dict[str, list[bool]]:
 
 
 def test_the_same_recording_is_recognised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pairs, "GENRES", FEW)
+    monkeypatch.setattr(pairs, "GENRES", FEW[:1])
     found = verdicts(list(pairs.same_pairs(tmp_path, 0)))
     assert len(found) == 10
-    assert found == {kind: [True] * len(FEW) for kind in found}
+    assert found == {kind: [True] for kind in found}
 
 
 def test_another_recording_is_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
