@@ -19,8 +19,8 @@ from django.core.wsgi import get_wsgi_application
 from django.db import close_old_connections
 from drf_spectacular.generators import SchemaGenerator
 from hypothesis import HealthCheck, settings
-from schemathesis import Case, HookContext
-from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
+from schemathesis import Case, GenerationMode, HookContext
+from schemathesis.specs.openapi.checks import ignored_auth, negative_data_rejection, positive_data_acceptance
 
 from embeddings.models import Track
 from navembed_site.access.models import Token
@@ -44,6 +44,8 @@ schema.app = get_wsgi_application()  # not our own wsgi.py, which warms up what 
 KNOWN = {"id": "1", "job_id": "1", "key": "muq"}
 REFUSALS = [positive_data_acceptance, negative_data_rejection]
 """Not looked at: a cursor is any string to the document, and numbers are taken for texts."""
+locked: set[str] = set()
+"""Operations that were asked again without the token, and with a wrong one; once is enough."""
 
 
 @schema.hook
@@ -60,8 +62,14 @@ def open_transaction() -> Iterator[None]:
     yield
     for signal in (request_started, request_finished):
         signal.connect(close_old_connections)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def open_files() -> Iterator[None]:
+    """werkzeug's test client does not close the files in which it sends large forms."""
+    yield
     with warnings.catch_warnings(action="ignore", category=ResourceWarning):
-        gc.collect()  # werkzeug's test client does not close the files in which it sends large forms
+        gc.collect()
 
 
 @pytest.fixture
@@ -74,11 +82,17 @@ def token(library: Music, settings: Any) -> Token:
 
 
 def hold(case: Case, token: Token) -> None:
-    case.call_and_validate(headers={"Authorization": f"Bearer {token.secret}"}, excluded_checks=REFUSALS)
+    name = case.operation.label
+    answer = case.call_and_validate(
+        headers={"Authorization": f"Bearer {token.secret}"},
+        excluded_checks=[*REFUSALS, ignored_auth] if name in locked else REFUSALS,
+    )
+    if answer.status_code < 300 and case.meta and case.meta.generation.mode is GenerationMode.POSITIVE:
+        locked.add(name)
 
 
 @schema.parametrize()
-@bounds(max_examples=25)
+@bounds(max_examples=10)
 def test_answers_are_as_documented(case: Case, token: Token) -> None:
     hold(case, token)
 
