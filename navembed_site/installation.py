@@ -44,11 +44,13 @@ MODULES = (
 )
 """What brings native libraries, or loads those of others; what is needed comes before what needs it."""
 
-CHANGED_INSIDE = {"django-q2": "1.11.1", "milvus-lite": "3.2.2", "supervisor": "4.3.0", "waitress": "3.0.2"}
+CHANGED_INSIDE = {
+    "django-q2": "1.11.1", "milvus-lite": "3.2.2", "supervisor": "4.3.0", "transformers": "5.15.1", "waitress": "3.0.2",
+}  # fmt: skip
 """Packages of which we replace inner parts, and the version whose parts we know.
 
 Where: `batches/messages.py` and the command `worker`, `embeddings/index/lite_patches.py`,
-`navembed_site/instance/supervisor.py`, `navembed_site/http/server.py`.
+`embeddings/encoders/lean_imports.py`, `navembed_site/instance/supervisor.py`, `navembed_site/http/server.py`.
 tests/site/test_private_parts.py finds what has moved.
 """
 

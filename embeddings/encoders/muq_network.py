@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from embeddings.encoders.lean_imports import leave_out_scikit_learn
+
 DROPPED = (
     "linear", "loss", "quantizer_melspec_2048", "rvq", "recon_proj", "cls_token", "conformer.pos_conv_embed",
 )  # fmt: skip
@@ -26,6 +28,7 @@ def audio_tower(config: dict[str, Any], audio_config: dict[str, Any]) -> Any:
 
     ``config`` is MuQ-MuLan's config.json, ``audio_config`` that of the MuQ it names.
     """
+    leave_out_scikit_learn()
     import torch
     from muq.muq_mulan.models.audio import AudioSpectrogramTransformerPretrained
 
@@ -67,6 +70,7 @@ def text_tower(config: dict[str, Any], text_config: dict[str, Any]) -> Any:
 
     ``text_config`` is that of the XLM-RoBERTa it names. The caller sets ``text._tokenizer``.
     """
+    leave_out_scikit_learn()
     import torch
     from muq.muq_mulan.models.text import TextTransformerPretrained
     from transformers import XLMRobertaConfig, XLMRobertaModel

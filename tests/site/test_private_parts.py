@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,12 @@ ASKED: list[tuple[Callable[..., Any], str]] = [
 def test_what_we_replace_is_what_they_ask_for(asks: Callable[..., Any], name: str) -> None:
     code = inspect.unwrap(asks).__code__
     assert name in code.co_names
+
+
+def test_transformers_asks_for_scikit_learn_where_we_answer() -> None:
+    package = Path(str(distribution("transformers").locate_file("transformers")))
+    source = (package / "generation" / "candidate_generator.py").read_text()
+    assert "from ..utils import ModelOutput, is_sklearn_available" in source
 
 
 def test_versions_that_we_know_are_those_that_are_pinned() -> None:
