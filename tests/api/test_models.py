@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,8 +21,8 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def no_embedder(settings: Any) -> None:
-    settings.EMBEDDER_SOCKET = settings.NAVEMBED_HOME / "nobody.sock"
+def no_embedder(settings: Any, tmp_path: Path) -> None:
+    settings.NAVEMBED_HOME, settings.EMBEDDER_SOCKET = tmp_path, tmp_path / "nobody.sock"
 
 
 def test_models_show_where_they_are_loaded(client: Client, embedder: EmbedderProcess) -> None:
