@@ -20,6 +20,8 @@ from typing import Any
 import pytest
 from django.conf import settings
 
+import tests.settings
+
 MANAGE = [sys.executable, str(settings.BASE_DIR / "manage.py")]
 
 
@@ -125,7 +127,7 @@ def _environment_of(process: Path) -> bytes:
 @cache
 def _migrated() -> Path:
     """Made once, however many folders of tests import the fixture; it goes with the tests' instance."""
-    home = settings.NAVEMBED_HOME / "migrated"
+    home = Path(tests.settings.HOME, "migrated")  # the settings of this moment may be a test's own
     home.mkdir()
     environment = {**os.environ, "NAVEMBED_HOME": str(home), "DATABASE_URL": ""}
     subprocess.run([*MANAGE, "migrate", "--verbosity", "0"], env=environment, check=True)
