@@ -156,7 +156,7 @@ class IndexRefused(NavembedError):
 
 
 class BadUpload(NavembedError):
-    """What was sent is no upload, or no music; the message is shown to whoever sent it."""
+    """What was sent is no upload, or no music; the message is shown to the sender."""
 
     permanent = True
     unprocessable = True

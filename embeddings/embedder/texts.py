@@ -1,4 +1,4 @@
-"""Answers text queries beside a job: one prompt at a time, and whoever cannot wait is told so."""
+"""Answers text queries beside a job: one prompt at a time; callers that cannot wait are told so."""
 
 from __future__ import annotations
 

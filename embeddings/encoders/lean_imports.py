@@ -1,4 +1,4 @@
-"""What is left out of the imports of the models' packages, which take half of the time until a model is loaded."""
+"""Imports less with the models' packages, so that models load sooner."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from embeddings.spaces.lifecycle import live_space
 from embeddings.spaces.rows import rows_of
 from embeddings.spaces.vectors import from_bytes
 
-FEWEST_TRACKS = 30  # six a fold; worth little, but whoever asks with words gets an answer instead of an error
+FEWEST_TRACKS = 30  # six a fold; worth little, but a query in words gets an answer instead of an error
 MOST_TRACKS = 20_000  # beyond that nothing is gained for 512 numbers; ids are random, so the first are a sample
 FOLDS = 5
 MOST_KEPT_ASIDE = 2_000

@@ -1,4 +1,4 @@
-"""What may be shown to whoever listens, by what the library says at this moment."""
+"""What a listener may see, by what the library says now."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the models are and can do now, told at once whoever else is away."""
+"""What the models are and can do now, told at once, also when the embedder is away."""
 
 from __future__ import annotations
 

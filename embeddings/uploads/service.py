@@ -49,7 +49,7 @@ class Uploads:
     ) -> Answer:
         """Return the answer to a request, whatever it holds.
 
-        ``is_unwanted``: whoever asked has gone. ``most_seconds``: that they wait, if less than the settings allow.
+        ``is_unwanted``: the caller has gone. ``most_seconds``: that they wait, if less than the settings allow.
         """
         began = time.monotonic()
         seconds = min(settings.UPLOAD_WAIT_SECONDS, most_seconds)
