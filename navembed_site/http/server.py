@@ -2,8 +2,8 @@
 
 waitress reads heads and bodies, and writes answers, in one loop, so that whoever stalls costs a connection and no
 thread. Added here is what becomes of those who stall: each has a deadline, and when there are too many, who has waited
-longest makes room for who comes. So no number of connections keeps others out. And calls that take long have threads
-of their own, and so have those that ask whether we are alive.
+longest makes room for who comes. So no number of connections keeps others out. Calls that take long have threads of
+their own, and so have those that ask whether we are alive: these are answered at once, also when a crowd comes.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import socket
 import struct
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
@@ -41,6 +42,9 @@ TARGET = re.compile(rb"\s*[!-~]+ (/[^\s?#]*)[\s?#]")
 MOST_CONNECTIONS = 256
 MOST_PIPELINED = 8
 ACCEPTED_AT_ONCE = 64
+CROWD = 64
+"""Connections. Among more, answers begin when nobody comes any more, or after ``HELD_SECONDS``."""
+HELD_SECONDS = 0.25
 HEAD_BYTES = 64 * 1024
 MOST_HEADERS = 100
 VERSIONS = ("1.0", "1.1")
@@ -167,10 +171,13 @@ class Channel(HTTPChannel):  # type: ignore[misc]
 
     task_class = Task
     error_task_class = Refusal
+    is_held = False
+    """Its request waits in ``Server.held``."""
 
     def __init__(self, server: Server, line: socket.socket, *arguments: Any, **options: Any) -> None:
         self.parser_class = partial(Request, server)
         self.called = str(line.getsockname()[0])
+        self._came_in = server.round
         super().__init__(server, line, *arguments, **options)
 
     @property
@@ -196,6 +203,10 @@ class Channel(HTTPChannel):  # type: ignore[misc]
             return False
         return now > (self.request.deadline if self.request else self.last_activity + IDLE_SECONDS)
 
+    def can_make_room(self) -> bool:
+        """Whether nobody works for it, and what it had to say when it came has been read."""
+        return (self.is_held or not self.requests) and self.server.round > self._came_in + 1
+
     def drop(self) -> None:
         """Close the connection, and let the kernel forget what is unsent."""
         with suppress(OSError):  # an error here would end the server
@@ -216,6 +227,10 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
     ) -> None:
         self._body_limit, self.room = body_limit, room
         self._next_look = 0.0
+        self.round = 0  # of looking who says something
+        self._comes_somebody = False
+        self._held: deque[Channel] = deque()
+        self._held_since = 0.0
         self._paths_alive, self._paths_slow = {*map(reverse, ALIVE)}, {*map(reverse, SLOW)}
         self._path_sign_in = reverse(SIGN_IN)
         self._alive = Threads(4, waiting=2 * MOST_CONNECTIONS)
@@ -249,27 +264,48 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
     def readable(self) -> bool:
         """Whether connections are accepted; asked before each wait for events. Closes what is overdue."""
         now = time.monotonic()
+        self.round += 1
         if now >= self._next_look:
             self._next_look = now + 1
             for channel in list(self.active_channels.values()):
                 if channel.is_overdue(now):
                     channel.drop()
+        if self._held and self._comes_somebody and now < self._held_since + HELD_SECONDS:
+            self.pull_trigger()  # look again at once
+        else:
+            while self._held:
+                self._queue(self._held.popleft())
+        self._comes_somebody = False
         return len(self.active_channels) < 2 * MOST_CONNECTIONS
 
     def handle_accept(self) -> None:
         """Accept who is there. Who has waited longest, and is not being answered, makes room."""
+        self._comes_somebody = True
         for count in range(len(self.active_channels), len(self.active_channels) + ACCEPTED_AT_ONCE):
             with suppress(OSError):  # it has gone already; an error would close the port
                 super().handle_accept()
             if len(self.active_channels) == count:
                 break
-        waiting = [channel for channel in list(self.active_channels.values()) if not channel.requests]
+        waiting = [channel for channel in list(self.active_channels.values()) if channel.can_make_room()]
         too_many = max(0, len(self.active_channels) - MOST_CONNECTIONS)
         for channel in heapq.nsmallest(too_many, waiting, key=lambda channel: channel.last_activity):
             channel.drop()
 
     def add_task(self, channel: Channel) -> None:
+        """Queues the channel's first request; in a crowd, whose answers would delay who is still to be heard, soon."""
+        if len(self.active_channels) < CROWD or channel.requests[0].path in self._paths_alive:
+            self._queue(channel)
+            return
+        if not self._held:
+            self._held_since = time.monotonic()
+        channel.is_held = True
+        self._held.append(channel)
+
+    def _queue(self, channel: Channel) -> None:
         """Queues the channel's first request for the threads that answer its kind."""
+        channel.is_held = False
+        if not channel.connected:
+            return
         request = channel.requests[0]
         threads = self._threads_for(request)
         if threads.is_full:

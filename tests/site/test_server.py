@@ -6,6 +6,7 @@ import select
 import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
@@ -25,25 +26,40 @@ def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]
     return [body]
 
 
+@contextmanager
+def serving(listener: socket.socket) -> Iterator[None]:
+    served = Server(application, listener, body_limit=lambda _: 2**22, room=2**23)
+    thread = threading.Thread(target=served.run)
+    thread.start()
+    yield
+    wasyncore.close_all(served._map)
+    thread.join()
+
+
 @pytest.fixture
-def connect() -> Iterator[Connect]:
-    """Connects to a server, and says something."""
+def listener() -> Iterator[socket.socket]:
     with sockets.listen("127.0.0.1", 0) as listener:
-        address, clients = listener.getsockname(), []
-        served = Server(application, listener, body_limit=lambda _: 2**22, room=2**23)
-        thread = threading.Thread(target=served.run)
-        thread.start()
+        yield listener
+
+
+@pytest.fixture
+def call(listener: socket.socket) -> Iterator[Connect]:
+    """Connects, and says something, before somebody serves."""
+    with ExitStack() as clients:
 
         def made(said: bytes = b"") -> socket.socket:
-            clients.append(socket.create_connection(address, 60))
-            clients[-1].sendall(said)
-            return clients[-1]
+            client = clients.enter_context(socket.create_connection(listener.getsockname(), 60))
+            client.sendall(said)
+            return client
 
         yield made
-        wasyncore.close_all(served._map)
-        thread.join()
-    for client in clients:
-        client.close()
+
+
+@pytest.fixture
+def connect(listener: socket.socket, call: Connect) -> Iterator[Connect]:
+    """Connects to a server, and says something."""
+    with serving(listener):
+        yield call
 
 
 def is_dropped(client: socket.socket, seconds: float = 60) -> bool:
@@ -73,6 +89,26 @@ def test_who_has_waited_longest_makes_room(connect: Connect, monkeypatch: pytest
     assert connect(GET).recv(2**16).startswith(b"HTTP/1.1 200")
     assert is_dropped(first)
     assert not any(is_dropped(each, 0) for each in others)
+
+
+def test_nobody_makes_room_before_it_was_heard(
+    listener: socket.socket, call: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "MOST_CONNECTIONS", 3)
+    first = call(GET.replace(b"/", b"/healthz", 1))
+    for _ in range(5):
+        call()
+    with serving(listener):
+        assert first.recv(2**16).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("seconds", [0.0, 60.0])
+def test_in_a_crowd_everybody_is_answered_too(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    monkeypatch.setattr(server, "CROWD", 0)
+    monkeypatch.setattr(server, "HELD_SECONDS", seconds)
+    assert all(each.recv(2**16).startswith(b"HTTP/1.1 200") for each in [connect(GET) for _ in range(20)])
 
 
 def test_answers_of_one_connection_are_in_order_but_not_any_number(connect: Connect) -> None:
