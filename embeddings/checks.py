@@ -19,14 +19,14 @@ from embeddings.errors import LibraryUnavailable
 from embeddings.library import open_library
 from embeddings.library.reader import look_at
 from embeddings.library.storage import LOOK_SECONDS, what_is_away
-from navembed_site import installation
+from navembed_site import OUR_CHECKS, installation
 from navembed_site.database.health import look
 from navembed_site.environment import SOCKET_PATH_BYTES
 
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 
 
-@register
+@register(*OUR_CHECKS)
 def check_environment(**_: Any) -> list[CheckMessage]:
     """Report the values that settings.py could not use, and names that it does not know."""
     messages: list[CheckMessage] = [Error(text, id="navembed.E001") for text in settings.ENVIRONMENT_PROBLEMS]
@@ -44,7 +44,7 @@ def check_environment(**_: Any) -> list[CheckMessage]:
     return messages
 
 
-@register
+@register(*OUR_CHECKS)
 def check_python(**_: Any) -> list[CheckMessage]:
     if (3, 11) <= sys.version_info[:2] <= (3, 13):
         return []
@@ -52,13 +52,13 @@ def check_python(**_: Any) -> list[CheckMessage]:
     return [Error(f"Python {running} is not supported; navembed needs 3.11, 3.12 or 3.13.", id="navembed.E002")]
 
 
-@register
+@register(*OUR_CHECKS)
 def check_packages(**_: Any) -> list[CheckMessage]:
     hint = "`make env` installs the version that navembed was tested with."
     return [checks.Warning(text, hint=hint, id="navembed.W009") for text in installation.unknown_versions()]
 
 
-@register
+@register(*OUR_CHECKS)
 def check_socket_paths(**_: Any) -> list[CheckMessage]:
     """Unix sockets have short names: a deep NAVEMBED_HOME would fail only when the first one is bound."""
     longest = max(len(os.fsencode(path)) for path in (settings.EMBEDDER_SOCKET, settings.MILVUS_LITE_SOCKET))
@@ -73,7 +73,7 @@ def check_socket_paths(**_: Any) -> list[CheckMessage]:
     ]
 
 
-@register
+@register(*OUR_CHECKS)
 def check_devices(**_: Any) -> list[CheckMessage]:
     return [
         Error(
@@ -86,7 +86,7 @@ def check_devices(**_: Any) -> list[CheckMessage]:
     ]
 
 
-@register
+@register(*OUR_CHECKS)
 def check_database(**_: Any) -> list[CheckMessage]:
     engine = settings.DATABASES["default"]["ENGINE"].rpartition(".")[2]
     if engine in {"sqlite3", "postgresql"}:
@@ -94,7 +94,7 @@ def check_database(**_: Any) -> list[CheckMessage]:
     return [Error(f"DATABASE_URL names {engine}; it must be sqlite or postgres.", id="navembed.E005")]
 
 
-@register
+@register(*OUR_CHECKS)
 def check_schedule(**_: Any) -> list[CheckMessage]:
     if settings.SCHEDULE != "scan" or settings.LIBRARY != "folder":
         return []
@@ -102,7 +102,7 @@ def check_schedule(**_: Any) -> list[CheckMessage]:
     return [Error(message, id="navembed.E006")]
 
 
-@register
+@register(*OUR_CHECKS)
 def check_music_server(**_: Any) -> list[CheckMessage]:
     """An address without an account would fail only when the first playlist is due."""
     if not settings.SUBSONIC_URL or (settings.SUBSONIC_USER and settings.SUBSONIC_PASSWORD):
@@ -111,7 +111,7 @@ def check_music_server(**_: Any) -> list[CheckMessage]:
     return [Error(message, id="navembed.E022")]
 
 
-@register
+@register(*OUR_CHECKS)
 def check_old_text_projections(**_: Any) -> list[CheckMessage]:
     """Name what the replaced system's scripts left behind: pickled files, which are never loaded."""
     return [

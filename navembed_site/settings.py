@@ -12,15 +12,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import django_stubs_ext
 from csp.constants import NONE, SELF
 
 from embeddings.encoders.registry import ENCODERS
 from navembed_site import VERSION, environment
 from navembed_site.console import menu
 from navembed_site.environment import Environment
-
-django_stubs_ext.monkeypatch()  # ModelAdmin[...] and ModelForm[...] are classes only to the type checker
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -139,7 +136,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 INSTALLED_APPS = [
     "navembed_site.access",  # before auth: its createsuperuser counts
     "unfold",  # before admin, whose site and templates it replaces
-    "django.contrib.admin",
+    "django.contrib.admin.apps.SimpleAdminConfig",  # urls.py finds the pages: commands start without them
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

@@ -11,6 +11,8 @@ from navembed_site.console import panel
 from navembed_site.http.problems import is_browser
 from navembed_site.instance import first_user
 
+admin.autodiscover()
+
 
 @csrf_exempt  # it changes nothing
 @require_safe

@@ -20,7 +20,7 @@ from navembed_site.access.scopes import Scope, scope_of
 OTHER_BUTTONS = ("show_save_and_add_another", "show_save_and_continue")
 
 
-class TokenForm(forms.ModelForm[Token]):
+class TokenForm(forms.ModelForm):  # type: ignore[type-arg]  # which Django's own does not take
     """What a new token is asked for."""
 
     expires_days = forms.IntegerField(

@@ -13,6 +13,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, InterfaceError, connection
 from django.db.migrations.executor import MigrationExecutor
 
+from navembed_site import OUR_CHECKS
 from navembed_site.database import trouble as database_trouble
 from navembed_site.instance import moving
 from navembed_site.instance.backup.operations import OUR_APPS
@@ -25,6 +26,7 @@ USERS = ("worker", "light", "web", "text", "uploads")
 class Command(BaseCommand):
     """Finds the database up to date, also in a new instance, and lets only warnings stand between its own lines."""
 
+    requires_system_checks = OUR_CHECKS
     requires_migrations_checks = True  # False: it needs no tables
 
     def run_from_argv(self, argv: list[str]) -> None:

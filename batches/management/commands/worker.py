@@ -15,6 +15,7 @@ from django_q import cluster
 from django_q.conf import Conf
 
 from batches.engine.hosts import Presence, queue_of
+from navembed_site import OUR_CHECKS
 from navembed_site.instance import command
 from navembed_site.process import heartbeat, locks
 from navembed_site.process.host import host_key
@@ -72,6 +73,7 @@ class Cluster(cluster.Cluster):  # type: ignore[misc]
 
 class Command(BaseCommand):
     help = "Runs jobs; with --light schedules and housekeeping. Started by `serve`."
+    requires_system_checks = OUR_CHECKS
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--light", action="store_true", help="Run schedules, watchdog and housekeeping.")

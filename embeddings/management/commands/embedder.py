@@ -12,6 +12,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 
 from embeddings.embedder.client import lock_name, socket_path
+from navembed_site import OUR_CHECKS
 from navembed_site.process.locks import hold
 from navembed_site.process.parent import die_with_parent
 from navembed_site.process.unix_socket import end_without
@@ -23,6 +24,7 @@ NICENESS = 5  # hours of work on the cores that also answer, here and for the ot
 
 class Command(BaseCommand):
     help = "Run the process that owns a device: models, decoders, batches. `serve` starts it."
+    requires_system_checks = OUR_CHECKS
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--device-index", type=int, default=0, help="Which entry of TEXT_EMBEDDING_DEVICE.")

@@ -11,6 +11,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
+from navembed_site import OUR_CHECKS
 from navembed_site.process.locks import hold
 from navembed_site.process.parent import die_with_parent
 from navembed_site.process.unix_socket import end_without
@@ -20,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 class Command(BaseCommand):
     help = "Take uploads from Navidrome's server on a unix socket, until SIGTERM or Ctrl-C. `serve` starts it."
+    requires_system_checks = OUR_CHECKS
 
     def handle(self, *args: Any, **options: Any) -> None:
         from embeddings.uploads.server import UploadServer

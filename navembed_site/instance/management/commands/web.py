@@ -13,6 +13,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import DatabaseError, connections
 
+from navembed_site import OUR_CHECKS
 from navembed_site.access.middleware import body_limit
 from navembed_site.http import sockets, uploads
 from navembed_site.http.server import Server
@@ -26,6 +27,7 @@ SWITCH_SECONDS = 0.0005
 
 class Command(BaseCommand):
     help = "Answers HTTP on one port. Started by `serve`."
+    requires_system_checks = OUR_CHECKS
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--port", type=int, default=settings.PORT)
