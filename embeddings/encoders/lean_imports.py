@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 
-def leave_out_scikit_learn() -> None:
-    """Tells transformers that scikit-learn is not there: it would import it to compare drafts of texts.
+def leave_out_unused() -> None:
+    """Tells transformers that scikit-learn and SciPy are not there: it would import them, for one to two seconds each.
 
-    Called before anything that imports transformers' models.
+    It compares drafts of texts with the one, and trains detectors of objects with the other. Called before anything
+    that imports transformers' models.
     """
     from transformers import utils
 
-    utils.is_sklearn_available = lambda: False
+    utils.is_sklearn_available = utils.is_scipy_available = lambda: False

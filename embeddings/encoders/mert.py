@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from embeddings.audio.windows import Samples, WindowStream
 from embeddings.encoders.base import AudioFormat, Description, Encoder, Item, Pooled, Segmenter, Waveform
 from embeddings.encoders.gathering import Items
-from embeddings.encoders.lean_imports import leave_out_scikit_learn
+from embeddings.encoders.lean_imports import leave_out_unused
 from embeddings.encoders.pooling import enrich
 from embeddings.errors import WeightsUnusable
 from embeddings.index.projection import SEARCH_DIMENSION, SEED
@@ -101,7 +101,7 @@ class MertEncoder(Encoder):
         )
 
     def _build(self) -> Any:
-        leave_out_scikit_learn()
+        leave_out_unused()
         import torch
         from transformers import HubertConfig, HubertModel
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from embeddings.encoders.lean_imports import leave_out_scikit_learn
+from embeddings.encoders.lean_imports import leave_out_unused
 
 DROPPED = (
     "linear", "loss", "quantizer_melspec_2048", "rvq", "recon_proj", "cls_token", "conformer.pos_conv_embed",
@@ -28,7 +28,7 @@ def audio_tower(config: dict[str, Any], audio_config: dict[str, Any]) -> Any:
 
     ``config`` is MuQ-MuLan's config.json, ``audio_config`` that of the MuQ it names.
     """
-    leave_out_scikit_learn()
+    leave_out_unused()
     import torch
     from muq.muq_mulan.models.audio import AudioSpectrogramTransformerPretrained
 
@@ -70,7 +70,7 @@ def text_tower(config: dict[str, Any], text_config: dict[str, Any]) -> Any:
 
     ``text_config`` is that of the XLM-RoBERTa it names. The caller sets ``text._tokenizer``.
     """
-    leave_out_scikit_learn()
+    leave_out_unused()
     import torch
     from muq.muq_mulan.models.text import TextTransformerPretrained
     from transformers import XLMRobertaConfig, XLMRobertaModel

@@ -63,10 +63,16 @@ def test_what_we_replace_is_what_they_ask_for(asks: Callable[..., Any], name: st
     assert name in code.co_names
 
 
-def test_transformers_asks_for_scikit_learn_where_we_answer() -> None:
+@pytest.mark.parametrize(
+    ("module", "asked"),
+    [
+        ("generation/candidate_generator.py", "from ..utils import ModelOutput, is_sklearn_available"),
+        ("loss/loss_for_object_detection.py", "from ..utils import is_accelerate_available, is_scipy_available"),
+    ],
+)
+def test_transformers_asks_for_packages_where_we_answer(module: str, asked: str) -> None:
     package = Path(str(distribution("transformers").locate_file("transformers")))
-    source = (package / "generation" / "candidate_generator.py").read_text()
-    assert "from ..utils import ModelOutput, is_sklearn_available" in source
+    assert asked in (package / module).read_text()
 
 
 def test_versions_that_we_know_are_those_that_are_pinned() -> None:
