@@ -146,6 +146,12 @@ class Task(WSGITask):  # type: ignore[misc]
         environ["PATH_INFO"] = self.request.path  # waitress would take away a second slash at its beginning
         return environ
 
+    def set_close_on_finish(self) -> None:
+        """An answer without a body keeps the connection; waitress closes it, as if the length were unknown."""
+        is_asked = self.version == "1.0" or self.request.headers.get("CONNECTION", "").lower() == "close"
+        if self.has_body or is_asked:
+            super().set_close_on_finish()
+
 
 class Refusal(ErrorTask):  # type: ignore[misc]
     """What we answer without the application: in the language of those who call such an address."""

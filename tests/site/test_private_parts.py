@@ -53,6 +53,7 @@ ASKED: list[tuple[Callable[..., Any], str]] = [
     (server.BaseWSGIServer.handle_accept, "channel_class"),
     (channel.HTTPChannel.add_channel, "active_channels"),
     (task.WSGITask.execute, "get_environment"),
+    (task.WSGITask.build_response_header, "set_close_on_finish"),
     (task.ThreadedTaskDispatcher.add_task, "queue"),
 ]
 

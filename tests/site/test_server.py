@@ -21,6 +21,9 @@ Connect = Callable[..., socket.socket]
 
 
 def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    if environ["PATH_INFO"] == "/unchanged":
+        start_response("304 Not Modified", [])
+        return []
     body = LARGE if environ["PATH_INFO"] == "/large" else environ["wsgi.input"].read()
     start_response("200 OK", [("Content-Length", str(len(body)))])
     return [body]
@@ -109,6 +112,14 @@ def test_in_a_crowd_everybody_is_answered_too(
     monkeypatch.setattr(server, "CROWD", 0)
     monkeypatch.setattr(server, "HELD_SECONDS", seconds)
     assert all(each.recv(2**16).startswith(b"HTTP/1.1 200") for each in [connect(GET) for _ in range(20)])
+
+
+def test_an_answer_without_a_body_keeps_the_connection(connect: Connect) -> None:
+    unchanged = GET.replace(b"/", b"/unchanged", 1)
+    client = connect(unchanged * 2 + unchanged.replace(b"1.1", b"1.0"))
+    answers = client.makefile("rb").read()
+    assert answers.count(b"304 Not Modified") == 3
+    assert answers.count(b"Connection: close") == 1
 
 
 def test_answers_of_one_connection_are_in_order_but_not_any_number(connect: Connect) -> None:
