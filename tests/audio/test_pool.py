@@ -207,28 +207,31 @@ def test_closing_the_pool_ends_decoders_and_callers(make_pool: Callable[..., Dec
 
 
 @pytest.fixture
-def unanswered(song: Path, tmp_path: Path) -> Iterator[tuple[Path, str]]:
-    """The song on a share that does not answer, or held by somebody where there can be none; how readers sleep."""
+def unanswered(song: Path, tmp_path: Path) -> Iterator[tuple[Path, Callable[[int], bool]]]:
+    """The song on a share that does not answer, or held by somebody where there can be none; whether one waits for it.
+
+    The kernel lets who has asked a share for something end only with the answer, also when it is killed.
+    """
     try:
         share = Share(song.parent, tmp_path)
     except OSError:
         let_go = hold_files([song])
-        yield song, psutil.STATUS_SLEEPING
+        yield song, lambda pid: psutil.Process(pid).status() == psutil.STATUS_SLEEPING
         let_go()
         return
     share.blocks = True
-    yield tmp_path / song.name, psutil.STATUS_DISK_SLEEP
+    yield tmp_path / song.name, lambda _: share.asked
     share.close()
 
 
 def test_closing_the_pool_waits_for_no_share(
-    make_pool: Callable[..., DecodePool], unanswered: tuple[Path, str]
+    make_pool: Callable[..., DecodePool], unanswered: tuple[Path, Callable[[int], bool]]
 ) -> None:
-    path, asleep = unanswered
+    path, waits = unanswered
     pool = make_pool()
     threads = ThreadPoolExecutor(2)
     threads.submit(summary_of, pool, path)
-    while not any(psutil.Process(pid).status() == asleep for pid in pool.pids):
+    while not any(waits(pid) for pid in pool.pids):
         time.sleep(0.05)
     threads.submit(pool.close).result(timeout=120)
 

@@ -49,7 +49,13 @@ class Share(threading.Thread):
         except OSError:
             os.close(self._device)
             raise
+        self._answer(os.read(self._device, BUFFER))  # INIT: before it, nobody asks for anything
         self.start()
+
+    @property
+    def asked(self) -> bool:
+        """Whether somebody waits for an answer."""
+        return bool(self._waiting)
 
     def close(self) -> None:
         """Answer what waits, and go."""
