@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,6 +26,18 @@ import tests.settings
 MANAGE = [sys.executable, str(settings.BASE_DIR / "manage.py")]
 
 
+def _reserve_port() -> socket.socket:
+    """Return a socket whose port nobody on this machine is given while it is open; a server may listen on it beside."""
+    reserved = socket.socket()
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do; two may share it, one may listen
+    reserved.bind(("127.0.0.1", 0))
+    return reserved
+
+
+def _ports() -> list[socket.socket]:
+    return [_reserve_port(), _reserve_port()]
+
+
 @dataclass
 class Instance:
     """An instance in ``home`` with two ports of its own. ``environment`` is added to the tests' own.
@@ -35,7 +48,7 @@ class Instance:
     home: Path
     environment: dict[str, str]
     started: list[subprocess.Popen[str]] = field(default_factory=list)
-    reserved: list[socket.socket] = field(default_factory=lambda: [_reserve_port(), _reserve_port()])
+    reserved: list[socket.socket] = field(default_factory=_ports)
     prefix: Sequence[str] = ()
 
     def __post_init__(self) -> None:
@@ -153,7 +166,9 @@ def beside(instance: Instance, migrated_database: Path) -> Iterator[Beside]:
         home.mkdir(mode=0o700)
         shutil.copy(migrated_database, home)
         added = {"NAVEMBED_HOME": str(home), **environment}
-        made.append(replace(instance, home=home, environment=instance.environment | added, started=[]))
+        made.append(
+            replace(instance, home=home, environment=instance.environment | added, started=[], reserved=_ports())
+        )
         return made[-1]
 
     yield make
@@ -161,30 +176,36 @@ def beside(instance: Instance, migrated_database: Path) -> Iterator[Beside]:
         each.end()
 
 
-@pytest.fixture
-def instance(short_tmp: Path, migrated_database: Path) -> Iterator[Instance]:
-    (short_tmp / "music").mkdir()
-    shutil.copy(migrated_database, short_tmp)
-    made = Instance(
-        home=short_tmp,
+def make_instance(home: Path, migrated_database: Path) -> Instance:
+    """An instance in the empty folder ``home``, over a folder without music. Whoever makes it ends it."""
+    (home / "music").mkdir()
+    shutil.copy(migrated_database, home)
+    return Instance(
+        home=home,
         environment={
-            "NAVEMBED_HOME": str(short_tmp),
+            "NAVEMBED_HOME": str(home),
             "NAVEMBED_LIBRARY": "folder",
-            "NAVIDROME_MUSIC_ROOT": str(short_tmp / "music"),
+            "NAVIDROME_MUSIC_ROOT": str(home / "music"),
             "TEXT_EMBEDDING_DEVICE": "cpu",
             "DATABASE_URL": "",
         },
     )
+
+
+@pytest.fixture
+def instance(short_tmp: Path, migrated_database: Path) -> Iterator[Instance]:
+    made = make_instance(short_tmp, migrated_database)
     yield made
     made.end()
 
 
-def _reserve_port() -> socket.socket:
-    """Return a socket whose port nobody on this machine is given while it is open; a server may listen on it beside."""
-    reserved = socket.socket()
-    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do; two may share it, one may listen
-    reserved.bind(("127.0.0.1", 0))
-    return reserved
+@pytest.fixture(scope="module")
+def module_instance(migrated_database: Path) -> Iterator[Instance]:
+    """One for all tests of a module, which leave it as they find it."""
+    with tempfile.TemporaryDirectory(prefix="nt-", dir="/tmp") as home:
+        made = make_instance(Path(home), migrated_database)
+        yield made
+        made.end()
 
 
 @pytest.fixture

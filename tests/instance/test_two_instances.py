@@ -27,7 +27,12 @@ call_command("rebuild_index")
 Second = Callable[[str], Instance]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def instance(module_instance: Instance) -> Instance:
+    return module_instance
+
+
+@pytest.fixture(scope="module")
 def first(instance: Instance) -> Instance:
     """An instance with three vectors, whose Milvus Lite runs."""
     keeps_milvus = instance.start(code=KEEP)
