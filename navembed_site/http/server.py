@@ -178,7 +178,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     task_class = Task
     error_task_class = Refusal
     is_held = False
-    """Its request waits in ``Server.held``."""
+    """Its request waits to be queued."""
 
     def __init__(self, server: Server, line: socket.socket, *arguments: Any, **options: Any) -> None:
         self.parser_class = partial(Request, server)
