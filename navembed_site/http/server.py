@@ -215,7 +215,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
 
     def drop(self) -> None:
         """Close the connection, and let the kernel forget what is unsent."""
-        with suppress(OSError):  # an error here would end the server
+        with suppress(OSError, AttributeError):  # it is closed already; an error here would end the server
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.handle_close()
 
@@ -268,7 +268,7 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
                 threads.shutdown(timeout=max(0.0, end - time.monotonic()))
 
     def readable(self) -> bool:
-        """Whether connections are accepted; asked before each wait for events. Closes what is overdue."""
+        """Whether connections are accepted; asked before each wait for events. Closes what is overdue, or too many."""
         now = time.monotonic()
         self.round += 1
         if now >= self._next_look:
@@ -276,6 +276,7 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
             for channel in list(self.active_channels.values()):
                 if channel.is_overdue(now):
                     channel.drop()
+        self._make_room()
         if self._held and self._comes_somebody and now < self._held_since + HELD_SECONDS:
             self.pull_trigger()  # look again at once
         else:
@@ -285,17 +286,20 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
         return len(self.active_channels) < 2 * MOST_CONNECTIONS
 
     def handle_accept(self) -> None:
-        """Accept who is there. Who has waited longest, and is not being answered, makes room."""
+        """Accept who is there."""
         self._comes_somebody = True
         for count in range(len(self.active_channels), len(self.active_channels) + ACCEPTED_AT_ONCE):
             with suppress(OSError):  # it has gone already; an error would close the port
                 super().handle_accept()
             if len(self.active_channels) == count:
                 break
-        waiting = [channel for channel in list(self.active_channels.values()) if channel.can_make_room()]
-        too_many = max(0, len(self.active_channels) - MOST_CONNECTIONS)
-        for channel in heapq.nsmallest(too_many, waiting, key=lambda channel: channel.last_activity):
-            channel.drop()
+
+    def _make_room(self) -> None:
+        """Drop who has waited longest, and is not being answered, when there are too many."""
+        if (too_many := len(self.active_channels) - MOST_CONNECTIONS) > 0:
+            waiting = [channel for channel in list(self.active_channels.values()) if channel.can_make_room()]
+            for channel in heapq.nsmallest(too_many, waiting, key=lambda channel: channel.last_activity):
+                channel.drop()
 
     def add_task(self, channel: Channel) -> None:
         """Queues the channel's first request; in a crowd, whose answers would delay who is still to be heard, soon."""
