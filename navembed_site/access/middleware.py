@@ -12,6 +12,7 @@ from django.urls import Resolver404, resolve, reverse
 
 from navembed_site.access import hosts
 from navembed_site.http.problems import problem_response
+from navembed_site.http.uploads import UploadHandler
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
 HEALTH = "healthz"
@@ -35,14 +36,19 @@ class BodyLimit:
     """Answers 413 to a body that is larger than its view takes: ``body_limit`` bytes, if the view says so.
 
     And 411 to one that does not name its length: Django takes it for empty, and a chunked one that breaks off, or
-    cannot be understood, looks to us as if it were whole.
+    cannot be understood, looks to us as if it were whole. Uploaded files go with their request.
     """
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        return self.get_response(request)
+        try:
+            return self.get_response(request)
+        finally:
+            for handler in request.upload_handlers:
+                if isinstance(handler, UploadHandler):
+                    handler.forget()
 
     def process_view(self, request: HttpRequest, view: Any, *_: Any) -> HttpResponse | None:
         if "HTTP_TRANSFER_ENCODING" in request.META:

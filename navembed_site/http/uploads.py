@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from django.core.files.uploadedfile import TemporaryUploadedFile
 from django.core.files.uploadhandler import TemporaryFileUploadHandler
 
 NAME = "sound"
@@ -20,9 +21,19 @@ class UploadHandler(TemporaryFileUploadHandler):
     What the client calls it neither decides how it is read, nor must it fit into a file's name.
     """
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._files: list[TemporaryUploadedFile] = []
+
     def new_file(self, field_name: str, file_name: str, *args: Any, **kwargs: Any) -> None:
         super().new_file(field_name, NAME, *args, **kwargs)
         fcntl.flock(self.file.fileno(), fcntl.LOCK_EX)
+        self._files.append(self.file)
+
+    def forget(self) -> None:
+        """Delete what has come. Django deletes files when they are garbage, and an idle server collects none."""
+        for file in self._files:
+            file.close()
 
 
 def forget_left_behind() -> int:

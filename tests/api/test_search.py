@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import stat
 from functools import cache
@@ -103,6 +104,21 @@ def test_upload_is_ours_alone_and_gone_afterwards(
     send(client, (library.root / "track3.flac").read_bytes())
     ((path, mode),) = seen
     assert (path.parent, mode, path.exists()) == (settings.NAVEMBED_HOME, 0o600, False)
+
+
+@pytest.mark.parametrize("broken", ["base64", "second file"])
+def test_refused_upload_is_gone_though_no_garbage_is_collected(
+    client: Client, settings: Any, tmp_path: Path, broken: str
+) -> None:
+    settings.FILE_UPLOAD_TEMP_DIR = tmp_path
+    part = '--x\r\nContent-Disposition: form-data; name="audio"; filename="a"\r\n{}\r\n' + "s" * 9_999 + "\r\n"
+    second = part.format("Content-Transfer-Encoding: base64\r\n") if broken == "base64" else part.format("")
+    gc.disable()
+    try:
+        reply = client.post(URL, part.format("") + second + "--x--\r\n", content_type="multipart/form-data; boundary=x")
+        assert (reply.status_code, list(tmp_path.iterdir())) == (400, [])
+    finally:
+        gc.enable()
 
 
 def test_upload_that_is_no_music(client: Client, library: Music, tmp_path: Path) -> None:
