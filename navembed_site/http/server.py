@@ -261,14 +261,20 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
     def run(self) -> None:
         """Serve until SystemExit or Ctrl-C."""
         try:
-            wasyncore.loop(timeout=1, map=self._map, use_poll=True)
+            while self._map:
+                self._look()
+                wasyncore.poll2(1, self._map)
         except (SystemExit, KeyboardInterrupt):
             end = time.monotonic() + STOP_SECONDS
             for threads in (self._others, self._slow, self._uploads, self._sign_ins, self._refusals, self._alive):
                 threads.shutdown(timeout=max(0.0, end - time.monotonic()))
 
     def readable(self) -> bool:
-        """Whether connections are accepted; asked before each wait for events. Closes what is overdue, or too many."""
+        """Whether connections are accepted."""
+        return len(self.active_channels) < 2 * MOST_CONNECTIONS
+
+    def _look(self) -> None:
+        """Before each wait for events: drop who is overdue, or too many, and queue what was held."""
         now = time.monotonic()
         self.round += 1
         if now >= self._next_look:
@@ -283,7 +289,6 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
             while self._held:
                 self._queue(self._held.popleft())
         self._comes_somebody = False
-        return len(self.active_channels) < 2 * MOST_CONNECTIONS
 
     def handle_accept(self) -> None:
         """Accept who is there."""
