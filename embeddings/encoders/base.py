@@ -214,7 +214,7 @@ class Encoder(Model):
         """Return the file of weights that is used: where there are several, the first that fits the network.
 
         Only to tell several apart is the network built, as in ``verify``; the answer is remembered until one of the
-        files changes, so that whoever describes and whoever loads mean the same file. Raises WeightsMissing,
+        files changes, so that describing and loading use the same file. Raises WeightsMissing,
         WeightsUnusable.
         """
         candidates = find_checkpoint(self.source, self.files).paths(*self.files[-1])

@@ -13,7 +13,7 @@ def check_trusted_networks(**_: Any) -> list[CheckMessage]:
     return [
         Warning(
             f"NAVEMBED_TRUSTED_NETWORKS names {network}, in which anybody on the internet may be: "
-            "whoever reaches this port from there may start jobs without a token.",
+            "everybody there may start jobs without a token.",
             id="navembed.W008",
         )
         for network in settings.TRUSTED_NETWORKS

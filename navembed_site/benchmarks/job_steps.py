@@ -180,7 +180,7 @@ def _job() -> BatchJob:
 
 
 def _take() -> DeviceLease:
-    """The device, whoever had it."""
+    """Take the device, also from another job."""
     leases.recover()
     device = Device.objects.get(host_id=host_key(), index=0)
     return _found(leases.take(device.pk, device.seq))

@@ -65,7 +65,7 @@ def versions(request: HttpRequest) -> dict[str, Any]:
 
 @change(Scope.ADMIN)
 def make_live(request: HttpRequest, pk: int) -> str:
-    """Let search use a finished build, though tracks lose their vector."""
+    """Make a finished build live, though tracks lose their vector."""
     space = _space(pk, Status.BUILDING)
     approve(space.model)
     _point_aliases(request)
@@ -74,7 +74,7 @@ def make_live(request: HttpRequest, pk: int) -> str:
 
 @change(Scope.ADMIN)
 def go_back(request: HttpRequest, pk: int) -> str:
-    """Let search use the kept vectors again."""
+    """Make the kept vectors live again."""
     space = _space(pk, Status.KEPT)
     roll_back(space.model)
     _point_aliases(request)

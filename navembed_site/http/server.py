@@ -1,9 +1,9 @@
 """The web server: waitress, and what keeps its port alive among strangers.
 
-waitress reads heads and bodies, and writes answers, in one loop, so that whoever stalls costs a connection and no
-thread. Added here is what becomes of those who stall: each has a deadline, and when there are too many, who has waited
-longest makes room for who comes. So no number of connections keeps others out. Calls that take long have threads of
-their own, and so have those that ask whether we are alive: these are answered at once, also when a crowd comes.
+waitress reads heads and bodies, and writes answers, in one loop, so that a client that stalls costs a connection and
+no thread. Added here: each such client has a deadline, and of too many, those that have waited longest are dropped, so
+that no number of connections keeps others out. Slow calls have threads of their own, and so have polls and health
+checks, which are answered at once. With more than ``CROWD`` connections, other answers wait until nobody new comes.
 """
 
 from __future__ import annotations
@@ -274,7 +274,10 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
         return len(self.active_channels) < 2 * MOST_CONNECTIONS
 
     def _look(self) -> None:
-        """Before each wait for events: drop who is overdue, or too many, and queue what was held."""
+        """Drop connections that are overdue or too many, and queue what was held; before each wait for events.
+
+        Not in ``readable``, which is part of that wait: the number of a dropped one could be the next connection's.
+        """
         now = time.monotonic()
         self.round += 1
         if now >= self._next_look:
@@ -307,7 +310,7 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
                 channel.drop()
 
     def add_task(self, channel: Channel) -> None:
-        """Queues the channel's first request; in a crowd, whose answers would delay who is still to be heard, soon."""
+        """Queue the channel's first request; in a crowd hold it back, since answering delays reading what others say."""
         if len(self.active_channels) < CROWD or channel.requests[0].path in self._paths_alive:
             self._queue(channel)
             return
@@ -317,7 +320,7 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
         self._held.append(channel)
 
     def _queue(self, channel: Channel) -> None:
-        """Queues the channel's first request for the threads that answer its kind."""
+        """Queue the channel's first request for the threads that answer its kind."""
         channel.is_held = False
         if not channel.connected:
             return
