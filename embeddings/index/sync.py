@@ -1,8 +1,8 @@
 """From the database to the search index. The database holds the truth; the index follows.
 
 An embedding is ``pending`` until Milvus holds it so that no kill loses it; sending it twice does no harm. What is
-pending is marked as indexed only if its ``updated_at`` is still what it was when it was read: taking a row out of Milvus
-gives its embedding a new one, so that a process which has just sent it does not mark it as indexed.
+pending is marked as indexed only if its ``updated_at`` is still what it was when it was read: taking a row out of
+Milvus gives its embedding a new one, so that a process which has just sent it does not mark it as indexed.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from navembed_site.access import trust
 
 NAME_CHARS = 150  # of a user's; a longer one is nobody's, and would not fit into the table of attempts
 A_MINUTE = 20
-"""Passwords that are compared for one network: each takes half a second of a processor, also for a name that nobody has."""
+"""Passwords that are compared for one network: each takes half a second of a processor, also for unknown names."""
 
 
 def name_of(request: HttpRequest, credentials: Mapping[str, Any] | None = None) -> str:

@@ -310,7 +310,7 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
                 channel.drop()
 
     def add_task(self, channel: Channel) -> None:
-        """Queue the channel's first request; in a crowd hold it back, since answering delays reading what others say."""
+        """Queue the channel's first request; in a crowd hold it back: answering delays reading from others."""
         if len(self.active_channels) < CROWD or channel.requests[0].path in self._paths_alive:
             self._queue(channel)
             return
