@@ -17,8 +17,7 @@ from django.conf import settings
 from embeddings.embedder.client import socket_path
 from navembed_site.demo.checkpoints import make_tiny_checkpoints
 from navembed_site.process.unix_socket import accepts
-
-PAUSING = (signal.SIGSTOP, signal.SIGCONT)
+from tests.freezing import freeze
 
 
 class EmbedderProcess:
@@ -52,8 +51,11 @@ class EmbedderProcess:
     def kill(self, number: signal.Signals = signal.SIGKILL) -> int:
         """Send a signal; unless it only pauses, wait for the end and return the exit code."""
         assert self._process is not None
+        if number == signal.SIGSTOP:
+            freeze(self._process.pid)
+            return 0
         self._process.send_signal(number)
-        if number in PAUSING:
+        if number == signal.SIGCONT:
             return 0
         with self._process:  # closes its pipe
             return self._process.wait(120)

@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from tests.freezing import freeze
+
 MANAGE = Path(__file__).resolve().parent.parent / "manage.py"
 
 
@@ -56,7 +58,10 @@ class LiteServer:
 
     def send(self, number: signal.Signals) -> None:
         assert self.process is not None
-        self.process.send_signal(number)
+        if number == signal.SIGSTOP:
+            freeze(self.process.pid)
+        else:
+            self.process.send_signal(number)
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         self.send(number)

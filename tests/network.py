@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from navembed_site.process.parent import die_with_parent
+from tests.freezing import freeze
 
 CHUNK = 2**16
 
@@ -73,7 +74,7 @@ class Relay:
         assert self.address, f"nothing can listen at {listen}"
 
     def freeze(self) -> None:
-        self._process.send_signal(signal.SIGSTOP)
+        freeze(self._process.pid)
 
     def thaw(self) -> None:
         self._process.send_signal(signal.SIGCONT)

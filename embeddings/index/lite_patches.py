@@ -1,15 +1,19 @@
-"""What Milvus Lite takes long for, faster.
+"""What Milvus Lite takes long for, faster; what a kill or a power cut could take from it, safe.
 
 Comparing with all vectors: it copies them and measures their lengths each time. Reading a row: it makes an object
 of each number of the row's vector, which takes longer than all the rest of a search. Reading an expression: it looks at
-each character of ten thousands of excluded ids.
+each character of ten thousands of excluded ids. A FLAT index: it writes the vectors a second time, and never loads a
+collection again whose copy a kill has cut short. A flush: it deletes the log though the rows may not be on the disk.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
+from collections.abc import Callable
 from functools import cached_property
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 COSINE = "COSINE"
+FLAT = "FLAT"
 EXCLUDED = re.compile(r'(track_id) not in (?=\[")')
 
 Floats = NDArray[np.float32]
@@ -24,13 +29,15 @@ Ids = NDArray[np.int64]
 
 
 def install() -> None:
-    """Patches Lite to compare by ``nearest`` where it has a FLAT index, and to read rows fast. Call it before
-    opening one."""
-    from milvus_lite.index import brute_force, factory
+    """Patches Lite: see the module. Call it before opening one."""
+    from milvus_lite.engine import compaction, flush
+    from milvus_lite.index.brute_force import BruteForceIndex
     from milvus_lite.search import filter as filters
     from milvus_lite.storage.segment import Segment
 
-    class FlatIndex(brute_force.BruteForceIndex):  # type: ignore[misc]  # Lite has no types
+    class FlatIndex(BruteForceIndex):  # type: ignore[misc]  # Lite has no types
+        """Compares with the vectors that the segment holds in memory anyway."""
+
         @cached_property
         def lengths(self) -> Floats:
             return lengths_of(self._vectors)
@@ -43,7 +50,7 @@ def install() -> None:
                 return found
             return nearest(self._vectors, self.lengths, np.atleast_2d(queries), top_k, valid_mask)
 
-    read = Segment.row_to_dict
+    read, build = Segment.row_to_dict, Segment.build_or_load_index
 
     def row_to_dict(segment: Any, place: int) -> dict[str, Any]:
         field, known = segment._vector_field, segment.vector_null_mask
@@ -52,9 +59,40 @@ def install() -> None:
         others = SimpleNamespace(table=segment.table.drop_columns([field]))
         return {**read(others, place), field: segment.vectors[place].tolist()}
 
+    def build_or_load_index(segment: Any, spec: Any, folder: str) -> None:
+        if spec.index_type != FLAT:
+            build(segment, spec, folder)
+        elif segment.num_rows and spec.field_name not in segment.indexes:
+            vectors, _ = segment.vector_data(spec.field_name)
+            segment.attach_index(FlatIndex(vectors, spec.metric_type), spec.field_name)
+            # Lite's own copy, written before the index was held in memory only
+            Path(segment.index_file_path(folder, FLAT, spec.field_name)).unlink(missing_ok=True)
+
     filters.parse_expr = parse_expr
-    factory.BruteForceIndex = FlatIndex
+    Segment.build_or_load_index = build_or_load_index
     Segment.row_to_dict = row_to_dict
+    for module in (compaction, flush):
+        module.write_data_file = on_disk(module.write_data_file)
+    flush.write_delta_file = on_disk(flush.write_delta_file)
+
+
+def on_disk(write: Callable[..., str]) -> Callable[..., str]:
+    """Return ``write(table, folder, …)``, whose file of rows is on the disk when it returns, and so is its name.
+
+    Lite then names the file in its manifest and deletes the log, which was the only other place of the rows.
+    """
+
+    def write_and_sync(table: Any, folder: str, *args: Any, **options: Any) -> str:
+        written = write(table, folder, *args, **options)
+        for path in (Path(folder, written), Path(folder, written).parent):
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        return written
+
+    return write_and_sync
 
 
 def parse_expr(source: str, **options: Any) -> Any:

@@ -23,6 +23,7 @@ from navembed_site.demo.encode import write_audio
 from tests.audio.conftest import MONO, STEREO, decode_whole
 from tests.audio_files import DAMAGED, tone, write_greedy, write_long
 from tests.chaos.share import Share, hold_files
+from tests.freezing import freeze
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -185,7 +186,7 @@ def test_a_hung_decoder_is_killed_and_the_other_goes_on(make_pool: Callable[...,
     [pid] = pool.pids
     other = pool.decode(str(song), [MONO])
     next(other)
-    os.kill(pid, signal.SIGSTOP)
+    freeze(pid)
     with pytest.raises(DecoderDied, match="decoder hung for 2 s"):
         list(hung)
     assert gone(pid)
@@ -246,7 +247,7 @@ def test_decoders_die_with_their_parent_even_when_they_are_stopped(song: Path) -
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
-        os.kill(pid, signal.SIGSTOP)
+        freeze(pid)
         parent.kill()
     assert gone(pid)
 

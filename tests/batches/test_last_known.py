@@ -20,6 +20,7 @@ from batches.selectors import last_known
 from batches.selectors.last_known import LastKnown
 from navembed_site.database.health import look
 from tests.batches.rows import set_status
+from tests.freezing import freeze
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]
 
@@ -31,7 +32,7 @@ def database_away() -> Iterator[None]:
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_backend_pid()")
             server = cursor.fetchone()[0]
-        os.kill(server, signal.SIGSTOP)
+        freeze(server)
         try:
             yield
         finally:

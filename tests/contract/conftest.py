@@ -21,6 +21,7 @@ from navembed_site.demo.encode import write_audio
 from tests.audio_files import tone
 from tests.batches.conftest import Music
 from tests.contract.client import GoClient
+from tests.freezing import freeze
 from tests.instance.conftest import Instance, eventually, migrated_database
 from tests.instances import checkpoints
 from tests.navidrome_db import make_navidrome
@@ -78,7 +79,7 @@ class Server:
     def frozen(self, name: str) -> Iterator[None]:
         """Let the process ``name`` do nothing meanwhile."""
         pid = self.instance.processes()[name]["pid"]
-        os.kill(pid, signal.SIGSTOP)
+        freeze(pid)
         try:
             yield
         finally:

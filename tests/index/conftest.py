@@ -35,3 +35,21 @@ def store(milvus: LiteServer) -> VectorStore:
     store = VectorStore(timeout=60, write_timeout=120)
     store.ensure_collection(NAME, DIMENSION)
     return store
+
+
+@pytest.fixture
+def unpatched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is patched in Milvus Lite is put back after the test."""
+    from milvus_lite.engine import compaction, flush
+    from milvus_lite.search import filter as filters
+    from milvus_lite.storage.segment import Segment
+
+    for place, name in (
+        (Segment, "row_to_dict"),
+        (Segment, "build_or_load_index"),
+        (compaction, "write_data_file"),
+        (flush, "write_data_file"),
+        (flush, "write_delta_file"),
+        (filters, "parse_expr"),
+    ):
+        monkeypatch.setattr(place, name, getattr(place, name))

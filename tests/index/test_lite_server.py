@@ -44,6 +44,20 @@ def test_flushed_rows_survive_a_kill(store: VectorStore, milvus: LiteServer) -> 
     assert store.search(NAME, rows(1)[0].vector, 1)[0].track_id == "t0"
 
 
+def test_an_index_file_that_was_cut_short_is_no_obstacle(store: VectorStore, milvus: LiteServer) -> None:
+    store.upsert(NAME, rows(100), dimension=DIMENSION)
+    store.flush(NAME)
+    (rows_file,) = milvus.folder.rglob("data_*.parquet")
+    assert not list(milvus.folder.rglob("*.idx"))  # the vectors are written once
+    milvus.end(signal.SIGKILL)
+    cut_short = rows_file.parents[1] / "indexes" / f"{rows_file.stem}.vector.flat.idx"  # as Lite names it
+    cut_short.parent.mkdir(exist_ok=True)
+    cut_short.touch()
+    milvus.start()
+    assert store.search(NAME, rows(1)[0].vector, 1)[0].track_id == "t0"
+    assert not cut_short.exists()
+
+
 def test_a_clean_end_keeps_also_what_was_not_flushed(store: VectorStore, milvus: LiteServer) -> None:
     store.upsert(NAME, rows(100), dimension=DIMENSION)
     assert milvus.end(signal.SIGTERM) == 0
@@ -132,7 +146,9 @@ def test_two_clients_that_open_a_collection_at_once_get_the_same(store: VectorSt
 
 
 @pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning")
-def test_a_write_that_waited_longer_than_its_client_is_not_done(settings: Any, short_tmp: Path) -> None:
+def test_a_write_that_waited_longer_than_its_client_is_not_done(
+    settings: Any, short_tmp: Path, unpatched: None
+) -> None:
     settings.MILVUS_URI = f"unix:{short_tmp / 's'}"
     database, writing = _open(short_tmp / "x.db"), threading.Lock()
     server = _server(database, writing)

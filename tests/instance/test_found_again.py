@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -15,6 +14,7 @@ import pytest
 from django.conf import settings
 
 from navembed_site.process.unix_socket import accepts
+from tests.freezing import freeze
 from tests.instance.conftest import Instance
 
 Eventually = Callable[..., None]
@@ -49,7 +49,7 @@ def test_instance_is_found_and_ended_whatever_a_cleaner_has_deleted(served: Inst
 
 
 def test_frozen_process_manager_is_named_and_stopped(served: Instance) -> None:
-    os.kill(manager(served), signal.SIGSTOP)
+    freeze(manager(served))
     status = served.run("status", "--json")
     told = json.loads(status.stdout)
     assert (status.returncode, told["running"]) == (1, False)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from navembed_site.process import locks
+from tests.freezing import freeze
 from tests.instance.conftest import Instance
 
 HOLD = (
@@ -54,7 +55,7 @@ def test_holder_of_a_deleted_file_is_found_waited_for_and_killed_though_frozen(
     assert (locks.is_held("x"), locks.holders("x")) == (True, {first.pid})
     with pytest.raises(BlockingIOError):
         locks.hold("x", wait=False)
-    first.send_signal(signal.SIGSTOP)
+    freeze(first.pid)
     locks.kill_holders("x")
     eventually(lambda: not locks.holders("x"))
     locks.hold("x", wait=False).release()

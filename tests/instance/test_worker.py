@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.freezing import freeze
 from tests.instance.conftest import Beside, Instance, children
 
 Eventually = Callable[..., None]
@@ -84,7 +85,7 @@ def test_cluster_with_a_stopped_process_ends_and_an_idle_one_lives(beside: Besid
     guards = {name: children(process.pid)[0] for name, process in main.items()}
     stopped = {"worker": min(children(guards["worker"])), "monitor": sorted(children(guards["monitor"]))[1]}
     for pid in (stopped | {"guard": guards["guard"]}).values():
-        os.kill(pid, signal.SIGSTOP)
+        freeze(pid)
     for name in ("worker", "monitor", "guard"):
         assert main[name].wait(120) == 1
         eventually(lambda name=name: clusters[name].pids() == set())

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pytest
-from milvus_lite.index import factory
+from milvus_lite.engine import compaction, flush
 from milvus_lite.index.brute_force import BruteForceIndex
 from milvus_lite.schema.types import CollectionSchema, DataType, FieldSchema
 from milvus_lite.search import filter as filters
@@ -58,9 +61,7 @@ def test_expression_means_what_lite_makes_of_it(rest: str) -> None:
 
 
 @pytest.mark.parametrize("is_known", [None, np.array([True, False])])
-def test_row_is_what_lite_makes_of_it(is_known: NDArray[np.bool_] | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    for place, name in ((Segment, "row_to_dict"), (factory, "BruteForceIndex"), (filters, "parse_expr")):
-        monkeypatch.setattr(place, name, getattr(place, name))  # to be put back
+def test_row_is_what_lite_makes_of_it(is_known: NDArray[np.bool_] | None, unpatched: None) -> None:
     listed = [each.tolist() if is_known is None or is_known[n] else None for n, each in enumerate(VECTORS[:2])]
     columns = {
         "track_id": ["a", "b"],
@@ -75,3 +76,21 @@ def test_row_is_what_lite_makes_of_it(is_known: NDArray[np.bool_] | None, monkey
     install()
     assert [segment.row_to_dict(place) for place in range(2)] == expected
     assert expected[0] == {"track_id": "a", "vector": listed[0], "$meta": '{"year": 1999}', "year": 1999}
+
+
+def test_rows_are_on_the_disk_before_the_log_is_deleted(
+    unpatched: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    synced: list[Path] = []
+    sync = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    install()
+    for write in (flush.write_data_file, flush.write_delta_file, compaction.write_data_file):
+        written = tmp_path / write(pa.table({"track_id": ["a"]}), str(tmp_path), 1, 2)
+        assert synced == [written, written.parent]
+        synced.clear()
