@@ -16,10 +16,10 @@ from embeddings.spaces.lifecycle import fingerprint_of
 from navembed_site.demo.encode import write_audio, write_blocks
 from tests.audio_files import tone
 from tests.chaos.share import hold_files
-from tests.instance.conftest import Instance, eventually, instance, migrated_database
+from tests.instance.conftest import Instance, eventually, migrated_database, module_instance
 from tests.instances import EmbedderProcess
 
-__all__ = ["eventually", "instance", "migrated_database"]
+__all__ = ["eventually", "migrated_database", "module_instance"]
 
 PART = '--x\r\nContent-Disposition: form-data; name="{field}"; filename="{name}"\r\n\r\n'
 END = "\r\n--x--\r\n"
@@ -33,7 +33,7 @@ REFUSED = {
 
 LIVE_SPACE = """
 from embeddings.models import EmbeddingSpace
-EmbeddingSpace.objects.create(model="muq", fingerprint="{}", dimension=1536, recipe={{}}, status="live")
+EmbeddingSpace.objects.get_or_create(model="muq", fingerprint="{}", dimension=1536, recipe={{}}, status="live")
 """
 PLAYLISTS = {
     "x.m3u8": "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:9\n#EXTINF:3,\n{}\n#EXT-X-ENDLIST\n",
@@ -43,19 +43,22 @@ PLAYLISTS = {
 }
 
 
-@pytest.fixture
-def served(instance: Instance, eventually: Callable[..., None]) -> Instance:
-    instance.environment["TOKEN"] = instance.run("create_token", "script", "--scope", "read").stdout.strip()
-    instance.start("web")
-    eventually(instance.answers)
-    return instance
+@pytest.fixture(scope="module")
+def served(module_instance: Instance, eventually: Callable[..., None]) -> Instance:
+    token = module_instance.run("create_token", "script", "--scope", "read").stdout.strip()
+    module_instance.environment["TOKEN"] = token
+    module_instance.start("web")
+    eventually(module_instance.answers)
+    return module_instance
 
 
 @pytest.fixture
 def hearing(served: Instance, embedder: EmbedderProcess) -> Instance:
     """It can be searched by sound: the tests' own embedder hears for it."""
     served.run("shell", "--no-imports", "-c", LIVE_SPACE.format(fingerprint_of(EmbedderClient().describe("muq"))))
-    (served.home / socket_path().name).symlink_to(socket_path())
+    link = served.home / socket_path().name
+    link.unlink(missing_ok=True)
+    link.symlink_to(socket_path())
     return served
 
 

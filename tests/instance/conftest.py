@@ -208,7 +208,7 @@ def module_instance(migrated_database: Path) -> Iterator[Instance]:
         made.end()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def eventually() -> Callable[..., None]:
     """Wait until a condition holds; fail the test when it does not within a generous time."""
 
