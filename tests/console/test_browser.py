@@ -297,6 +297,7 @@ def test_pages_follow_the_system_to_light_and_dark(
         expect(page.locator("html.dark, html.dark-mode")).to_have_count(int(scheme == "dark"))
 
 
+@pytest.mark.usefixtures("signed_in")  # somebody is; the instance runs
 def test_who_is_not_signed_in_finds_pages_in_the_same_dress(browser: Browser, served: Instance) -> None:
     base = f"http://127.0.0.1:{served.port}"
     with browser.new_context(viewport={"width": 390, "height": 844}) as context:
@@ -308,7 +309,8 @@ def test_who_is_not_signed_in_finds_pages_in_the_same_dress(browser: Browser, se
                 assert violations(page) == {}
             page.fill("[name=username]", "nobody")
             page.fill("[name=password]", "wrong")
-            page.press("[name=password]", "Enter")
+            with page.expect_navigation():  # else the next one could come before the try has arrived
+                page.press("[name=password]", "Enter")
         expect(page.get_by_role("heading", name="Too many attempts")).to_be_visible()
         assert violations(page) == {}
         page.get_by_role("link", name="To the sign-in").click()
