@@ -1,9 +1,9 @@
 """What Milvus Lite takes long for, faster; what a kill or a power cut could take from it, safe.
 
-Comparing with all vectors: it copies them and measures their lengths each time. Reading a row: it makes an object
-of each number of the row's vector, which takes longer than all the rest of a search. Reading an expression: it looks at
-each character of ten thousands of excluded ids. A FLAT index: it writes the vectors a second time, and never loads a
-collection again whose copy a kill has cut short. A flush: it deletes the log though the rows may not be on the disk.
+Searching: see ``lite_search``. Reading a row: it makes an object of each number of the row's vector. Reading an
+expression: it looks at each character of ten thousands of excluded ids. A FLAT index: it writes the vectors a second
+time, and never loads a collection again whose copy a kill has cut short. A flush: it deletes the log though the rows
+may not be on the disk.
 """
 
 from __future__ import annotations
@@ -12,43 +12,21 @@ import json
 import os
 import re
 from collections.abc import Callable
-from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-COSINE = "COSINE"
 FLAT = "FLAT"
 EXCLUDED = re.compile(r'(track_id) not in (?=\[")')
-
-Floats = NDArray[np.float32]
-Ids = NDArray[np.int64]
 
 
 def install() -> None:
     """Patches Lite: see the module. Call it before opening one."""
-    from milvus_lite.engine import compaction, flush
-    from milvus_lite.index.brute_force import BruteForceIndex
+    from milvus_lite.engine import collection, compaction, flush
     from milvus_lite.search import filter as filters
     from milvus_lite.storage.segment import Segment
 
-    class FlatIndex(BruteForceIndex):  # type: ignore[misc]  # Lite has no types
-        """Compares with the vectors that the segment holds in memory anyway."""
-
-        @cached_property
-        def lengths(self) -> Floats:
-            return lengths_of(self._vectors)
-
-        def search(
-            self, queries: Floats, top_k: int, valid_mask: NDArray[np.bool_] | None = None, params: Any = None
-        ) -> tuple[Ids, Floats]:
-            if self.metric != COSINE or top_k <= 0 or not self.num_vectors:
-                found: tuple[Ids, Floats] = super().search(queries, top_k, valid_mask, params)
-                return found
-            return nearest(self._vectors, self.lengths, np.atleast_2d(queries), top_k, valid_mask)
+    from embeddings.index.lite_search import FlatIndex, faster
 
     read, build = Segment.row_to_dict, Segment.build_or_load_index
 
@@ -71,6 +49,7 @@ def install() -> None:
     filters.parse_expr = parse_expr
     Segment.build_or_load_index = build_or_load_index
     Segment.row_to_dict = row_to_dict
+    collection.execute_search_with_index = faster(collection.execute_search_with_index)
     for module in (compaction, flush):
         module.write_data_file = on_disk(module.write_data_file)
     flush.write_delta_file = on_disk(flush.write_delta_file)
@@ -111,32 +90,3 @@ def parse_expr(source: str, **options: Any) -> Any:
     excluded = InOp(FieldRef(start[1], 0), here, True, len(start[1]) + 1)
     rest = source[end:].strip().removeprefix("and ")
     return And((excluded, parse(rest, **options)), end) if rest else excluded
-
-
-def lengths_of(vectors: Floats) -> Floats:
-    """Return the lengths [n] of vectors [n, dimension]; 1 for those without any, so that one may divide."""
-    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
-    return np.where(lengths > 0, lengths, 1).astype(np.float32)
-
-
-def nearest(
-    vectors: Floats, lengths: Floats, queries: Floats, top_k: int, valid: NDArray[np.bool_] | None
-) -> tuple[Ids, Floats]:
-    """Return for each of ``queries`` the places of its ``top_k`` nearest valid vectors, and 1 − cosine: [queries, k].
-
-    Nearest first; where there are fewer, the places end in −1 and the distances in infinity.
-    """
-    units = (queries / lengths_of(queries)[:, None]).astype(np.float32)
-    distances = np.maximum(1 - units @ vectors.T / lengths, 0)
-    if valid is not None:
-        distances[:, ~valid] = np.inf
-    places = np.full((len(queries), top_k), -1, np.int64)
-    found = np.full((len(queries), top_k), np.inf, np.float32)
-    kept = min(top_k, len(vectors))
-    for row, of_query in enumerate(distances):
-        best = np.argpartition(of_query, kept - 1)[:kept]
-        best = best[np.lexsort((best, of_query[best]))]
-        best = best[np.isfinite(of_query[best])]
-        places[row, : len(best)] = best
-        found[row, : len(best)] = of_query[best]
-    return places, found

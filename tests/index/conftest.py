@@ -40,13 +40,14 @@ def store(milvus: LiteServer) -> VectorStore:
 @pytest.fixture
 def unpatched(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is patched in Milvus Lite is put back after the test."""
-    from milvus_lite.engine import compaction, flush
+    from milvus_lite.engine import collection, compaction, flush
     from milvus_lite.search import filter as filters
     from milvus_lite.storage.segment import Segment
 
     for place, name in (
         (Segment, "row_to_dict"),
         (Segment, "build_or_load_index"),
+        (collection, "execute_search_with_index"),
         (compaction, "write_data_file"),
         (flush, "write_data_file"),
         (flush, "write_delta_file"),
