@@ -49,7 +49,7 @@ CHANGED_INSIDE = {
 }  # fmt: skip
 """Packages of which we replace inner parts, and the version whose parts we know.
 
-Where: `batches/messages.py` and the command `worker`, `embeddings/index/lite_patches.py`,
+Where: `batches/messages.py` and the command `worker`, `embeddings/index/lite_patches.py` and `lite_search.py`,
 `embeddings/encoders/lean_imports.py`, `navembed_site/instance/supervisor.py`, `navembed_site/http/server.py`.
 tests/site/test_private_parts.py finds what has moved.
 """

@@ -13,9 +13,11 @@ import pytest
 from django.conf import settings
 from django_q import cluster, signing
 from django_q.status import Stat
-from milvus_lite.index import factory
+from milvus_lite.engine import compaction, flush
+from milvus_lite.engine.collection import Collection
 from milvus_lite.search import assembler
 from milvus_lite.search import filter as filters
+from milvus_lite.storage.delta_index import DeltaIndex
 from milvus_lite.storage.segment import Segment
 from supervisor.xmlrpc import SupervisorTransport
 from waitress import channel, parser, server, task
@@ -35,11 +37,16 @@ ASKED: list[tuple[Callable[..., Any], str]] = [
     (picklefield.fields.PickledObjectField.get_db_prep_value, "dbsafe_encode"),
     (picklefield.fields.PickledObjectField.to_python, "dbsafe_decode"),
     # embeddings/index/lite_patches.py
-    (factory.build_index_from_spec, "BruteForceIndex"),
-    (factory.load_index_from_spec, "BruteForceIndex"),
+    (Collection.search, "execute_search_with_index"),
+    (Collection._build_or_load_segment_index, "build_or_load_index"),
+    *((flush.execute_flush, name) for name in ("write_data_file", "write_delta_file")),
+    (compaction.CompactionManager._compact_files, "write_data_file"),
     (filters.compile_filter, "parse_expr"),
     (assembler.materialize_record, "row_to_dict"),
     *((Segment.__init__, name) for name in ("_vector_field", "vector_null_mask", "vectors", "table")),
+    # embeddings/index/lite_search.py
+    *((Segment.__init__, name) for name in ("file_path", "pks", "seqs", "indexes")),
+    (DeltaIndex.is_deleted, "_map"),
     # navembed_site/instance/supervisor.py
     (SupervisorTransport.request, "_get_connection"),
     # navembed_site/http/server.py
