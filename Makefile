@@ -11,7 +11,7 @@ LOCK := requirements/lock.txt
 BIN := .venv/bin
 # Where it is set, each of our many processes would compile PyTorch anew.
 unexport PYTHONDONTWRITEBYTECODE
-PYTEST := $(BIN)/python -m pytest --numprocesses $(TESTERS) --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest --numprocesses $(TESTERS) --dist worksteal
 
 .PHONY: help env install lock demo serve plugin test soak chaos container-test fmt clean
 .DEFAULT_GOAL := help

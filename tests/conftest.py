@@ -7,11 +7,9 @@ import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import hypothesis
 import pytest
-from xdist.scheduler import LoadScopeScheduling
 
 # A machine that is busy with other things fails no test.
 hypothesis.settings.register_profile("tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
@@ -19,28 +17,6 @@ hypothesis.settings.load_profile("tests")
 
 # A shell lets what it runs in the background ignore Ctrl-C, and processes that tests start would inherit it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-LONG = ("chaos", "hosts", "contract")
-"""Folders whose tests take minutes: begun first, so that nobody waits for one of them alone at the end."""
-TOGETHER = ("contract", "encoders", "instance/moving", "maps")
-"""Folders that share what takes long to set up."""
-
-
-class ByModule(LoadScopeScheduling):
-    """Gives a process all tests of a module, or of a folder of ``TOGETHER``: most set something up that they share."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        path = nodeid.partition("::")[0]
-        return next((folder for folder in TOGETHER if path.startswith(f"tests/{folder}/")), path)
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByModule:
-    return ByModule(config, log)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: not item.nodeid.startswith(tuple(f"tests/{folder}/" for folder in LONG)))
 
 
 @pytest.fixture(scope="session")
