@@ -109,7 +109,8 @@ def signed_in(served: Instance, browser: Browser) -> Iterator[BrowserContext]:
         page.fill("[name=username]", NAME)
         page.fill("[name=password1]", PASSWORD)
         page.fill("[name=password2]", PASSWORD)
-        page.click("button[type=submit]")
+        with page.expect_navigation():  # a page that is closed meanwhile may hang for ever
+            page.click("button[type=submit]")
         page.close()
         yield context
 
