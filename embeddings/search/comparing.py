@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embeddings.encoders.registry import encoder_class
+from embeddings.errors import OutOfTime
 from embeddings.models import EmbeddingSpace
 from embeddings.search.deadline import Deadline
 from embeddings.spaces.rows import rows_of
@@ -19,6 +23,9 @@ BLOCK_BYTES = 16 * 2**20  # of float64 at a time
 PARTS = 3  # of an embedding: mean, spread, mean difference (embeddings.encoders.pooling)
 
 Floats = NDArray[np.float64]
+
+_turns = threading.Semaphore(os.cpu_count() or 1)
+"""One comparison a core: more at once would all end late, and each has a block in memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +63,17 @@ class Block(NamedTuple):
     ids: list[str]
     rows: Floats
     lengths: Floats
+
+
+@contextmanager
+def turn(deadline: Deadline) -> Iterator[None]:
+    """Wait until a core is free to compare. Raises OutOfTime."""
+    if not _turns.acquire(timeout=deadline.left):
+        raise OutOfTime("others were compared for too long")
+    try:
+        yield
+    finally:
+        _turns.release()
 
 
 def stored(space: EmbeddingSpace, track_ids: Iterable[str], deadline: Deadline) -> Iterator[Block]:
@@ -101,12 +119,13 @@ def cosines(
     text = np.array([each.is_text for each in probes])
     head = space.dimension // PARTS
     found: dict[str, Floats] = {}
-    for block in stored(space, track_ids, deadline):
-        lengths = np.repeat(block.lengths[:, None], len(probes), axis=1)
-        if text.any():
-            means = np.linalg.norm(block.rows[:, :head], axis=1)
-            lengths[:, text] = np.where(means > 0, means, np.inf)[:, None]
-        found.update(zip(block.ids, np.clip(block.rows @ wanted.T / lengths, -1, 1), strict=True))
+    with turn(deadline):
+        for block in stored(space, track_ids, deadline):
+            lengths = np.repeat(block.lengths[:, None], len(probes), axis=1)
+            if text.any():
+                means = np.linalg.norm(block.rows[:, :head], axis=1)
+                lengths[:, text] = np.where(means > 0, means, np.inf)[:, None]
+            found.update(zip(block.ids, np.clip(block.rows @ wanted.T / lengths, -1, 1), strict=True))
     ordered = sorted(found)
     return ordered, np.array([found[track_id] for track_id in ordered]).reshape(-1, len(probes))
 
@@ -114,14 +133,15 @@ def cosines(
 def gram(space: EmbeddingSpace, track_ids: Iterable[str], deadline: Deadline) -> tuple[list[str], Floats]:
     """Return the tracks that have an embedding, ordered by id, and the cosines between them: [tracks, tracks]."""
     found: dict[str, NDArray[np.float32]] = {}
-    for block in stored(space, track_ids, deadline):
-        units = (block.rows / block.lengths[:, None]).astype(np.float32)  # half of the memory
-        found.update(zip(block.ids, units, strict=True))
-    ordered = sorted(found)
-    total = np.zeros((len(ordered), len(ordered)))
-    width = max(1, BLOCK_BYTES // (8 * max(1, len(ordered))))
-    for start in range(0, space.dimension, width):
-        part = np.array([found[track_id][start : start + width] for track_id in ordered], np.float64)
-        total += part @ part.T
-        deadline.check()
+    with turn(deadline):
+        for block in stored(space, track_ids, deadline):
+            units = (block.rows / block.lengths[:, None]).astype(np.float32)  # half of the memory
+            found.update(zip(block.ids, units, strict=True))
+        ordered = sorted(found)
+        total = np.zeros((len(ordered), len(ordered)))
+        width = max(1, BLOCK_BYTES // (8 * max(1, len(ordered))))
+        for start in range(0, space.dimension, width):
+            part = np.array([found[track_id][start : start + width] for track_id in ordered], np.float64)
+            total += part @ part.T
+            deadline.check()
     return ordered, total

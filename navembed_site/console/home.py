@@ -40,7 +40,7 @@ class Overview:
 
     @cached_property
     def library(self) -> dict[str, Any]:
-        return counts.get()
+        return counts.latest()
 
     @cached_property
     def problems(self) -> int:

@@ -137,7 +137,7 @@ def is_cancelled(job: BatchJob | None) -> bool:
 
 def model_cards() -> list[ModelCard]:
     """A build that an open job fills is not offered: it is not finished."""
-    status, states = counts.get(), health.models.get()
+    status, states = counts.latest(), health.models.get()
     spaces = {(space.model, space.status): space for space in EmbeddingSpace.objects.defer("recipe", "calibration")}
     builds = [space for space in spaces.values() if space.status == EmbeddingSpace.Status.BUILDING]
     fillers = last_jobs_of(builds) if builds else {}

@@ -20,7 +20,6 @@ from embeddings.embedder.client import lock_name
 from embeddings.encoders.registry import MODEL_KEYS
 from embeddings.models import DuplicateLook, DuplicatePair, Embedding, EmbeddingSpace, Track, Upload
 from navembed_site.console import health
-from navembed_site.http.remembered import Remembered
 from navembed_site.process.locks import hold
 from tests.batches.rows import elsewhere, make_embedding, make_job, make_space, make_track, set_status
 from tests.console.conftest import HOSTILE, finished_job, forget
@@ -257,15 +256,6 @@ def test_home_shows_other_hosts_and_what_keeps_them_from_working(admin_client: C
     Host.objects.filter(pk=other.host_id).update(seen_at="2024-01-01T00:00Z")
     health.signs.forget()
     assert "It was last seen 1 Jan 2024" in admin_client.get("/admin/?part=health").content.decode()
-
-
-def test_what_took_long_to_find_out_is_not_told_for_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A health line that goes on being red makes people mend what works."""
-    clock = iter([0.0, 10.0, 24.0, 26.0, 27.0])  # the first answer takes ten seconds
-    monkeypatch.setattr("navembed_site.http.remembered.time.monotonic", lambda: next(clock))
-    asked = iter(["red", "green"])
-    signs = Remembered(lambda: next(asked), seconds=3.0, longest=15.0)
-    assert [signs.get() for _ in range(3)] == ["red", "red", "green"]
 
 
 def test_a_finished_build_waits_for_a_yes(admin_client: Client) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,12 @@ import numpy as np
 import pytest
 from pymilvus.client.types import LoadState
 
+from embeddings.errors import OutOfTime
 from embeddings.index.store import VectorStore
 from embeddings.index.sync import index_pending
 from embeddings.models import EmbeddingSpace
 from embeddings.search.calibration import SMALLEST_DEVIATION, calibrate, space_calibration
-from embeddings.search.comparing import probe
+from embeddings.search.comparing import cosines, probe, turn
 from embeddings.search.deadline import Deadline
 from embeddings.search.diversity import most_of_an_artist
 from embeddings.search.seeds import grouped
@@ -33,6 +35,17 @@ def test_seeds_that_are_alike_share_a_group() -> None:
 
 def test_up_to_four_seeds_are_groups_of_their_own() -> None:
     assert len(grouped([found for each in unit(4, 16) if (found := probe(each))])) == 4
+
+
+@pytest.mark.django_db
+def test_a_comparison_waits_for_a_free_core_and_not_longer_than_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("embeddings.search.comparing._turns", threading.Semaphore(1))
+    space = make_space()
+    embed(space, unit(3, 16), ["a", "b", "c"])
+    probes = [found for each in unit(2, 16) if (found := probe(each))]
+    with turn(Deadline(9)), pytest.raises(OutOfTime):
+        cosines(space, probes, ["a", "b"], Deadline(0.05))
+    assert cosines(space, probes, ["b", "a"], Deadline(9))[0] == ["a", "b"]
 
 
 @pytest.mark.parametrize(("diversity", "most"), [(0.0, 25), (0.3, 10), (0.6, 4), (1.0, 1)])
