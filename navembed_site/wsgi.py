@@ -12,15 +12,13 @@ application = get_wsgi_application()
 
 
 def _warm_up() -> None:
-    """Prepare the first search: it would take seconds, and the Go server waits five. Then count for Home."""
+    """Prepare the first search: it would take seconds, and the Go server waits five."""
     from django.db import connection
 
-    from batches.api.v1.library import counts
     from embeddings.search.warm_up import warm_up
 
     try:
         warm_up()
-        counts.get()
     finally:
         connection.close()  # the thread's own
 
