@@ -96,9 +96,10 @@ def _merged(found: Sequence[tuple[Sequence[str], Ids, Floats]], top_k: int) -> H
 
 
 def _living(segments: Sequence[Any], field: str, deleted: dict[str, int]) -> list[Mask]:
-    """Return of each segment which rows are the newest of their id and not ``deleted`` since: numbers of deletions.
+    """Return for each segment which of its rows count: the newest of an id, unless it was deleted later.
 
-    Numbers grow with each write, so the greatest deletion tells whether there was another one since the last search.
+    Each write has a number greater than all before; ``deleted`` has that of an id's last deletion. So the same segments
+    and the same greatest deletion mean that nothing has changed since the last search.
     """
     state = ([segment.file_path for segment in segments], max(deleted.values(), default=-1))
     indexes = [segment.indexes[field] for segment in segments]

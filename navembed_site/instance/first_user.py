@@ -46,7 +46,7 @@ def first_user(request: HttpRequest, token: str) -> HttpResponse:
     if request.method != "POST" or not form.is_valid():
         return render(request, "setup.html", {"form": form})
     try:
-        _digest_path().unlink()  # whoever removes the file owns the link: a second request finds none
+        _digest_path().unlink()  # only one of two requests can; the other finds none
     except FileNotFoundError:
         return _gone(request)
     login(request, form.save(), backend="django.contrib.auth.backends.ModelBackend")

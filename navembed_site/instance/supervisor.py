@@ -91,7 +91,7 @@ def states() -> list[ProcessState]:
 
 
 def states_by_locks() -> list[ProcessState]:
-    """Return the programs that run, without supervisor's help: whoever holds a program's lock is that program."""
+    """Return the programs that run, without supervisor's help: those that hold their program's lock."""
     states = []
     for name in programs():
         if pids := holders(name) & holders(LOCK):

@@ -140,7 +140,7 @@ class Watch(threading.Thread):
 
 
 def forget(cluster: str) -> None:
-    """Delete messages of earlier processes: whoever took one without an answer will not answer any more."""
+    """Delete messages of earlier processes; one that was taken and not answered never will be."""
     for message in _messages(cluster):
         message.delete()
 

@@ -50,7 +50,7 @@ locked: set[str] = set()
 
 @schema.hook
 def map_path_parameters(_: HookContext, given: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Let half of the requests be about something that exists."""
+    """Ask in half of the requests for something that exists."""
     return given and {name: KNOWN.get(name, value) if len(str(value)) % 2 else value for name, value in given.items()}
 
 

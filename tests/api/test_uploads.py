@@ -64,7 +64,7 @@ def hearing(served: Instance, embedder: EmbedderProcess) -> Instance:
 
 @pytest.fixture
 def local_file(hearing: Instance) -> Iterator[Path]:
-    """Music of the machine's own; whoever opens it waits for longer than a search may last."""
+    """Music of the machine's own; to open it takes longer than a search may last."""
     path = hearing.home / "secret.wav"
     write_audio(path, tone(3), 44_100)
     let_go = hold_files([path])

@@ -72,7 +72,7 @@ def make_job(tracks: Sequence[Track], models: Sequence[str] = ("muq",), **option
 
 
 def set_status(job: BatchJob, status: str) -> BatchJob:
-    """Let the job be in this status."""
+    """Put the job into this status."""
     ended = timezone.now() if status in TERMINAL else None
     BatchJob.objects.filter(pk=job.pk).update(status=status, finished_at=ended)
     job.refresh_from_db()
@@ -91,7 +91,7 @@ def elsewhere(key: str = "ffff", **fields: Any) -> Device:
 
 
 def take_device(index: int = 0) -> DeviceLease:
-    """The lease of a device of this host, whoever had it."""
+    """Take the lease of a device of this host from its holder."""
     Device.objects.filter(pk=device(index).pk).update(lease_until=None)
     lease = leases.take(device(index).pk, device(index).seq)
     assert lease

@@ -52,7 +52,7 @@ def ids(chunk: Chunk | None) -> list[str]:
 
 
 def be_ready(job: BatchJob) -> None:
-    """Let the pause of every result be over."""
+    """End the pause of every result."""
     job.results.update(not_before=timezone.now() - timedelta(seconds=1))
 
 
