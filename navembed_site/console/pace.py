@@ -54,7 +54,7 @@ def chart(job: BatchJob) -> Chart | None:
     seconds = (end - job.started_at).total_seconds()
     step = next((each for each in STEPS if seconds <= BARS * each), STEPS[-1])
     found: Counter[int] = Counter()
-    for at, count in _counted(job.pk, job.finished_at, _prefix(step)).get().items():
+    for at, count in _counted(job.pk, job.finished_at, _prefix(step)).latest().items():
         found[max(0, int((at - job.started_at).total_seconds() // step))] += count
     whole = int(seconds // step)  # the last one is not over
     if whole < 2 or not any(found[place] for place in range(whole)):
