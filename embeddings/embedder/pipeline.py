@@ -167,7 +167,7 @@ class _Run:
         self._requests_lock = threading.Lock()
         self._left = len(requests)
         self._tracks: set[_TrackInWork] = set()
-        self._blocks: queue.Queue[_Part | OSError] = queue.Queue(MAX_WAITING_BLOCKS)
+        self._blocks: queue.Queue[_Part | Exception] = queue.Queue(MAX_WAITING_BLOCKS)
         self._stop = threading.Event()
         self._buckets: dict[tuple[str, tuple[int, ...]], list[_Entry]] = defaultdict(list)
         self._poolers = ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="pool")
@@ -207,7 +207,7 @@ class _Run:
                 return
             try:
                 self._decode(request)
-            except OSError as error:
+            except Exception as error:  # no track's fault: it ends the run, which would wait for the thread for ever
                 self._put(error)
 
     def _decode(self, request: TrackRequest) -> None:
@@ -224,7 +224,7 @@ class _Run:
         except Exception as error:
             self._put(_Part(track, error))
 
-    def _put(self, part: _Part | OSError) -> bool:
+    def _put(self, part: _Part | Exception) -> bool:
         """Hand over to the caller's thread; False when nobody wants it any more."""
         while not self._stop.is_set():
             try:
@@ -251,7 +251,7 @@ class _Run:
             got = self._blocks.get(timeout=0.2)
         except queue.Empty:
             return
-        if isinstance(got, OSError):
+        if isinstance(got, Exception):
             raise got
         track, part = got
         if isinstance(part, AudioBlock):

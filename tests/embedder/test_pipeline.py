@@ -191,6 +191,15 @@ def test_a_full_disk_is_no_tracks_fault(manager: CountingManager, pool: DecodePo
     assert not threads_of_decoding()
 
 
+def test_what_fails_before_a_track_is_decoded_ends_the_run(
+    manager: CountingManager, pool: DecodePool, songs: dict[str, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "c-muq.shape").write_text("damaged")
+    with pytest.raises(ValueError, match="damaged"):
+        list(Pipeline(manager, pool, tmp_path).embed([asked(songs["song.flac"], "muq", spool_name="c")]))
+    assert not threads_of_decoding()
+
+
 @pytest.fixture
 def breaking(manager: CountingManager, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Exception], None]:
     """Let a loaded model raise an error for items of under three seconds."""
