@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from embeddings.audio.summary import Limits
 from embeddings.errors import AudioError, AudioFileMissing, BadUpload, FileUnreachable
 from embeddings.models import Upload
 from embeddings.uploads.cue import BadSheet
-from embeddings.uploads.duplicates import Match, matches
+from embeddings.uploads.duplicates import Match, accept, matches
 from embeddings.uploads.embedding import Embedded, embed
 from embeddings.uploads.patience import Patience
 from embeddings.uploads.rename import NotRenamed, new_name
@@ -72,14 +73,24 @@ class Uploads:
     def _process(self, request: Request, patience: Patience) -> Answer:
         warnings: list[str] = []
         splits = self._split(request, patience, warnings)
+        wanted: list[str] = []
+        try:
+            answer = self._judged(request, splits, patience, warnings)
+            wanted = [each["path"] for each in answer.get("splitFiles", ())]
+            return answer
+        finally:
+            for each in splits:
+                if str(each.path) not in wanted:
+                    with suppress(OSError):
+                        each.path.unlink()
+
+    def _judged(self, request: Request, splits: list[Split], patience: Patience, warnings: list[str]) -> Answer:
         pieces = {each.name: each.path for each in splits} or {request.name: request.music_file}
         heard = {name: self._embed(path, name, patience) for name, path in pieces.items()}
         warnings += _later({name: each.problems for name, each in heard.items()})
-        found: list[Match] = []
-        if request.wishes.find_duplicates:
-            found = [
-                match for name in pieces for match in self._matches(pieces[name], name, heard[name], request, warnings)
-            ]
+        found = [
+            match for name in pieces for match in self._matches(pieces[name], name, heard[name], request, warnings)
+        ]
         duplicates = list(dict.fromkeys(match.file for match in found if match.confirmed))
         answer: Answer = {
             "status": "ok",
@@ -96,8 +107,13 @@ class Uploads:
         return answer
 
     def _matches(self, path: Path, name: str, heard: Embedded, request: Request, warnings: list[str]) -> list[Match]:
-        """Return what is like a piece; that it cannot be compared now is no reason to refuse it."""
+        """Return what is like a piece, if that is wished; that it cannot be compared now is no reason to refuse it."""
+        if not heard.audio_hash:
+            return []
         try:
+            if not request.wishes.find_duplicates:
+                accept(name, heard.audio_hash, heard.fingerprints)
+                return []
             return matches(
                 path,
                 name,
