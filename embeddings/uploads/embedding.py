@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from django.conf import settings
-from django.db import DatabaseError
+from django.db import DatabaseError, InterfaceError
 
 from embeddings.embedder.client import EmbedderClient, End, Heartbeat
 from embeddings.embedder.now import embed_now
@@ -47,7 +47,7 @@ def embed(path: Path, name: str, audio_hash: str, patience: Patience) -> Embedde
         found.fingerprints = {model: wanted[model] for model in wanted if model in done}
     except NotEmbedded as error:
         found.problems.append(str(error))
-    except DatabaseError as error:
+    except (DatabaseError, InterfaceError) as error:
         found.problems.append(f"the database is away: {error}")
     return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable
 
-from django.db import DatabaseError
+from django.db import DatabaseError, InterfaceError
 
 from embeddings.errors import LibraryUnavailable
 from embeddings.library import open_library
@@ -45,7 +45,7 @@ def is_in_library(name: str) -> bool:
         paths = [root / name for root in [*open_library().folders().values()][:1]]
         kept = [places().path_kept(storable(bytes(path))) for path in paths]
         return any(path.exists() for path in paths) or _is_known(kept)
-    except (LibraryUnavailable, DatabaseError, OSError):
+    except (LibraryUnavailable, DatabaseError, InterfaceError, OSError):
         return False
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.db import DatabaseError
+from django.db import DatabaseError, InterfaceError
 
 from embeddings.audio.files import look_at
 from embeddings.audio.pool import DecodePool
@@ -32,11 +32,14 @@ from navembed_site.errors import NavembedError
 logger = logging.getLogger(__name__)
 
 DECODERS = 2
+STOPPED = "navembed is being stopped; send the file again"
 Answer = dict[str, Any]
 
 
 class Uploads:
-    """Answers uploads, several at a time. ``is_stopping`` ends all waiting: what is not embedded yet is accepted."""
+    """Answers uploads, several at a time. ``is_stopping`` ends all waiting: what is not embedded yet is accepted,
+    what may have to be split is refused.
+    """
 
     def __init__(self, is_stopping: Callable[[], bool] = lambda: False) -> None:
         self._is_stopping = is_stopping
@@ -122,7 +125,7 @@ class Uploads:
                 threshold=request.wishes.threshold,
                 decoders=self._decoders,
             )
-        except (NavembedError, DatabaseError) as error:
+        except (NavembedError, DatabaseError, InterfaceError) as error:
             warnings.append(f"{name} was not compared with the library: {error}")
             return []
 
@@ -142,13 +145,14 @@ class Uploads:
     def _split(self, request: Request, patience: Patience, warnings: list[str]) -> list[Split]:
         """Return the tracks that the file was split into; none when it is to be taken whole."""
         try:
-            planned = self.plan(request)
-            file, name = request.music_file, request.name
-            return split(file, name, planned, self._decoders, patience.is_unwanted) if planned else []
+            if planned := self.plan(request):
+                return split(request.music_file, request.name, planned, self._decoders, patience.is_unwanted)
         except BadSheet as error:
             warnings.append(f"{error}; it was taken whole")
         except AudioError:
             pass  # who embeds it says why
+        if self._is_stopping():
+            raise NavembedError(STOPPED)  # perhaps an album that was not split because of that
         return []
 
     def _embed(self, path: Path, name: str, patience: Patience) -> Embedded:
@@ -190,5 +194,5 @@ def _record(request: Request, answer: Answer, seconds: float) -> None:
     logger.info("%s: %s in %.1f s", request.name, answer.get("message") or answer.get("warning") or "ok", seconds)
     try:
         Upload.objects.create(name=request.name, seconds=seconds, accepted=accepted, answer=answer)
-    except DatabaseError as error:
-        logger.warning("%s could not be listed: %s", request.name, error)
+    except Exception as error:  # whatever it is, the answer goes out
+        logger.warning("%s could not be listed: %s: %s", request.name, type(error).__name__, error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +27,22 @@ __all__ = [
 RATE = 44_100
 
 
-@pytest.fixture
-def upload_server(short_tmp: Path, transactional_db: None) -> Iterator[UploadServer]:
-    server = UploadServer(short_tmp / "uploads.sock")
+@contextmanager
+def serving(path: Path) -> Iterator[UploadServer]:
+    """A server in this process, which is stopped at the end."""
+    server = UploadServer(path)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     yield server
     server.shutdown()
     thread.join()
     server.stop()
+
+
+@pytest.fixture
+def upload_server(short_tmp: Path, transactional_db: None) -> Iterator[UploadServer]:
+    with serving(short_tmp / "uploads.sock") as server:
+        yield server
     connections.close_all()
 
 

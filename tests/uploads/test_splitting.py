@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,10 @@ from typing import Any
 import pytest
 from mutagen.flac import FLAC, CueSheet, CueSheetTrack, CueSheetTrackIndex
 
+from embeddings.audio.pool import DecodePool
 from embeddings.uploads.names import safe, unique
+from embeddings.uploads.request import Request
+from embeddings.uploads.service import Uploads
 from tests.batches.conftest import Music
 from tests.uploads.client import GoClient
 from tests.uploads.sheets import sheet
@@ -76,6 +80,24 @@ def test_a_sheet_that_does_not_fit_is_a_warning(client: GoClient, arrived: Arriv
     pipe = client.upload(path, cue_file=str(tmp_path / "pipe.cue"))
     assert "the CUE sheet is not a file" in pipe["warning"]
     assert all(each["status"] == "ok" and "splitFiles" not in each for each in (past, other, gone, pipe))
+
+
+def test_an_album_that_is_broken_off_at_the_end_is_not_taken_whole(
+    arrived: Arrived, monkeypatch: pytest.MonkeyPatch, transactional_db: None
+) -> None:
+    stopping, split = threading.Event(), DecodePool.split
+
+    def stopped(pool: DecodePool, *given: Any, **fields: Any) -> list[float]:
+        stopping.set()
+        pool.close()
+        return split(pool, *given, **fields)
+
+    monkeypatch.setattr(DecodePool, "split", stopped)
+    path = arrived(seconds=4.0)
+    found = with_sheet(path, *LINES)
+    answer = Uploads(stopping.is_set).answer(Request(path, found["name"], Path(found["cue_file"])))
+    assert answer == {"status": "error", "message": "navembed is being stopped; send the file again"}
+    assert not [*path.parent.glob("*track*")]
 
 
 def test_tracks_of_an_earlier_time_are_left_alone(client: GoClient, arrived: Arrived) -> None:
