@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 
-from embeddings.uploads.names import is_in_library, safe, unique
+from embeddings.uploads.names import safe, take, unique
 from embeddings.uploads.request import Wishes
 from navembed_site.errors import NavembedError
 from navembed_site.process.slow_calls import patiently, within
@@ -74,7 +74,7 @@ def new_name(name: str, wishes: Wishes, tags: Mapping[str, str], is_unwanted: Ca
     found = safe(title, "") + suffix
     if found == suffix:
         raise NotRenamed("the language model answered with no usable title")
-    return "" if found == name else unique(found, is_in_library)
+    return "" if found == name else unique(found, lambda free: take(free, name))
 
 
 def base_url(endpoint: str) -> str:

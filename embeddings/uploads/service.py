@@ -23,6 +23,7 @@ from embeddings.models import Upload
 from embeddings.uploads.cue import BadSheet
 from embeddings.uploads.duplicates import Match, accept, matches
 from embeddings.uploads.embedding import Embedded, embed
+from embeddings.uploads.names import let_go
 from embeddings.uploads.patience import Patience
 from embeddings.uploads.rename import NotRenamed, new_name
 from embeddings.uploads.request import Request
@@ -65,6 +66,7 @@ class Uploads:
         except Exception as error:
             logger.exception("%s could not be processed", request.name)
             answer = refusal(f"navembed failed with {type(error).__name__}: {error}")
+        let_go(request.name)
         _record(request, answer, time.monotonic() - began)
         return answer
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from django.db import connections
 
+from embeddings.uploads import names
 from embeddings.uploads.server import UploadServer
 from navembed_site.demo.encode import write_audio
 from tests.audio_files import tone
@@ -25,6 +26,12 @@ __all__ = [
 ]  # fmt: skip
 
 RATE = 44_100
+
+
+@pytest.fixture(autouse=True)
+def names_are_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is copied after an answer, unless a test says so."""
+    monkeypatch.setattr(names, "COPY_SECONDS", 0.0)
 
 
 @contextmanager

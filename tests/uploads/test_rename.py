@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from embeddings.uploads import rename
+from embeddings.uploads import names, rename
 from embeddings.uploads.rename import MOST_BYTES, NotRenamed, base_url, new_name, title_in
 from embeddings.uploads.request import Wishes
 from navembed_site.demo.language_model import Handler, LanguageModel
@@ -55,7 +55,10 @@ def model(settings: Any) -> Iterator[Model]:
 
 def renamed(model: Model, name: str = "01_song(final).MP3", **wishes: Any) -> str:
     wished = Wishes(**{"endpoint": model.endpoint, "model": "m"} | wishes)
-    return new_name(name, wished, {"artist": "Ärtist", "genre": ""}, lambda: False)
+    try:
+        return new_name(name, wished, {"artist": "Ärtist", "genre": ""}, lambda: False)
+    finally:
+        names.let_go(name)
 
 
 def test_a_file_gets_the_name_that_the_model_says(model: Model) -> None:
@@ -85,6 +88,13 @@ def test_names_are_safe_and_keep_their_suffix(model: Model) -> None:
         assert renamed(model, "a.mp3") == found.replace("..-..-", "-..-")
     model.answer = '{"title": "New"}'
     assert renamed(model, "no suffix") == "New"
+
+
+def test_two_files_never_get_one_name(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(names, "COPY_SECONDS", 60.0)
+    model.answer = '{"title": "Taken"}'
+    found = [renamed(model, name) for name in ("a.mp3", "b.mp3", "a.mp3")]
+    assert found == ["Taken.mp3", "Taken (2).mp3", "Taken.mp3"]
 
 
 def test_useless_answers_keep_the_name(model: Model) -> None:
