@@ -70,8 +70,15 @@ class Uploads:
         _record(request, answer, time.monotonic() - began)
         return answer
 
-    def plan(self, request: Request) -> list[tuple[Split, Cut]]:
-        """Return what the file is to be split into. Raises BadSheet, AudioError."""
+    def foreseen(self, request: Request) -> Answer:
+        """Return what the file would be split into; nothing is written, embedded or compared."""
+        try:
+            self._hash(request.music_file, request.name)
+            return {"status": "ok", "splitFiles": [track.as_answer() for track, _ in self._plan(request)]}
+        except NavembedError as error:
+            return refusal(str(error))
+
+    def _plan(self, request: Request) -> list[tuple[Split, Cut]]:
         look_at(str(request.music_file))
         return plan(request.music_file, request.name, request.cue_file, self._decoders)
 
@@ -147,7 +154,7 @@ class Uploads:
     def _split(self, request: Request, patience: Patience, warnings: list[str]) -> list[Split]:
         """Return the tracks that the file was split into; none when it is to be taken whole."""
         try:
-            if planned := self.plan(request):
+            if planned := self._plan(request):
                 return split(request.music_file, request.name, planned, self._decoders, patience.is_unwanted)
         except BadSheet as error:
             warnings.append(f"{error}; it was taken whole")
@@ -159,15 +166,22 @@ class Uploads:
 
     def _embed(self, path: Path, name: str, patience: Patience) -> Embedded:
         try:
+            audio_hash = self._hash(path, name, patience.is_unwanted)
+        except AudioError as error:
+            return Embedded(problems=[str(error)])
+        return embed(path, name, audio_hash, patience)
+
+    def _hash(self, path: Path, name: str, should_stop: Callable[[], bool] = lambda: False) -> str:
+        """Return the hash of a file's audio. Raises BadUpload, passing AudioError."""
+        try:
             look_at(str(path))
-            audio_hash = self._decoders.audio_hash(str(path), should_stop=patience.is_unwanted)
+            return self._decoders.audio_hash(str(path), should_stop=should_stop)
         except (AudioFileMissing, FileUnreachable) as error:
             raise BadUpload(f"{name} cannot be read: {error}") from error
         except AudioError as error:
             if error.permanent:
                 raise BadUpload(f"{name} is not music that can be read: {error}") from error
-            return Embedded(problems=[str(error)])
-        return embed(path, name, audio_hash, patience)
+            raise
 
 
 @cache
