@@ -15,6 +15,7 @@ from django.db import InterfaceError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from embeddings.audio.pool import DecodePool
 from embeddings.models import Upload, UploadEmbedding
 from embeddings.uploads import patience
 from embeddings.uploads.service import Uploads
@@ -47,6 +48,15 @@ def test_every_request_gets_one_object(client: GoClient) -> None:
 
     ask()
     assert client.upload("/nothing")["message"] == "nothing cannot be read: no such file: /nothing"
+
+
+@pytest.mark.parametrize("step", ["tags", "audio_hash"])
+def test_a_file_that_vanishes_is_told_so(
+    client: GoClient, embedder: EmbedderProcess, arrived: Arrived, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    path, look = arrived(), getattr(DecodePool, step)
+    monkeypatch.setattr(DecodePool, step, lambda *given, **more: (look(*given, **more), path.unlink())[0])
+    assert "no such file" in str(client.upload(path))
 
 
 BROKEN = [InterfaceError("connection already closed"), UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogate")]
