@@ -38,8 +38,9 @@ Answer = dict[str, Any]
 
 
 class Uploads:
-    """Answers uploads, several at a time. ``is_stopping`` ends all waiting: what is not embedded yet is accepted,
-    what may have to be split is refused.
+    """Answers uploads, several at a time. ``is_stopping`` ends all waiting: what is not embedded yet is accepted.
+
+    What may have to be split is refused then.
     """
 
     def __init__(self, is_stopping: Callable[[], bool] = lambda: False) -> None:

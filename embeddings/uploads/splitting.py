@@ -116,7 +116,7 @@ def _planned(
         free = unique(_name(track.number, title, artist, album, album_artist), is_free)
         used.add(free.casefold())
         beside = unique(
-            f"{music_file.stem}-track-{number:03}.flac", lambda free: not music_file.with_name(free).exists()
+            f"{music_file.stem}-track-{number:03}.flac", lambda found: not music_file.with_name(found).exists()
         )
         path = music_file.with_name(beside)
         fields = {
