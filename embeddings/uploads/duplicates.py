@@ -29,7 +29,10 @@ MOST_RECENT = 1_000
 MOST_COMPARED = 5  # candidates of each kind that are compared, the nearest first
 
 _deciding = threading.Lock()
-"""Held from the look at other uploads until ours counts as one, so that of two that come together one is kept."""
+"""Held from the look at other uploads until ours counts as one, so that of two that come together one is kept.
+
+Of two that come in different ways, by socket and by HTTP, both may be.
+"""
 
 
 @dataclass(frozen=True)
