@@ -254,6 +254,9 @@ class UploadEmbedding(models.Model):
     windows = models.PositiveIntegerField()
     audio_seconds = models.FloatField()
     created_at = models.DateTimeField(default=timezone.now)
+    accepted_at = models.DateTimeField(
+        null=True, help_text="When its sender was last told to copy it. Null: it was a duplicate whenever it came."
+    )
     sound = models.BinaryField(default=b"", help_text="Its acoustic fingerprint, where duplicates were asked for.")
     vector = models.BinaryField()
 
@@ -261,7 +264,10 @@ class UploadEmbedding(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["fingerprint", "audio_hash"], name="one_upload_per_fingerprint_and_audio")
         ]
-        indexes = [models.Index(fields=["created_at"], name="upload_embedding_created_at")]
+        indexes = [
+            models.Index(fields=["created_at"], name="upload_embedding_created_at"),
+            models.Index(fields=["accepted_at"], name="upload_embedding_accepted_at"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.name} with {self.model}"

@@ -31,6 +31,8 @@ COMPLETE = 0.98
 """Below this share of the declared length we look whether the storage, not the file, is to blame."""
 PADDING_SECONDS = 0.2
 """That encoders add to a track, and players leave out."""
+ROUNDING_SECONDS = 0.005
+"""By which a declared length may differ from a lossless file's own: Matroska counts milliseconds."""
 
 _CHUNK = 65_536  # samples converted at a time: enough for NumPy, little enough for the cache
 _PACKET_SECONDS = 60.0  # that a packet holds at most; a container may say anything
@@ -90,11 +92,14 @@ class Native(NamedTuple):
 
 
 def natives(path: str, *, limits: Limits = DEFAULTS, progress: Progress = lambda: None) -> Iterator[Native]:
-    """Decode a file with all its channels at its own rate, in pieces of about a second. Raises as ``decode`` does."""
+    """Decode a file with all its channels at its own rate, in pieces of about a second.
+
+    Raises as ``decode`` does, and when something of a lossless file is missing: what follows lies at a wrong place.
+    """
     source = _Source(path, progress, limits)
     for waveform in source.waveforms():
         yield Native(waveform, source.rate, source.bits)
-    if damage := source.damage():
+    if damage := source.damage() or source.loss():
         read_through(path, progress)
         raise AudioError(damage)
 
@@ -134,6 +139,7 @@ class _Source:
         self._packer: Any = None
         self._declared_seconds = 0.0
         self._trustworthy = True
+        self._is_lossless = False
         self._is_counted = False
         self._frames = 0
         self._samples: Counter[int] = Counter()  # by sample rate
@@ -184,6 +190,7 @@ class _Source:
         context = stream.codec_context
         self._stream = stream
         self._codec = context.codec.canonical_name
+        self._is_lossless = context.codec.lossless
         self.digest.update(f"{self._codec} {context.rate} {context.channels}\n".encode())
         seconds = _declared_seconds(container, stream) * cut_off(self._path)
         byte_rate = context.bit_rate / 8 if context.bit_rate and self._codec.startswith("pcm") else 0
@@ -302,6 +309,15 @@ class _Source:
             return f"mostly damaged: {self.errors} of {self.errors + self._frames} packets could not be decoded"
         if self._not_numbers * 2 > self._values:
             return "mostly damaged: most samples are not numbers"
+        return ""
+
+    def loss(self) -> str:
+        """What is missing of a lossless file; empty when nothing is, or when nobody can say so."""
+        missing = self._declared_seconds - self._seconds
+        if self._is_lossless and self._trustworthy and missing > ROUNDING_SECONDS:
+            return f"damaged: {missing:.3g} of {_brief(self._declared_seconds)} s are missing"
+        if self._is_lossless and not self._trustworthy and self.errors:
+            return f"damaged: {self.errors} packets could not be decoded"
         return ""
 
     def _shortage(self) -> str:

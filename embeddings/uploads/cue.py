@@ -95,15 +95,16 @@ def parse(text: str) -> Sheet:
     """Return what a sheet says; lines that make no sense are left out. Raises BadSheet when there are no tracks."""
     sheet = Sheet()
     track: CueTrack | None = None
+    place = 0
     for keyword, rest in _lines(text):
         match keyword:
             case "FILE":
-                sheet.files.append(_file_name(rest))
+                place = _add_file(sheet, _file_name(rest))
             case "TRACK" if len(sheet.tracks) < MOST_TRACKS:
                 track = _track(rest, len(sheet.tracks) + 1)
                 sheet.tracks.append(track)
             case "INDEX" if track:
-                _add_index(track, rest, max(0, len(sheet.files) - 1))
+                _add_index(track, rest, place)
             case "REM":
                 _add_remark(sheet, track, rest)
             case "TITLE" | "PERFORMER":
@@ -126,16 +127,18 @@ def parts_of(sheet: Sheet, name: str) -> list[Part]:
         raise BadSheet(f"the CUE sheet has no track in {name}")
     if any(one >= other for one, other in itertools.pairwise(frames)):
         raise BadSheet("the tracks of the CUE sheet do not follow each other in time")
-    ends = [*(_end(track, start, place) for track, start in starts[1:]), None]
+    ends = [*(_end(*start, place, former) for (_, former), start in itertools.pairwise(starts)), None]
     parts = [Part(track, start, end) for (track, start), end in zip(starts, ends, strict=True) if track.is_audio]
     if parts and parts[0].track is starts[0][0]:
         parts[0] = Part(parts[0].track, 0, parts[0].end)
     return parts
 
 
-def _end(following: CueTrack, start: Frames, place: int) -> Frames:
-    """Return where a track ends: where the next one begins, with its gap if that is data."""
-    return start if following.is_audio else min(frame for at, frame in following.indexes.values() if at == place)
+def _end(following: CueTrack, start: Frames, place: int, begin: Frames) -> Frames:
+    """Return where a track that has this ``begin`` ends: where the next one begins, with its gap if that is data."""
+    if following.is_audio:
+        return start
+    return min(frame for at, frame in following.indexes.values() if at == place and frame > begin)
 
 
 def _place(sheet: Sheet, name: str) -> int:
@@ -171,6 +174,15 @@ def _file_name(rest: str) -> str:
         return rest[1 : rest.rfind('"')]
     name, _, kind = rest.rpartition(" ")
     return (name if name and kind.lower() in FILE_TYPES else rest).strip('" ')
+
+
+def _add_file(sheet: Sheet, name: str) -> int:
+    """Return the file's place; some programs name it before each of its tracks."""
+    known = [each.casefold() for each in sheet.files]
+    if name.casefold() in known:
+        return known.index(name.casefold())
+    sheet.files.append(name)
+    return len(known)
 
 
 def _track(rest: str, position: int) -> CueTrack:

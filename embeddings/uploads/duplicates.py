@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
@@ -25,7 +26,13 @@ from embeddings.spaces.vectors import DTYPES
 
 RECENT = timedelta(hours=1)  # an upload whose copying has failed may come again later
 MOST_RECENT = 1_000
-MOST_COMPARED = 5  # candidates of each kind that are decoded, the nearest first
+MOST_COMPARED = 5  # candidates of each kind that are compared, the nearest first
+
+_deciding = threading.Lock()
+"""Held from the look at other uploads until ours counts as one, so that of two that come together one is kept.
+
+Of two that come in different ways, by socket and by HTTP, both may be.
+"""
 
 
 @dataclass(frozen=True)
@@ -66,18 +73,27 @@ def matches(
 ) -> list[Match]:
     """Return what is at least as similar as ``threshold``, confirmed or not; confirmed ones first.
 
+    Without a confirmed one the upload is accepted, and others are compared with it from then on.
     Raises IndexUnavailable, AudioError when the upload itself cannot be compared.
     """
-    if same := [*_same_tracks(name, audio_hash), *_same_uploads(name, audio_hash, fingerprints)]:
-        return same
-    ours = list(UploadEmbedding.objects.filter(fingerprint__in=fingerprints.values(), audio_hash=audio_hash))
-    if not ours:
-        return []
-    sound = recording.fingerprint(decoders, str(path))
-    UploadEmbedding.objects.filter(pk__in=[row.pk for row in ours]).update(sound=sound)
-    candidates = [*_near_tracks(name, ours, threshold), *_near_uploads(name, ours, threshold)]
-    judged = [_judged(candidate, sound, decoders) for candidate in candidates]
-    return sorted(judged, key=lambda match: (not match.confirmed, -match.similarity))
+    ours = _rows(audio_hash, fingerprints)
+    sound = b""
+    found = [*_same_tracks(name, audio_hash)]
+    if ours and not found:
+        sound = recording.fingerprint(decoders, str(path))
+        found = [_judged(candidate, sound, decoders) for candidate in _near_tracks(name, ours, threshold)]
+    with _deciding:
+        found += _same_uploads(name, ours)
+        if sound:
+            found += [_judged(candidate, sound, decoders) for candidate in _near_uploads(name, ours, threshold)]
+        if not any(match.confirmed for match in found):
+            accept(name, audio_hash, fingerprints, sound=sound)
+    return sorted(found, key=lambda match: (not match.confirmed, -match.similarity))
+
+
+def accept(name: str, audio_hash: str, fingerprints: Mapping[str, str], **fields: bytes) -> None:
+    """Have an upload, which its sender will copy, count as one with which others are compared."""
+    _rows(audio_hash, fingerprints).update(name=name, accepted_at=timezone.now(), **fields)
 
 
 def _same_tracks(name: str, audio_hash: str) -> Iterator[Match]:
@@ -86,10 +102,9 @@ def _same_tracks(name: str, audio_hash: str) -> Iterator[Match]:
         yield _of_track(name, track, 1.0, confirmed=True)
 
 
-def _same_uploads(name: str, audio_hash: str, fingerprints: Mapping[str, str]) -> Iterator[Match]:
+def _same_uploads(name: str, ours: QuerySet[UploadEmbedding]) -> Iterator[Match]:
     """Yield those of other names: a file that comes again under its own was not copied the first time."""
-    others = _recent(fingerprints.values()).filter(audio_hash=audio_hash).exclude(name=name)
-    for upload in dict.fromkeys(others.values_list("name", flat=True)):
+    for upload in set(_recent(ours).exclude(name=name).values_list("name", flat=True)):
         yield Match(name, 1.0, True, upload=upload)
 
 
@@ -111,8 +126,8 @@ def _near_uploads(name: str, ours: Iterable[UploadEmbedding], threshold: float) 
     found = []
     for row in ours:
         vector = _vector(row)
-        others = _recent([row.fingerprint]).exclude(audio_hash=row.audio_hash).order_by("-created_at")[:MOST_RECENT]
-        for other in others.iterator():
+        others = _recent(UploadEmbedding.objects.filter(fingerprint=row.fingerprint)).exclude(pk=row.pk)
+        for other in others.order_by("-accepted_at")[:MOST_RECENT].iterator():
             similarity = float(vector @ _vector(other))
             if similarity >= threshold:
                 found.append(_Candidate(Match(name, similarity, False, upload=other.name), bytes(other.sound)))
@@ -129,8 +144,13 @@ def _judged(candidate: _Candidate, sound: bytes, decoders: DecodePool) -> Match:
     return replace(candidate.match, confirmed=bool(other) and recording.is_same(sound, other))
 
 
-def _recent(fingerprints: Iterable[str]) -> QuerySet[UploadEmbedding]:
-    return UploadEmbedding.objects.filter(fingerprint__in=list(fingerprints), created_at__gt=timezone.now() - RECENT)
+def _rows(audio_hash: str, fingerprints: Mapping[str, str]) -> QuerySet[UploadEmbedding]:
+    return UploadEmbedding.objects.filter(fingerprint__in=fingerprints.values(), audio_hash=audio_hash)
+
+
+def _recent(uploads: QuerySet[UploadEmbedding]) -> QuerySet[UploadEmbedding]:
+    """Return those that were accepted; what was kept out as a duplicate keeps nothing else out."""
+    return uploads.filter(accepted_at__gt=timezone.now() - RECENT)
 
 
 def _of_track(name: str, track: Track, similarity: float, *, confirmed: bool = False) -> Match:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from django.conf import settings
-from django.db import DatabaseError
+from django.db import DatabaseError, InterfaceError
 
 from embeddings.embedder.client import EmbedderClient, End, Heartbeat
 from embeddings.embedder.now import embed_now
@@ -47,7 +47,7 @@ def embed(path: Path, name: str, audio_hash: str, patience: Patience) -> Embedde
         found.fingerprints = {model: wanted[model] for model in wanted if model in done}
     except NotEmbedded as error:
         found.problems.append(str(error))
-    except DatabaseError as error:
+    except (DatabaseError, InterfaceError) as error:
         found.problems.append(f"the database is away: {error}")
     return found
 
@@ -74,22 +74,36 @@ def _describe(model: str) -> str:
     raise failure
 
 
-def _outcomes(path: Path, wanted: dict[str, str], problems: list[str], patience: Patience) -> list[TrackOutcome]:
+def _outcomes(path: Path, wanted: Mapping[str, str], problems: list[str], patience: Patience) -> list[TrackOutcome]:
     """Return what became of the file with each of the models; those that cannot be loaded are left out."""
-    while wanted:
-        request = TrackRequest(path.name, str(path), tuple(wanted))
+    left = dict(wanted)
+    outcomes: list[TrackOutcome] = []
+
+    def look(event: TrackOutcome | Step | Heartbeat | End) -> None:
+        if isinstance(event, TrackOutcome):
+            outcomes.append(event)
+            for model in (*event.vectors, *event.failures):
+                left.pop(model, None)
+        if isinstance(event, TrackOutcome | Step):
+            patience.renew()
+        elif patience.is_over and not isinstance(event, End):
+            raise NotEmbedded("the embedder is busy")
+
+    def ask() -> None:
+        if left:
+            embed_now(TrackRequest(path.name, str(path), tuple(left)), dict(left), look)
+
+    while left:
         try:
-            outcomes = _until_answered(partial(embed_now, request, wanted, _look(patience)), patience)
-        except NOT_LOADABLE as error:
+            _until_answered(ask, patience)
+            break
+        except (*NOT_LOADABLE, NotEmbedded) as error:
             problems.append(str(error))
-            if error.model not in wanted:
-                return []
-            wanted = {model: wanted[model] for model in wanted if model != error.model}
-            continue
-        failures = {model: failure for outcome in outcomes for model, failure in outcome.failures.items()}
-        problems += dict.fromkeys(failure.message for failure in failures.values())
-        return outcomes
-    return []
+            if left.pop(error.model, None) is None:
+                break
+    failures = {model: failure for outcome in outcomes for model, failure in outcome.failures.items()}
+    problems += dict.fromkeys(failure.message for failure in failures.values())
+    return outcomes
 
 
 def _raise_if_over(patience: Patience) -> Callable[[], None]:
@@ -98,16 +112,6 @@ def _raise_if_over(patience: Patience) -> Callable[[], None]:
             raise NotEmbedded("the embedder does not answer")
 
     return raise_if_over
-
-
-def _look(patience: Patience) -> Callable[[TrackOutcome | Step | Heartbeat | End], None]:
-    def look(event: TrackOutcome | Step | Heartbeat | End) -> None:
-        if isinstance(event, TrackOutcome | Step):
-            patience.renew()
-        elif patience.is_over and not isinstance(event, End):
-            raise NotEmbedded("the embedder is busy")
-
-    return look
 
 
 def _until_answered(ask: Callable[[], T], patience: Patience) -> T:

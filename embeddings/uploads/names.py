@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import threading
+import time
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
 
-from django.db import DatabaseError
+from django.db import DatabaseError, InterfaceError
 
 from embeddings.errors import LibraryUnavailable
 from embeddings.library import open_library
@@ -17,6 +22,11 @@ LONGEST = 120  # bytes of a part: file systems take 255, and other things are ad
 FORBIDDEN = str.maketrans({**dict.fromkeys('<>|"*', "_"), ":": " -", "/": "-", "\\": "-", "?": ""})
 RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}
 """That Windows keeps for its devices, whatever their suffix."""
+COPY_SECONDS = 60.0  # after an answer, in which its sender copies
+
+_taken: dict[str, tuple[str, float]] = {}
+"""By whom, and until when."""
+_taking = threading.Lock()
 
 
 def safe(text: str, otherwise: str) -> str:
@@ -29,25 +39,74 @@ def safe(text: str, otherwise: str) -> str:
     return f"_{shown}" if shown.partition(".")[0].strip().casefold() in RESERVED else shown
 
 
-def unique(name: str, is_taken: Callable[[str], bool]) -> str:
+def unique(name: str, is_free: Callable[[str], bool]) -> str:
     """Return ``name``, a path with a suffix, with a number where somebody has it already."""
     stem, dot, suffix = name.rpartition(".")
     number, found = 1, name
-    while is_taken(found):
+    while not is_free(found):
         number += 1
         found = f"{stem} ({number}){dot}{suffix}"
     return found
 
 
+def take(name: str, owner: str) -> bool:
+    """Take a name for the upload ``owner``, until ``let_go``; False where the library, or another upload, has it.
+
+    An upload that comes again, because its copying has failed, may have its name again.
+    """
+    if is_in_library(name):
+        return False
+    now, folded = time.monotonic(), _folded(name)
+    with _taking:
+        for old in [each for each, (_, until) in _taken.items() if until <= now]:
+            del _taken[old]
+        if _taken.setdefault(folded, (owner, math.inf))[0] != owner:
+            return False
+        _taken[folded] = (owner, math.inf)
+        return True
+
+
+def let_go(owner: str) -> None:
+    """The upload has been answered; soon what it has taken lies in the library, or never."""
+    with _taking:
+        for name in [each for each, (other, _) in _taken.items() if other == owner]:
+            _taken[name] = (owner, time.monotonic() + COPY_SECONDS)
+
+
 def is_in_library(name: str) -> bool:
-    """Whether the music root has a file of this name, as the disk and the last scan say; no where neither can tell."""
+    """Whether the music root has a file of this name, in capitals or not, as the disk and the last scan say.
+
+    No where neither can tell.
+    """
     try:
-        paths = [root / name for root in [*open_library().folders().values()][:1]]
-        kept = [places().path_kept(storable(bytes(path))) for path in paths]
-        return any(path.exists() for path in paths) or _is_known(kept)
-    except (LibraryUnavailable, DatabaseError, OSError):
+        folders = [*open_library().folders().values()][:1]
+        kept = [places().path_kept(storable(bytes(folder / name))) for folder in folders]
+        return any(_is_on_disk(str(folder), name) for folder in folders) or any(_is_known(path) for path in kept)
+    except (LibraryUnavailable, DatabaseError, InterfaceError):
         return False
 
 
-def _is_known(paths: list[str]) -> bool:
-    return Track.objects.filter(path__in=paths).exists()
+def _is_on_disk(folder: str, name: str) -> bool:
+    first, _, rest = name.partition("/")
+    try:
+        found = _listed(folder, Path(folder).stat().st_mtime_ns).get(_folded(first), ())
+    except OSError:
+        return False
+    return any(not rest or _is_on_disk(f"{folder}/{each}", rest) for each in found)
+
+
+@lru_cache(maxsize=2)
+def _listed(folder: str, changed_at: int) -> Mapping[str, Sequence[str]]:
+    """Return the names in a folder by what is the same to Windows and macOS."""
+    found: dict[str, list[str]] = {}
+    for path in Path(folder).iterdir():
+        found.setdefault(_folded(path.name), []).append(path.name)
+    return found
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _is_known(path: str) -> bool:
+    return Track.objects.filter(path__iexact=path).exists()

@@ -1,14 +1,15 @@
 """Asks a language model what a file should be called.
 
 The endpoint comes from a request, so it is a way into the network: only hosts that the operator has named are
-spoken to, at the address that their name had when it was looked up, and none sends us elsewhere.
+spoken to, at an address that their name had when it was looked up, and none sends us elsewhere.
 """
 
 from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 
-from embeddings.uploads.names import is_in_library, safe, unique
+from embeddings.uploads.names import safe, take, unique
 from embeddings.uploads.request import Wishes
 from navembed_site.errors import NavembedError
 from navembed_site.process.slow_calls import patiently, within
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 SECONDS = 45.0
 OPENAI = "api.openai.com"
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
-MOST_ANSWER = 100_000  # characters
+MOST_BYTES = 2**20  # of an answer
+MOST_SEARCHED = 100_000  # characters, for a title
 INSTRUCTION = (
     "You name music files. You are given a file's name and perhaps its tags. Find the artist and the title of the "
     'music, without track numbers, advertising or technical details. Answer with a JSON object {"title": "…"} and '
@@ -72,7 +74,7 @@ def new_name(name: str, wishes: Wishes, tags: Mapping[str, str], is_unwanted: Ca
     found = safe(title, "") + suffix
     if found == suffix:
         raise NotRenamed("the language model answered with no usable title")
-    return "" if found == name else unique(found, is_in_library)
+    return "" if found == name else unique(found, lambda free: take(free, name))
 
 
 def base_url(endpoint: str) -> str:
@@ -107,6 +109,8 @@ def _asked(name: str, wishes: Wishes, tags: Mapping[str, str]) -> str:
     url = base_url(wishes.endpoint)
     if not settings.LLM_KEY and _host_of(url) == OPENAI:
         raise NotRenamed("there is no key: set NAVIDROME_OPENAI_API_KEY")
+    is_readable = url.startswith("http:") and _host_of(url) not in LOOPBACK  # by others on its way
+    key = "" if is_readable else settings.LLM_KEY
     hints = {field: value for field, value in tags.items() if value} if wishes.use_metadata else {}
     messages = [
         {"role": "system", "content": f"{INSTRUCTION}\n\n{wishes.prompt}".strip()},
@@ -116,7 +120,7 @@ def _asked(name: str, wishes: Wishes, tags: Mapping[str, str]) -> str:
         with (
             _http_client() as http,
             openai.OpenAI(
-                api_key=settings.LLM_KEY or "none", base_url=url, timeout=SECONDS, max_retries=0, http_client=http
+                api_key=key or "none", base_url=url, timeout=SECONDS, max_retries=0, http_client=http
             ) as client,
         ):
             return title_in(_answer(client, wishes, messages))
@@ -147,7 +151,7 @@ def _answer(client: OpenAI, wishes: Wishes, messages: list[Any]) -> str:
 def title_in(answer: str) -> str:
     """Return the title in the first JSON object that has one, whatever stands around it. Raises NotRenamed."""
     decoder = json.JSONDecoder()
-    answer = answer[:MOST_ANSWER]
+    answer = answer[:MOST_SEARCHED]
     place = answer.find("{")
     while place >= 0:
         try:
@@ -161,21 +165,42 @@ def title_in(answer: str) -> str:
 
 
 def _http_client() -> httpx2.Client:
-    """Return a client that follows no redirect, and connects to the address that the host's name has now."""
+    """Return a client that follows no redirect, and connects to an address that the host's name has now."""
     import httpx2
 
     class Pinned(httpx2.HTTPTransport):
-        _address = ""
+        _addresses: Sequence[str] = ()
 
         def handle_request(self, request: httpx2.Request) -> httpx2.Response:
             host = request.url.host
-            self._address = self._address or _resolved(host)
             request.extensions = {**request.extensions, "sni_hostname": host}  # the certificate is the name's
-            request.url = request.url.copy_with(host=self._address)
-            return super().handle_request(request)
+            request.headers["Accept-Encoding"] = "identity"  # who knows what the rest unpacks to
+            self._addresses = self._addresses or _resolved(host)
+            with closing(self._connected(request)) as response:
+                if "Content-Encoding" in response.headers:
+                    raise httpx2.DecodingError("the answer is compressed")
+                body = bytearray()
+                for piece in response.iter_raw():
+                    body += piece
+                    if len(body) > MOST_BYTES:
+                        raise httpx2.ReadError("the answer has no end")
+            return httpx2.Response(response.status_code, headers=response.headers, content=bytes(body))
+
+        def _connected(self, request: httpx2.Request) -> httpx2.Response:
+            *others, last = self._addresses
+            for address in others:
+                with suppress(httpx2.ConnectError, httpx2.ConnectTimeout):
+                    return self._asked(request, address)
+            return self._asked(request, last)
+
+        def _asked(self, request: httpx2.Request, address: str) -> httpx2.Response:
+            request.url = request.url.copy_with(host=address)
+            response = super().handle_request(request)
+            self._addresses = [address]
+            return response
 
     return httpx2.Client(transport=Pinned(), timeout=SECONDS, follow_redirects=False, trust_env=False)
 
 
-def _resolved(host: str) -> str:
-    return str(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0])
+def _resolved(host: str) -> list[str]:
+    return list(dict.fromkeys(str(found[4][0]) for found in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)))

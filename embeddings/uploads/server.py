@@ -14,6 +14,7 @@ import socketserver
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from django.db import connections
 
 from embeddings.errors import BadUpload
 from embeddings.uploads.request import parse
-from embeddings.uploads.service import Answer, Uploads, refusal
+from embeddings.uploads.service import STOPPED, Answer, Uploads, refusal
 from navembed_site.process.patience import is_readable
 from navembed_site.process.unix_socket import accepts
 
@@ -32,7 +33,8 @@ MOST_BYTES = 2**20  # of a request
 REQUEST_SECONDS = 60.0  # for all of it: who is slower has stalled
 ANSWER_SECONDS = 30.0  # for a client to take what it is sent
 OTHERS_SECONDS = 5.0  # how often we look whether somebody else still listens there
-STOP_SECONDS = 3.0  # for those that are answered at the end
+FINISH_SECONDS = 1.5  # at the end, for what runs
+END_SECONDS = 1.5  # then for what is broken off, to be answered: supervisor waits for 4 s
 
 
 class _Handler(socketserver.BaseRequestHandler):
@@ -41,10 +43,13 @@ class _Handler(socketserver.BaseRequestHandler):
 
     def handle(self) -> None:
         try:
-            self._send(self._answer())
+            answer = _encoded(self._answer())
+            if self.server.claim(self.request):
+                self._send(answer)
         except OSError as error:
             logger.info("a client went away before its answer: %s", error)
         finally:
+            self.server.claim(self.request)
             connections.close_all()  # this thread's
 
     def _answer(self) -> Answer:
@@ -73,10 +78,10 @@ class _Handler(socketserver.BaseRequestHandler):
             raise BadUpload(f"the request is longer than {MOST_BYTES:,} bytes")
         return line.partition(b"\n")[0]
 
-    def _send(self, answer: Answer) -> None:
+    def _send(self, answer: bytes) -> None:
         """Send the answer; what else the client has to say is read away, or it might not get it."""
         self.request.settimeout(ANSWER_SECONDS)
-        self.request.sendall(json.dumps(answer, allow_nan=False).encode() + b"\n")
+        self.request.sendall(answer)
         self.request.shutdown(socket.SHUT_WR)
         until = time.monotonic() + ANSWER_SECONDS
         with suppress(TimeoutError):
@@ -90,6 +95,14 @@ class _Handler(socketserver.BaseRequestHandler):
         return any(event & select.POLLHUP for _, event in poll.poll(0))
 
 
+def _encoded(answer: Answer) -> bytes:
+    try:
+        return json.dumps(answer, allow_nan=False).encode() + b"\n"
+    except (TypeError, ValueError) as error:
+        logger.exception("an answer is no JSON")
+        return _encoded(refusal(f"navembed failed with {type(error).__name__}: {error}"))
+
+
 class UploadServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     """Serves on a unix socket of mode 0600, one thread a client."""
 
@@ -99,7 +112,8 @@ class UploadServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     def __init__(self, path: Path) -> None:
         self._stopping = threading.Event()
         self._path = path
-        self._clients: set[threading.Thread] = set()
+        self._running: set[threading.Thread] = set()
+        self._unanswered: set[socket.socket] = set()
         self.uploads = Uploads(self._stopping.is_set)
         self._take_place()
         umask = os.umask(0o177)
@@ -122,22 +136,42 @@ class UploadServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """As the base class does, but the threads are known."""
-        self._clients = {client for client in self._clients if client.is_alive()}
-        thread = threading.Thread(target=self.process_request_thread, args=(request, client_address), daemon=True)
-        self._clients.add(thread)
-        thread.start()
+        self._running = {thread for thread in self._running if thread.is_alive()}
+        self._unanswered.add(request)
+        self._run(self.process_request_thread, request, client_address)
+
+    def claim(self, client: socket.socket) -> bool:
+        """Whether nobody has answered this client: the caller does it then, and nobody else."""
+        try:
+            self._unanswered.remove(client)
+        except KeyError:
+            return False
+        return True
 
     def stop(self) -> None:
-        """Answer those who wait, without embedding what is not embedded yet."""
-        self._stopping.set()
+        """Let what runs end, if it soon does; break off what does not, and answer whoever still waits."""
         while select.select([self.socket], [], [], 0)[0]:
             self.process_request(*self.get_request())  # who has connected is answered, too
         self.server_close()
-        until = time.monotonic() + STOP_SECONDS
-        for client in self._clients:
-            client.join(max(0.0, until - time.monotonic()))
+        self._wait(FINISH_SECONDS)
+        self._stopping.set()
+        self._run(self.uploads.close)  # a decoder that reads from a share which does not answer ends when that does
+        self._wait(END_SECONDS)
+        for client in [*self._unanswered]:
+            if self.claim(client):
+                with suppress(OSError):
+                    client.sendall(_encoded(refusal(STOPPED)), socket.MSG_DONTWAIT)
         self._path.unlink(missing_ok=True)
-        self.uploads.close()
+
+    def _run(self, target: Callable[..., None], *given: Any) -> None:
+        thread = threading.Thread(target=target, args=given, daemon=True)
+        self._running.add(thread)
+        thread.start()
+
+    def _wait(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        for thread in self._running:
+            thread.join(max(0.0, until - time.monotonic()))
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         logger.error("a request could not be answered", exc_info=sys.exc_info()[1])

@@ -6,12 +6,13 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.db import DatabaseError
+from django.db import DatabaseError, InterfaceError
 
 from embeddings.audio.files import look_at
 from embeddings.audio.pool import DecodePool
@@ -20,8 +21,9 @@ from embeddings.audio.summary import Limits
 from embeddings.errors import AudioError, AudioFileMissing, BadUpload, FileUnreachable
 from embeddings.models import Upload
 from embeddings.uploads.cue import BadSheet
-from embeddings.uploads.duplicates import Match, matches
+from embeddings.uploads.duplicates import Match, accept, matches
 from embeddings.uploads.embedding import Embedded, embed
+from embeddings.uploads.names import let_go
 from embeddings.uploads.patience import Patience
 from embeddings.uploads.rename import NotRenamed, new_name
 from embeddings.uploads.request import Request
@@ -31,11 +33,15 @@ from navembed_site.errors import NavembedError
 logger = logging.getLogger(__name__)
 
 DECODERS = 2
+STOPPED = "navembed is being stopped; send the file again"
 Answer = dict[str, Any]
 
 
 class Uploads:
-    """Answers uploads, several at a time. ``is_stopping`` ends all waiting: what is not embedded yet is accepted."""
+    """Answers uploads, several at a time. ``is_stopping`` ends all waiting: what is not embedded yet is accepted.
+
+    What may have to be split is refused then.
+    """
 
     def __init__(self, is_stopping: Callable[[], bool] = lambda: False) -> None:
         self._is_stopping = is_stopping
@@ -61,25 +67,43 @@ class Uploads:
         except Exception as error:
             logger.exception("%s could not be processed", request.name)
             answer = refusal(f"navembed failed with {type(error).__name__}: {error}")
+        let_go(request.name)
         _record(request, answer, time.monotonic() - began)
         return answer
 
-    def plan(self, request: Request) -> list[tuple[Split, Cut]]:
-        """Return what the file is to be split into. Raises BadSheet, AudioError."""
+    def foreseen(self, request: Request) -> Answer:
+        """Return what the file would be split into; nothing is written, embedded or compared."""
+        try:
+            self._hash(request.music_file, request.name)
+            return {"status": "ok", "splitFiles": [track.as_answer() for track, _ in self._plan(request)]}
+        except NavembedError as error:
+            return refusal(str(error))
+
+    def _plan(self, request: Request) -> list[tuple[Split, Cut]]:
         look_at(str(request.music_file))
         return plan(request.music_file, request.name, request.cue_file, self._decoders)
 
     def _process(self, request: Request, patience: Patience) -> Answer:
         warnings: list[str] = []
         splits = self._split(request, patience, warnings)
+        wanted: list[str] = []
+        try:
+            answer = self._judged(request, splits, patience, warnings)
+            wanted = [each["path"] for each in answer.get("splitFiles", ())]
+            return answer
+        finally:
+            for each in splits:
+                if str(each.path) not in wanted:
+                    with suppress(OSError):
+                        each.path.unlink()
+
+    def _judged(self, request: Request, splits: list[Split], patience: Patience, warnings: list[str]) -> Answer:
         pieces = {each.name: each.path for each in splits} or {request.name: request.music_file}
         heard = {name: self._embed(path, name, patience) for name, path in pieces.items()}
         warnings += _later({name: each.problems for name, each in heard.items()})
-        found: list[Match] = []
-        if request.wishes.find_duplicates:
-            found = [
-                match for name in pieces for match in self._matches(pieces[name], name, heard[name], request, warnings)
-            ]
+        found = [
+            match for name in pieces for match in self._matches(pieces[name], name, heard[name], request, warnings)
+        ]
         duplicates = list(dict.fromkeys(match.file for match in found if match.confirmed))
         answer: Answer = {
             "status": "ok",
@@ -96,8 +120,13 @@ class Uploads:
         return answer
 
     def _matches(self, path: Path, name: str, heard: Embedded, request: Request, warnings: list[str]) -> list[Match]:
-        """Return what is like a piece; that it cannot be compared now is no reason to refuse it."""
+        """Return what is like a piece, if that is wished; that it cannot be compared now is no reason to refuse it."""
+        if not heard.audio_hash:
+            return []
         try:
+            if not request.wishes.find_duplicates:
+                accept(name, heard.audio_hash, heard.fingerprints)
+                return []
             return matches(
                 path,
                 name,
@@ -106,7 +135,7 @@ class Uploads:
                 threshold=request.wishes.threshold,
                 decoders=self._decoders,
             )
-        except (NavembedError, DatabaseError) as error:
+        except (NavembedError, DatabaseError, InterfaceError) as error:
             warnings.append(f"{name} was not compared with the library: {error}")
             return []
 
@@ -126,26 +155,34 @@ class Uploads:
     def _split(self, request: Request, patience: Patience, warnings: list[str]) -> list[Split]:
         """Return the tracks that the file was split into; none when it is to be taken whole."""
         try:
-            planned = self.plan(request)
-            file, name = request.music_file, request.name
-            return split(file, name, planned, self._decoders, patience.is_unwanted) if planned else []
+            if planned := self._plan(request):
+                return split(request.music_file, request.name, planned, self._decoders, patience.is_unwanted)
         except BadSheet as error:
             warnings.append(f"{error}; it was taken whole")
         except AudioError:
             pass  # who embeds it says why
+        if self._is_stopping():
+            raise NavembedError(STOPPED)  # perhaps an album that was not split because of that
         return []
 
     def _embed(self, path: Path, name: str, patience: Patience) -> Embedded:
         try:
+            audio_hash = self._hash(path, name, patience.is_unwanted)
+        except AudioError as error:
+            return Embedded(problems=[str(error)])
+        return embed(path, name, audio_hash, patience)
+
+    def _hash(self, path: Path, name: str, should_stop: Callable[[], bool] = lambda: False) -> str:
+        """Return the hash of a file's audio. Raises BadUpload, passing AudioError."""
+        try:
             look_at(str(path))
-            audio_hash = self._decoders.audio_hash(str(path), should_stop=patience.is_unwanted)
+            return self._decoders.audio_hash(str(path), should_stop=should_stop)
         except (AudioFileMissing, FileUnreachable) as error:
             raise BadUpload(f"{name} cannot be read: {error}") from error
         except AudioError as error:
             if error.permanent:
                 raise BadUpload(f"{name} is not music that can be read: {error}") from error
-            return Embedded(problems=[str(error)])
-        return embed(path, name, audio_hash, patience)
+            raise
 
 
 @cache
@@ -174,5 +211,5 @@ def _record(request: Request, answer: Answer, seconds: float) -> None:
     logger.info("%s: %s in %.1f s", request.name, answer.get("message") or answer.get("warning") or "ok", seconds)
     try:
         Upload.objects.create(name=request.name, seconds=seconds, accepted=accepted, answer=answer)
-    except DatabaseError as error:
-        logger.warning("%s could not be listed: %s", request.name, error)
+    except Exception as error:  # whatever it is, the answer goes out
+        logger.warning("%s could not be listed: %s: %s", request.name, type(error).__name__, error)

@@ -16,7 +16,7 @@ from embeddings.audio.split import Cut
 from embeddings.errors import AudioError
 from embeddings.uploads import cue
 from embeddings.uploads.cue import BadSheet, CueTrack, Part, Sheet
-from embeddings.uploads.names import is_in_library, safe, unique
+from embeddings.uploads.names import safe, take, unique
 
 
 @dataclass(frozen=True)
@@ -105,17 +105,19 @@ def _planned(
     album_artist = sheet.performer or tags.get("album_artist", "") or tags.get("artist", "")
     used: set[str] = set()
 
-    def is_taken(found: str) -> bool:
-        return found.casefold() in used or is_in_library(found)
+    def is_free(found: str) -> bool:
+        return found.casefold() not in used and take(found, name)
 
     planned = []
     for number, part in enumerate(parts, 1):
         track = part.track
         title = track.title or f"Track {track.number:02}"
         artist = track.performer or album_artist
-        free = unique(_name(track.number, title, artist, album, album_artist), is_taken)
+        free = unique(_name(track.number, title, artist, album, album_artist), is_free)
         used.add(free.casefold())
-        beside = unique(f"{music_file.stem}-track-{number:03}.flac", lambda name: music_file.with_name(name).exists())
+        beside = unique(
+            f"{music_file.stem}-track-{number:03}.flac", lambda found: not music_file.with_name(found).exists()
+        )
         path = music_file.with_name(beside)
         fields = {
             "title": title,

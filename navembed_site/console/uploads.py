@@ -33,6 +33,12 @@ class UploadLook:
         return "; ".join(parts) or "Taken as it is"
 
     @property
+    def matches(self) -> list[dict[str, Any]]:
+        """What it was found to be like, confirmed or not."""
+        found: list[dict[str, Any]] = self.upload.answer.get("matches", [])
+        return found
+
+    @property
     def warning(self) -> str:
         return str(self.upload.answer.get("warning", ""))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,10 +15,11 @@ from mutagen.flac import FLAC
 from numpy.typing import NDArray
 
 from embeddings.audio.decode import natives
+from embeddings.audio.pool import DecodePool
 from embeddings.audio.split import Cut, split
 from embeddings.errors import AudioError
 from navembed_site.demo.encode import write_audio
-from tests.audio_files import tone
+from tests.audio_files import DAMAGED, tone
 
 MARKS = ("0", "1", "100", "401/3", "200")  # in frames of 1/75 s
 
@@ -81,6 +84,38 @@ def test_tags_and_cover_are_written(tmp_path: Path) -> None:
     written = FLAC(tmp_path / "part-1.flac")
     assert written["title"] == ["Part 1"]
     assert [each.data for each in written.pictures] == [b"an image"]
+
+
+@pytest.mark.parametrize("damage", ["corrupt middle flac", "lost tenth flac", "truncated flac"])
+def test_a_lossless_file_that_has_lost_something_is_not_split(tmp_path: Path, damage: str) -> None:
+    """What follows the loss would be cut too late."""
+    path = DAMAGED[damage].make(tmp_path)
+    with pytest.raises(AudioError, match="of 12 s are missing"):
+        split(str(path), cuts(tmp_path, ("0", "75")))
+    assert [*tmp_path.iterdir()] == [path]
+
+
+def test_a_tag_at_the_end_is_no_loss(tmp_path: Path) -> None:
+    path = tmp_path / "album.flac"
+    write_audio(path, tone(3), 44_100)
+    path.write_bytes(path.read_bytes() + b"TAG" + bytes(125))
+    assert split(str(path), cuts(tmp_path, ("0", "75"))) == [1, 2]
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    """What a minute at 192 kHz would take, were it kept: 92 MB."""
+    peaks = []
+    with closing(DecodePool(1)) as pool:
+        for seconds in (6, 60):
+            path = tmp_path / f"{seconds}.flac"
+            with soundfile.SoundFile(path, "x", 192_000, 2, "PCM_24") as file:
+                for _ in range(seconds):
+                    file.write(np.zeros((192_000, 2), np.int32))
+            (tmp_path / str(seconds)).mkdir()
+            pool.split(str(path), cuts(tmp_path / str(seconds), ("0", "75")))
+            status = Path(f"/proc/{pool.pids[0]}/status").read_text()
+            peaks.append(int(re.findall(r"VmHWM:\s+(\d+)", status)[0]))
+    assert peaks[1] - peaks[0] < 16_000
 
 
 def test_a_sheet_that_runs_past_the_end_leaves_nothing(tmp_path: Path) -> None:

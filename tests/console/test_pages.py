@@ -277,8 +277,22 @@ def test_what_a_cancelled_job_built_is_not_offered(admin_client: Client) -> None
 
 
 def test_uploads_tell_what_became_of_them(admin_client: Client) -> None:
+    similar = {
+        "file": "x",
+        "similarity": 0.97,
+        "confirmed": True,
+        "track_id": "t/1",
+        "title": "A <song>",
+        "artist": "B",
+        "path": "",
+    }
+    other = {"file": "y", "similarity": 0.9, "confirmed": False, "track_id": "", "upload": "z.mp3"}
     for name, accepted, answer in [
-        ("a.flac", True, {"renamedFile": "b.flac", "duplicates": ["x"], "splitFiles": [{}, {}]}),
+        (
+            "a.flac",
+            True,
+            {"renamedFile": "b.flac", "duplicates": ["x"], "splitFiles": [{}, {}], "matches": [similar, other]},
+        ),
         ("c.flac", True, {"renamedFile": "", "duplicates": ["c.flac"]}),
         ("d.txt", False, {"status": "error", "message": "d.txt is not music"}),
     ]:
@@ -288,6 +302,8 @@ def test_uploads_tell_what_became_of_them(admin_client: Client) -> None:
         "named b.flac; split into 2 tracks; the library has 1 of them already",
         "the library has it already",
         "d.txt is not music",
+        'x is the same as <a href="/admin/track/t/1">A &lt;song&gt; by B</a> (0.97)',
+        "y only sounds like z.mp3, which was uploaded (0.90)",
     ):
         assert told in page
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.db import connections
 
+from embeddings.uploads import names
 from embeddings.uploads.server import UploadServer
 from navembed_site.demo.encode import write_audio
 from tests.audio_files import tone
@@ -26,15 +28,28 @@ __all__ = [
 RATE = 44_100
 
 
-@pytest.fixture
-def upload_server(short_tmp: Path, transactional_db: None) -> Iterator[UploadServer]:
-    server = UploadServer(short_tmp / "uploads.sock")
+@pytest.fixture(autouse=True)
+def names_are_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is copied after an answer, unless a test says so."""
+    monkeypatch.setattr(names, "COPY_SECONDS", 0.0)
+
+
+@contextmanager
+def serving(path: Path) -> Iterator[UploadServer]:
+    """A server in this process, which is stopped at the end."""
+    server = UploadServer(path)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     yield server
     server.shutdown()
     thread.join()
     server.stop()
+
+
+@pytest.fixture
+def upload_server(short_tmp: Path, transactional_db: None) -> Iterator[UploadServer]:
+    with serving(short_tmp / "uploads.sock") as server:
+        yield server
     connections.close_all()
 
 

@@ -132,6 +132,13 @@ CASES: dict[str, Case] = {
         [(2, "Two", 0, None)],
         name="side b.flac",
     ),
+    "the same FILE before each track": Case(
+        sheet(FILE, *ONE, 'FILE "Album.WAV" WAVE', *TWO), BOTH, name="something else.flac"
+    ),
+    "a gap of a data track that begins too early": Case(
+        sheet(FILE, *ONE, *TWO, "TRACK 03 MODE1/2352", "INDEX 00 04:00:00", "INDEX 01 09:02:00"),
+        [BOTH[0], (2, "Two", 22_500, 40_650)],
+    ),
     "two sides": Case(
         sheet(
             'FILE "Side A.wav" WAVE', *ONE, *TWO,

@@ -34,7 +34,7 @@ def test_what_concerns_the_album_is_read() -> None:
 
 
 WORDS = st.sampled_from(
-    ["FILE", "TRACK", "INDEX", "TITLE", "REM", "01", "AUDIO", "00:00:00", "99:99:99", '"', "\n", " ", "é", "DATE", "²"]
+    ["FILE", "TRACK", "INDEX", "TITLE", "REM", "00", "01", "AUDIO", "00:00:00", "99:99:99", '"', "\n", "é", "DATE", "²"]
 )
 
 

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from batches.requests import JobRequest
 from batches.services import start_job
-from embeddings.models import UploadEmbedding
+from embeddings.audio.pool import DecodePool
+from embeddings.errors import DecoderDied
+from embeddings.models import Embedding, UploadEmbedding
+from embeddings.uploads import duplicates
+from embeddings.uploads.duplicates import RECENT
 from navembed_site.demo.encode import write_audio
 from tests.batches.conftest import Music, RunToEnd
 from tests.uploads import pairs
@@ -73,15 +80,56 @@ def test_two_uploads_of_the_same_are_duplicates_but_not_one_that_comes_again(cli
     assert (again["allDuplicates"], again["matches"][0]["upload"]) == (True, "first.flac")
     other = client.upload(write("third.mp3", pairs.piece("piano", 0)), settings=WISH)
     assert (other["allDuplicates"], UploadEmbedding.objects.count()) == (True, 2)
+    assert not client.upload(first, settings=WISH)["allDuplicates"]  # what was kept out keeps nothing out
+    UploadEmbedding.objects.update(accepted_at=timezone.now() - RECENT)
+    assert not client.upload(first.with_name("second.flac"), settings=WISH)["allDuplicates"]
 
 
-def test_of_an_album_what_is_known_is_left_out(client: GoClient, library: Music, write: Write) -> None:
-    known, new = pairs.piece("techno", 0), pairs.piece("piano", 3)
-    path = write("album.flac", pairs.np.concatenate([known, new], axis=1))
-    cue_file = path.with_suffix(".cue")
-    cue_file.write_bytes(
-        sheet('FILE "x" WAVE', "TRACK 01 AUDIO", "INDEX 01 00:00:00", "TRACK 02 AUDIO", "INDEX 01 00:12:00")
-    )
-    answer = client.upload(path, cue_file=str(cue_file), settings=WISH)
+def test_of_two_that_come_together_one_is_kept(client: GoClient, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    together, near_tracks = threading.Barrier(2, timeout=60), duplicates._near_tracks
+    monkeypatch.setattr(duplicates, "_near_tracks", lambda *given: (together.wait(), near_tracks(*given))[1])
+    paths = [write(name, pairs.piece("piano", 0)) for name in ("one.flac", "other.mp3")]
+    with ThreadPoolExecutor() as threads:
+        answers = list(threads.map(lambda path: client.upload(path, settings=WISH), paths))
+    assert sorted(answer["allDuplicates"] for answer in answers) == [False, True]
+
+
+def test_audio_without_a_hash_is_compared_with_nothing(
+    client: GoClient, library: Music, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> str:
+        raise DecoderDied("it was killed")
+
+    Embedding.objects.update(audio_hash="")
+    monkeypatch.setattr(DecodePool, "audio_hash", broken)
+    answer = client.upload(write("upload.flac", pairs.piece("techno", 1)), settings=WISH)
+    assert (answer["allDuplicates"], "was killed" in answer["warning"]) == (False, True)
+
+
+@pytest.fixture
+def album(write: Write) -> Callable[..., tuple[Path, str]]:
+    """Write pieces in a row, with a sheet; returns both paths."""
+
+    def make(*sounds: pairs.Sound) -> tuple[Path, str]:
+        path = write("album.flac", pairs.np.concatenate(sounds, axis=1))
+        tracks = [(f"TRACK {n:02} AUDIO", f"INDEX 01 00:{12 * n - 12}:00") for n in range(1, len(sounds) + 1)]
+        path.with_suffix(".cue").write_bytes(sheet('FILE "x" WAVE', *sum(tracks, ())))
+        return path, str(path.with_suffix(".cue"))
+
+    return make
+
+
+def test_of_an_album_what_is_known_is_left_out(client: GoClient, library: Music, album: Any) -> None:
+    path, cue_file = album(pairs.piece("techno", 0), pairs.piece("piano", 3))
+    answer = client.upload(path, cue_file=cue_file, settings=WISH)
     assert [each["index"] for each in answer["splitFiles"]] == [2]
     assert (answer["allDuplicates"], len(answer["duplicates"])) == (False, 1)
+    assert sorted(each.name for each in path.parent.iterdir()) == ["album-track-002.flac", "album.cue", "album.flac"]
+
+
+def test_an_album_that_comes_again_keeps_one_of_what_it_has_twice(client: GoClient, album: Any) -> None:
+    sound = pairs.piece("piano", 3)
+    path, cue_file = album(sound, sound * pairs.np.float32(0.5))
+    for _ in range(2):
+        answer = client.upload(path, cue_file=cue_file, settings=WISH)
+        assert [each["index"] for each in answer["splitFiles"]] == [1]

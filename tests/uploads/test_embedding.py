@@ -6,6 +6,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,11 @@ from django.utils import timezone
 
 from batches.requests import JobRequest
 from batches.services import start_job
+from embeddings.embedder import now
+from embeddings.embedder.work import TrackRequest
+from embeddings.errors import DeviceOutOfMemory, concerning
 from embeddings.models import Embedding, EmbeddingSpace, Upload, UploadEmbedding
+from embeddings.uploads import embedding
 from embeddings.uploads.kept import forget_old
 from embeddings.uploads.request import wishes
 from tests.batches.conftest import Music, RunToEnd
@@ -132,6 +137,25 @@ def test_a_client_that_leaves_is_waited_for_no_longer(
             break
         threading.Event().wait(0.05)
     assert "was not embedded" in Upload.objects.get().answer["warning"]
+
+
+def test_what_one_model_has_heard_is_not_heard_again_when_the_next_cannot_be_loaded(
+    client: GoClient, embedder: EmbedderProcess, arrived: Arrived, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.UPLOAD_MODELS = ["muq", "mert"]
+    asked = []
+
+    def embed_now(request: TrackRequest, fingerprints: Any, look: Any) -> Any:
+        asked.append(request.models)
+        heard = now.embed_now(replace(request, models=("muq",)), {"muq": fingerprints["muq"]}, look)
+        if "mert" in fingerprints:
+            with concerning("mert"):
+                raise DeviceOutOfMemory("mert does not fit")
+        return heard
+
+    monkeypatch.setattr(embedding, "embed_now", embed_now)
+    assert "mert does not fit" in client.upload(arrived())["warning"]
+    assert (asked, UploadEmbedding.objects.get().model) == ([("muq", "mert")], "muq")
 
 
 def test_missing_weights_are_no_error(

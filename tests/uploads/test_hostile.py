@@ -8,13 +8,17 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+from django.db import InterfaceError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from embeddings.audio.pool import DecodePool
 from embeddings.models import Upload, UploadEmbedding
 from embeddings.uploads import patience
+from embeddings.uploads.service import Uploads
 from tests.instances import EmbedderProcess
 from tests.uploads.client import GoClient
 
@@ -44,6 +48,38 @@ def test_every_request_gets_one_object(client: GoClient) -> None:
 
     ask()
     assert client.upload("/nothing")["message"] == "nothing cannot be read: no such file: /nothing"
+
+
+@pytest.mark.parametrize("step", ["tags", "audio_hash"])
+def test_a_file_that_vanishes_is_told_so(
+    client: GoClient, embedder: EmbedderProcess, arrived: Arrived, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    path, look = arrived(), getattr(DecodePool, step)
+    monkeypatch.setattr(DecodePool, step, lambda *given, **more: (look(*given, **more), path.unlink())[0])
+    assert "no such file" in str(client.upload(path))
+
+
+BROKEN = [InterfaceError("connection already closed"), UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogate")]
+
+
+@pytest.mark.parametrize("error", BROKEN)
+def test_what_cannot_be_listed_is_answered(client: GoClient, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    monkeypatch.setattr(Upload.objects, "create", Mock(side_effect=error))
+    assert "no such file" in client.upload("/nothing")["message"]
+
+
+def test_what_is_no_json_is_answered(client: GoClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Uploads, "answer", lambda *_: {"status": "ok", "similarity": float("nan")})
+    assert "navembed failed" in client.upload("/nothing")["message"]
+
+
+@pytest.mark.parametrize("place", ["embeddings.uploads.kept.known", "embeddings.uploads.service.accept"])
+def test_a_database_that_is_away_is_no_error(
+    client: GoClient, embedder: EmbedderProcess, arrived: Arrived, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.setattr(place, Mock(side_effect=BROKEN[0]))
+    answer = client.upload(arrived())
+    assert (answer["status"], "already closed" in answer["warning"]) == ("ok", True)
 
 
 def soaked(client: GoClient, paths: list[Path], clients: int, while_running: Callable[[int], None]) -> Counter[str]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from embeddings.uploads import rename
-from embeddings.uploads.rename import NotRenamed, base_url, new_name, title_in
+from embeddings.uploads import names, rename
+from embeddings.uploads.rename import MOST_BYTES, NotRenamed, base_url, new_name, title_in
 from embeddings.uploads.request import Wishes
 from navembed_site.demo.language_model import Handler, LanguageModel
 from tests.uploads.client import GoClient
@@ -53,7 +55,10 @@ def model(settings: Any) -> Iterator[Model]:
 
 def renamed(model: Model, name: str = "01_song(final).MP3", **wishes: Any) -> str:
     wished = Wishes(**{"endpoint": model.endpoint, "model": "m"} | wishes)
-    return new_name(name, wished, {"artist": "Ärtist", "genre": ""}, lambda: False)
+    try:
+        return new_name(name, wished, {"artist": "Ärtist", "genre": ""}, lambda: False)
+    finally:
+        names.let_go(name)
 
 
 def test_a_file_gets_the_name_that_the_model_says(model: Model) -> None:
@@ -83,6 +88,13 @@ def test_names_are_safe_and_keep_their_suffix(model: Model) -> None:
         assert renamed(model, "a.mp3") == found.replace("..-..-", "-..-")
     model.answer = '{"title": "New"}'
     assert renamed(model, "no suffix") == "New"
+
+
+def test_two_files_never_get_one_name(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(names, "COPY_SECONDS", 60.0)
+    model.answer = '{"title": "Taken"}'
+    found = [renamed(model, name) for name in ("a.mp3", "b.mp3", "a.mp3")]
+    assert found == ["Taken.mp3", "Taken (2).mp3", "Taken.mp3"]
 
 
 def test_useless_answers_keep_the_name(model: Model) -> None:
@@ -124,11 +136,33 @@ def test_a_name_is_resolved_once_and_that_address_is_asked(
     model: Model, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.LLM_HOSTS = frozenset({"llm.example"})
-    addresses = iter(["127.0.0.1", "10.0.0.1"])
-    monkeypatch.setattr(rename, "_resolved", lambda host: next(addresses))
+    resolved = iter([["::1", "127.0.0.1"]])  # the first of which nobody listens at
+    monkeypatch.setattr(rename, "_resolved", lambda host: next(resolved))
     model.refuses = "response_format"  # two calls
     assert renamed(model, endpoint=f"http://llm.example:{model.server_port}") == "Artist - Song.MP3"
     assert {each["host"] for each in model.asked} == {f"llm.example:{model.server_port}"}
+    assert set(model.keys) == {"Bearer none"}  # anybody could read it on its way
+
+
+def test_all_addresses_of_a_name_are_known() -> None:
+    assert rename._resolved("localhost") in (["127.0.0.1"], ["::1", "127.0.0.1"], ["127.0.0.1", "::1"])
+
+
+@pytest.mark.parametrize("squeezed", [False, True])
+def test_an_answer_without_an_end_is_not_read(model: Model, squeezed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = gzip.compress(bytes(20 * MOST_BYTES)) if squeezed else bytes(20 * MOST_BYTES)
+
+    def reply(handler: Handler, body: dict[str, Any]) -> None:
+        handler.send_response(200)
+        if squeezed:
+            handler.send_header("Content-Encoding", "gzip")
+        handler.end_headers()
+        with suppress(OSError):
+            handler.wfile.write(sent)
+
+    monkeypatch.setattr(model, "reply", reply)
+    with pytest.raises(NotRenamed, match="cannot be asked"):
+        renamed(model)
 
 
 @pytest.mark.parametrize(

@@ -16,14 +16,18 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from django.conf import settings as django_settings
 
 from embeddings.models import Upload
 from embeddings.uploads import server as upload_server_module
 from embeddings.uploads.server import UploadServer
+from embeddings.uploads.service import Uploads
 from navembed_site.process.unix_socket import accepts
+from tests.freezing import freeze
 from tests.uploads.client import GoClient, answer_of
+from tests.uploads.conftest import serving
 
 NO_REQUESTS = {
     "nothing": (b"", "not one line of JSON"),
@@ -143,6 +147,35 @@ def test_a_stale_socket_is_replaced_and_none_is_left(short_tmp: Path, program: A
         assert "no such file" in answer_of(half)["message"]
     assert process.wait(20) == 0
     assert not path.exists()
+
+
+def test_what_cannot_be_finished_at_the_end_is_told_so(short_tmp: Path, program: Any, arrived: Any) -> None:
+    path = short_tmp / "u.sock"
+    process = program()
+    wait_for(lambda: accepts(path))
+    with GoClient(path).connect() as connection:
+        connection.sendall(b'{"music_file": "%s"}\n' % str(arrived()).encode())
+        wait_for(lambda: bool(psutil.Process(process.pid).children()))
+        freeze(psutil.Process(process.pid).children()[0].pid)  # its decoder
+        process.send_signal(signal.SIGTERM)
+        assert "is being stopped" in answer_of(connection)["message"]
+    assert process.wait(20) == 0
+
+
+def test_who_would_be_left_at_the_end_is_answered(
+    short_tmp: Path, transactional_db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("FINISH_SECONDS", "END_SECONDS"):
+        monkeypatch.setattr(upload_server_module, name, 0.05)
+    hanging, going_on = threading.Event(), threading.Event()
+    monkeypatch.setattr(Uploads, "answer", lambda *_: (hanging.set(), going_on.wait(), {"status": "ok"})[2])
+    with serving(short_tmp / "u.sock"):
+        connection = GoClient(short_tmp / "u.sock").connect()
+        connection.sendall(b'{"music_file": "/nothing"}\n')
+        hanging.wait()
+    with connection:
+        assert b"is being stopped" in connection.recv(65_536)
+    going_on.set()
 
 
 def test_a_socket_on_which_somebody_listens_is_left_alone(short_tmp: Path, program: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,12 @@ from typing import Any
 import pytest
 from mutagen.flac import FLAC, CueSheet, CueSheetTrack, CueSheetTrackIndex
 
-from embeddings.uploads.names import safe, unique
+from embeddings.audio.pool import DecodePool
+from embeddings.library.sync import sync_tracks
+from embeddings.uploads import names
+from embeddings.uploads.names import is_in_library, safe, unique
+from embeddings.uploads.request import Request
+from embeddings.uploads.service import Uploads
 from tests.batches.conftest import Music
 from tests.uploads.client import GoClient
 from tests.uploads.sheets import sheet
@@ -58,10 +64,21 @@ def test_tracks_may_have_folders_of_their_own(client: GoClient, arrived: Arrived
 
 
 def test_names_that_the_library_has_get_a_number(client: GoClient, arrived: Arrived, music: Music) -> None:
-    (music.root / "Artist - Album - 02 - Track 02.flac").touch()
+    (music.root / "artist - ALBUM - 02 - Track 02.flac").touch()  # the same file on Windows and macOS
     path = arrived(seconds=4.0)
     answer = client.upload(path, **with_sheet(path, *LINES))
     assert answer["splitFiles"][1]["destName"] == "Artist - Album - 02 - Track 02 (2).flac"
+
+
+def test_names_that_another_upload_has_get_a_number(
+    client: GoClient, arrived: Arrived, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(names, "COPY_SECONDS", 60.0)
+    path = arrived(seconds=4.0)
+    fields = with_sheet(path, *LINES, 'TITLE "Taken"')
+    for name, expected in (("a.flac", ""), ("b.flac", " (2)"), ("a.flac", "")):
+        answer = client.upload(path, **fields | {"name": name})
+        assert answer["splitFiles"][1]["destName"] == f"Artist - Album - 02 - Taken{expected}.flac"
 
 
 def test_a_sheet_that_does_not_fit_is_a_warning(client: GoClient, arrived: Arrived, tmp_path: Path) -> None:
@@ -76,6 +93,24 @@ def test_a_sheet_that_does_not_fit_is_a_warning(client: GoClient, arrived: Arriv
     pipe = client.upload(path, cue_file=str(tmp_path / "pipe.cue"))
     assert "the CUE sheet is not a file" in pipe["warning"]
     assert all(each["status"] == "ok" and "splitFiles" not in each for each in (past, other, gone, pipe))
+
+
+def test_an_album_that_is_broken_off_at_the_end_is_not_taken_whole(
+    arrived: Arrived, monkeypatch: pytest.MonkeyPatch, transactional_db: None
+) -> None:
+    stopping, split = threading.Event(), DecodePool.split
+
+    def stopped(pool: DecodePool, *given: Any, **fields: Any) -> list[float]:
+        stopping.set()
+        pool.close()
+        return split(pool, *given, **fields)
+
+    monkeypatch.setattr(DecodePool, "split", stopped)
+    path = arrived(seconds=4.0)
+    found = with_sheet(path, *LINES)
+    answer = Uploads(stopping.is_set).answer(Request(path, found["name"], Path(found["cue_file"])))
+    assert answer == {"status": "error", "message": "navembed is being stopped; send the file again"}
+    assert not [*path.parent.glob("*track*")]
 
 
 def test_tracks_of_an_earlier_time_are_left_alone(client: GoClient, arrived: Arrived) -> None:
@@ -120,6 +155,17 @@ def test_names_are_safe_everywhere(text: str, name: str) -> None:
     assert safe(text, "x") == name
 
 
+def test_names_are_compared_as_windows_and_macos_do(music: Music, transactional_db: None) -> None:
+    (music.root / "Ärtist").mkdir()
+    (music.root / "Ärtist" / "e\u0301.flac").touch()
+    music.add_row("Folder/Known.flac")
+    sync_tracks()
+    for name, is_there in (
+        ("ärtist/É.FLAC", True), ("Ärtist/x.flac", False), ("x/é.flac", False), ("folder/known.flac", True),
+    ):  # fmt: skip
+        assert is_in_library(name) == is_there
+
+
 def test_names_are_unique() -> None:
     taken = {"a/b.flac", "a/b (2).flac"}
-    assert unique("a/b.flac", taken.__contains__) == "a/b (3).flac"
+    assert unique("a/b.flac", lambda name: name not in taken) == "a/b (3).flac"
