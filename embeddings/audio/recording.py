@@ -1,8 +1,9 @@
 """Whether two files hold the same recording: what is heard when, compared with alignment.
 
-A frame's 32 bits say in which bands the sound rises against its neighbours, after Haitsma and Kalker, "A Highly Robust
-Audio Fingerprinting System" (ISMIR 2002), on librosa's mel bands. Formats, bit rates, sample rates and loudness leave
-nearly all of them as they are; a piece that is played or mixed again has others.
+A frame's bits say in which of 32 bands the sound rises against its neighbours, after Haitsma and Kalker, "A Highly
+Robust Audio Fingerprinting System" (ISMIR 2002), on librosa's mel bands: 32 for where it clearly rises, 32 for where it
+rises at all. Two frames differ where it clearly rises in one, and not at all in the other: so formats, bit rates, sample
+rates and loudness change little; a piece that is played or mixed again has others.
 """
 
 from __future__ import annotations
@@ -23,40 +24,42 @@ FRAME, HOP = 4_096, 512  # samples
 FRAMES_A_SECOND = RATE / HOP
 BANDS, LOWEST, HIGHEST = 33, 200.0, 3_200.0  # Hz; all that a telephone lets through
 LAG = 4  # frames between which the sound rises
-FLOOR = 1e-3  # of a frame's mean band: what is softer is what coders add or leave out
-LEAST_RISE = 0.2  # of a band's logarithm against its neighbour's: less is noise
+FLOOR = 2e-3  # of a frame's mean band: what is softer is what coders add or leave out
+CLEARLY, AT_ALL = 0.15, 0.05  # rises of a band's logarithm against its neighbour's
 SILENT = 1e-6  # of the loudest frame
 
 MOST_APART = 2.0  # seconds, of the lengths and of the beginnings
 BLOCK_SECONDS = 3.0
-MOST_DIFFERENT = 0.3
-"""Of the bits that are set in either, those that are not in both, in the worst block of ``BLOCK_SECONDS``."""
-LEAST_BITS = 100  # of a block that says something
+MOST_DIFFERENT = 0.18
+"""Of the clear rises in either, those that are none in the other, in the worst block of ``BLOCK_SECONDS``."""
+LEAST_RISES = 100  # in a block that says something
 LEAST_SECONDS = 5.0  # of sound that both have
 
-Bits = NDArray[np.uint32]
-"""One for each frame; 0 is silence, or a sound that stands still."""
+Bits = NDArray[np.uint64]
+"""One for each frame: clear rises in the lower half, all in the upper. 0 is silence, or a sound that stands still."""
+HALF, CLEAR = np.uint64(32), np.uint64(2**32 - 1)
 
 
 def fingerprint(decoders: DecodePool, path: str) -> bytes:
-    """Return the bits of a file, 62 bytes a second. Raises AudioError as ``DecodePool.decode`` does."""
+    """Return the bits of a file, 125 bytes a second. Raises AudioError as ``DecodePool.decode`` does."""
     with closing(decoders.decode(path, [FORMAT])) as parts:
         waveforms = (part.waveforms[FORMAT][0] for part in parts if isinstance(part, AudioBlock))
-        return bits_of(waveforms).astype("<u4").tobytes()
+        return bits_of(waveforms).astype("<u8").tobytes()
 
 
 def bits_of(waveforms: Iterable[NDArray[np.float32]]) -> Bits:
     """Return the bits of mono sound at 8 kHz that comes in pieces, float32 [samples]."""
     energies = np.concatenate([np.zeros((0, BANDS), np.float32), *_energies(waveforms)])
     if len(energies) <= LAG:
-        return np.zeros(0, np.uint32)
+        return np.zeros(0, np.uint64)
     loudness = energies.mean(axis=1, keepdims=True)
     logs = np.log(energies + FLOOR * loudness + 1e-20)
     across = np.diff(logs, axis=1)
-    rises = across[LAG:] - across[:-LAG] > LEAST_RISE
+    rises = across[LAG:] - across[:-LAG]
     sounding = loudness[LAG:, 0] > SILENT * loudness.max()
-    packed: Bits = np.packbits(rises, axis=1, bitorder="little").view("<u4")[:, 0].astype(np.uint32)
-    return np.where(sounding, packed, np.uint32(0))
+    found = np.concatenate([rises > CLEARLY, rises > AT_ALL], axis=1) & sounding[:, None]
+    packed: Bits = np.packbits(found, axis=1, bitorder="little").view("<u8")[:, 0].astype(np.uint64)
+    return packed
 
 
 def _energies(waveforms: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
@@ -83,14 +86,14 @@ def _bands() -> NDArray[np.float32]:
 
 def is_same(one: bytes, other: bytes) -> bool:
     """Whether two fingerprints are of the same recording."""
-    a, b = np.frombuffer(one, "<u4"), np.frombuffer(other, "<u4")
+    a, b = np.frombuffer(one, "<u8"), np.frombuffer(other, "<u8")
     if abs(len(a) - len(b)) > MOST_APART * FRAMES_A_SECOND + 1:
         return False
     return difference(a, b) <= MOST_DIFFERENT
 
 
 def difference(a: Bits, b: Bits) -> float:
-    """Return the share of bits that differ in the worst block, where the two fit best; 1 when they have too little."""
+    """Return the share of rises that differ in the worst block, where the two fit best; 1 when they have too little."""
     best = 1.0
     counts = np.zeros((2, 0), np.int64)
     most = round(MOST_APART * FRAMES_A_SECOND) + 2
@@ -103,14 +106,15 @@ def difference(a: Bits, b: Bits) -> float:
         return 1.0
     size = round(BLOCK_SECONDS * FRAMES_A_SECOND)
     differing, either = np.add.reduceat(counts, np.arange(0, counts.shape[1], size), axis=1)
-    telling = either >= LEAST_BITS
+    telling = either >= LEAST_RISES
     return float((differing[telling] / either[telling]).max(initial=best))
 
 
 def _counts(a: Bits, b: Bits) -> NDArray[np.int64]:
-    """Return int64 [2, frames that sound in both]: how many bits differ, and how many are set in either."""
+    """Return int64 [2, frames that sound in both]: clear rises that are none in the other, and those in either."""
     size = min(len(a), len(b))
     a, b = a[:size], b[:size]
-    heard = (a != 0) & (b != 0)
+    heard = ((a & CLEAR) != 0) & ((b & CLEAR) != 0)
     a, b = a[heard], b[heard]
-    return np.stack([np.bitwise_count(a ^ b), np.bitwise_count(a | b)]).astype(np.int64)
+    differing = (a & ~(b >> HALF) | b & ~(a >> HALF)) & CLEAR
+    return np.stack([np.bitwise_count(differing), np.bitwise_count((a | b) & CLEAR)]).astype(np.int64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from embeddings.audio.decode import AudioSummary, decode
 from embeddings.audio.recording import FORMAT, bits_of
-from navembed_site.demo.encode import write_audio
+from navembed_site.demo.encode import FORMATS, write_audio
 from navembed_site.demo.music import GENRES, render
 
 RATE = 44_100
@@ -81,16 +82,21 @@ def fitted(sound: Sound, like: Sound) -> Sound:
 
 SAME: dict[str, tuple[str, Callable[[Sound], Sound]]] = {
     "mp3": (".mp3", lambda sound: sound),
+    "mp3 of 64 kbit/s": (".64.mp3", lambda sound: sound),
+    "mp3 of 320 kbit/s": (".320.mp3", lambda sound: sound),
     "aac": (".m4a", lambda sound: sound),
     "vorbis": (".ogg", lambda sound: sound),
     "opus": (".opus", lambda sound: sound),
     "softer": (".flac", lambda sound: sound * np.float32(0.2)),
+    "louder": (".flac", lambda sound: sound / np.abs(sound).max()),
     "silence before": (".mp3", lambda sound: shifted(sound, 1, 0)),
     "silence after": (".mp3", lambda sound: shifted(sound, 0, 1)),
     "trimmed before": (".mp3", lambda sound: shifted(sound, -0.973, 0)),
     "trimmed after": (".mp3", lambda sound: shifted(sound, 0, -1)),
 }
 LOW_RATE = "22.05 kHz"
+for kilobits in (64, 320):
+    FORMATS[f".{kilobits}.mp3"] = replace(FORMATS[".mp3"], bit_rate=1000 * kilobits)
 
 
 @cache
@@ -100,7 +106,7 @@ def piece(genre: str, seed: int) -> Sound:
 
 def print_of(path: Path) -> bytes:
     parts = [part for part in decode(str(path), [FORMAT]) if not isinstance(part, AudioSummary)]
-    return bits_of(part[FORMAT][0] for part in parts).astype("<u4").tobytes()
+    return bits_of(part[FORMAT][0] for part in parts).astype("<u8").tobytes()
 
 
 def written(sound: Sound, folder: Path, suffix: str = ".flac", rate: int = RATE) -> bytes:
