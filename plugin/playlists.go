@@ -5,17 +5,20 @@
 package main
 
 import (
+	"cmp"
 	_ "embed"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
+	"strings"
 )
 
 const (
 	playlistsPath = "/api/v1/playlists"
 	everyMinutes  = "*/5 * * * *"
-	notFound      = 70 // Subsonic's code
+	// mark begins the comments of navembed's playlists, and the names of those that have no comment yet.
+	mark = "Made by navembed: "
 )
 
 //go:embed manifest-playlists.json
@@ -35,6 +38,14 @@ type playlist struct {
 	Comment  string   `json:"comment"`
 	ServerID string   `json:"server_id"`
 	TrackIDs []string `json:"track_ids"`
+	MadeAt   string   `json:"made_at"`
+}
+
+// held is a playlist in Navidrome.
+type held struct {
+	ID, Name, Comment, Owner string
+	Readonly                 bool
+	ValidUntil               string // of smart ones
 }
 
 func main() {}
@@ -65,12 +76,11 @@ func deliver() int32 {
 		if err := known.ask(playlistsPath+"/pending", nil, &due); err != nil {
 			return struct{}{}, err
 		}
+		var failed error
 		for _, one := range due.Results {
-			if err := known.bring(one); err != nil {
-				return struct{}{}, err
-			}
+			failed = errors.Join(failed, known.bring(one))
 		}
-		return struct{}{}, nil
+		return struct{}{}, failed
 	})
 }
 
@@ -81,9 +91,9 @@ func readConnection() (connection, error) {
 
 // bring makes or updates a playlist, and tells navembed what became of it.
 func (known *connection) bring(one playlist) error {
-	told := map[string]string{}
+	told := map[string]string{"made_at": one.MadeAt}
 	if id, err := one.write(); err != nil {
-		told["problem"] = err.Error()
+		told["problem"] = fmt.Sprintf("%.1000s", err)
 		logError(fmt.Sprintf("navembed: playlist %q of %s: %v", one.Name, one.User, err))
 	} else {
 		told["server_id"] = id
@@ -97,48 +107,79 @@ func (known *connection) bring(one playlist) error {
 	return known.request(path, httpRequest{Method: "POST", URL: known.address + path, Body: body}, &struct{}{})
 }
 
-// write brings the songs to the server and returns the playlist's id; one that was deleted there is made anew.
+// write brings the songs to Navidrome and returns the playlist's id. A new one is called after navembed until it has
+// its comment, so one of whose making we have not heard the end is found again: nothing makes a second one.
 func (one playlist) write() (string, error) {
-	id, code, err := one.ServerID, notFound, error(nil)
-	if id != "" {
-		_, code, err = one.subsonic("createPlaylist", url.Values{"songId": one.TrackIDs, "playlistId": {id}})
-	}
-	isNew := code == notFound
-	if isNew {
-		id, _, err = one.subsonic("createPlaylist", url.Values{"songId": one.TrackIDs, "name": {one.Name}})
-	}
+	found, err := one.find()
 	if err != nil {
 		return "", err
 	}
-	asked := url.Values{"playlistId": {id}, "comment": {one.Comment}}
-	if isNew {
-		asked.Set("public", "false")
+	songs, update := url.Values{"songId": one.TrackIDs}, url.Values{"comment": {one.Comment}}
+	if found.ID == "" {
+		songs.Set("name", mark+one.Name)
+	} else {
+		songs.Set("playlistId", found.ID)
 	}
-	_, _, err = one.subsonic("updatePlaylist", asked)
-	return id, err
+	if found.ID == "" || found.Name == mark+one.Name {
+		update.Set("name", one.Name)
+		update.Set("public", "false")
+	}
+	var written struct{ Playlist held }
+	if err := one.subsonic("createPlaylist", songs, &written); err != nil {
+		return "", err
+	}
+	id := cmp.Or(found.ID, written.Playlist.ID)
+	update.Set("playlistId", id)
+	return id, one.subsonic("updatePlaylist", update, &struct{}{})
 }
 
-// subsonic asks Navidrome in the name of the playlist's user; returns a playlist's id and the code of an error.
-func (one playlist) subsonic(function string, asked url.Values) (string, int, error) {
+// find returns the playlist that is to be updated: by its id, or of ours that by its name; an empty one for none.
+func (one playlist) find() (found held, err error) {
+	var all struct{ Playlists struct{ Playlist []held } }
+	if err := one.subsonic("getPlaylists", url.Values{}, &all); err != nil {
+		return found, err
+	}
+	for _, each := range all.Playlists.Playlist {
+		isOurs := each.Name == mark+one.Name || each.Name == one.Name && strings.HasPrefix(each.Comment, mark)
+		if each.ID == one.ServerID || found.ID == "" && isOurs && each.isOf(one.User) {
+			found = each
+		}
+		if each.ID == one.ServerID {
+			break
+		}
+	}
+	if found.ID != "" && (!found.isOf(one.User) || found.Readonly || found.ValidUntil != "") {
+		err = fmt.Errorf("%s cannot change the playlist %s; it is left as it is", one.User, found.Name)
+	}
+	return found, err
+}
+
+func (one held) isOf(user string) bool { return strings.EqualFold(one.Owner, user) }
+
+// subsonic asks Navidrome in the name of the playlist's user, and reads its answer into a value.
+func (one playlist) subsonic(function string, asked url.Values, into any) error {
 	asked.Set("u", one.User)
 	var raw struct{ ResponseJSON string }
 	if err := call(subsonicAt, map[string]string{"uri": function + "?" + asked.Encode()}, &raw); err != nil {
-		return "", 0, err
+		return err
 	}
 	var told struct {
-		Response struct {
-			Playlist struct{ ID string }
-			Error    *struct {
-				Code    int
-				Message string
-			}
-		} `json:"subsonic-response"`
+		Response json.RawMessage `json:"subsonic-response"`
 	}
 	if err := json.Unmarshal([]byte(raw.ResponseJSON), &told); err != nil {
-		return "", 0, err
+		return err
 	}
-	if failed := told.Response.Error; failed != nil {
-		return "", failed.Code, errors.New(failed.Message)
+	var failed struct {
+		Error *struct {
+			Code    int
+			Message string
+		}
 	}
-	return told.Response.Playlist.ID, 0, nil
+	if err := json.Unmarshal(told.Response, &failed); err != nil {
+		return err
+	}
+	if failed.Error != nil {
+		return errors.New(cmp.Or(strings.TrimSpace(failed.Error.Message), fmt.Sprintf("error %d", failed.Error.Code)))
+	}
+	return json.Unmarshal(told.Response, into)
 }

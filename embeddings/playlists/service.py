@@ -125,9 +125,12 @@ def comment_of(playlist: Playlist) -> str:
     return f"{MARK}{recipes.kept(playlist).in_words()}. {made:%Y-%m-%d %H:%M}"
 
 
-def delivered(playlist: Playlist, server_id: str) -> None:
-    """Note that the server has the tracks."""
-    _update(playlist, server_id=server_id, pending=False, problem="")
+def delivered(playlist: Playlist, server_id: str, made_at: datetime | None = None) -> None:
+    """Note that the server has the tracks that were chosen then; others, chosen meanwhile, stay pending."""
+    _update(playlist, server_id=server_id)
+    chosen = Playlist.objects.filter(pk=playlist.pk, made_at=made_at or playlist.made_at)
+    if chosen.update(pending=False, problem=""):
+        playlist.pending, playlist.problem = False, ""
 
 
 def failed(playlist: Playlist, problem: str) -> None:
@@ -153,8 +156,11 @@ def told(playlist: Playlist) -> str:
 
 
 def pending() -> QuerySet[Playlist]:
-    """Return the playlists that wait for somebody who can bring them to their users: the plugin."""
-    rows = Playlist.objects.filter(pending=True).order_by("pk")
+    """Return the playlists that wait for somebody who can bring them to their users: the plugin.
+
+    Those that could not be brought come last: they hold up nobody.
+    """
+    rows = Playlist.objects.filter(pending=True).order_by("problem", "pk")
     return rows.exclude(user=settings.SUBSONIC_USER) if settings.SUBSONIC_URL else rows
 
 

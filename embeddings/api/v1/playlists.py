@@ -158,6 +158,7 @@ class MadeSerializer(serializers.Serializer[dict[str, Any]]):
                 "comment": "Made by navembed: sounds like Erik Satie - Gymnopédie No. 1. 2026-11-27 21:30",
                 "server_id": "",
                 "track_ids": ["0a1b2c", "3d4e5f"],
+                "made_at": "2026-11-27T21:30:00Z",
             },
         )
     ]
@@ -170,7 +171,7 @@ class PendingSerializer(serializers.ModelSerializer[Playlist]):
 
     class Meta:
         model = Playlist
-        fields = ["id", "user", "name", "comment", "server_id", "track_ids"]
+        fields = ["id", "user", "name", "comment", "server_id", "track_ids", "made_at"]
         read_only_fields = fields
 
     def get_comment(self, playlist: Playlist) -> str:
@@ -185,9 +186,12 @@ class DeliveredSerializer(serializers.Serializer[dict[str, Any]]):
 
     server_id = serializers.CharField(required=False, max_length=255)
     problem = serializers.CharField(required=False, max_length=1000)
+    made_at = serializers.DateTimeField(
+        required=False, help_text="As it was pending: one that was made anew meanwhile stays so."
+    )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        if len(attrs) != 1:
+        if ("server_id" in attrs) == ("problem" in attrs):
             raise serializers.ValidationError("say either server_id or problem")
         return attrs
 
@@ -206,11 +210,14 @@ class M3uRenderer(BaseRenderer):
 class PlaylistViewSet(RetrieveModelMixin, GenericViewSet[Playlist]):
     """Playlists of ours. Each is known by its user and its name."""
 
-    costs_device_time = True  # texts
     queryset = Playlist.objects.all()
     serializer_class = PlaylistRowSerializer
     pagination_class = NewestFirst
     lookup_value_regex = "[0-9]{1,18}"  # what a database can hold
+
+    @property
+    def costs_device_time(self) -> bool:
+        return self.action == "create"  # texts
 
     def list(self, request: Request) -> Response:
         """List our playlists, the newest first."""
@@ -259,7 +266,7 @@ class PlaylistViewSet(RetrieveModelMixin, GenericViewSet[Playlist]):
         if problem := body.validated_data.get("problem"):
             service.failed(playlist, problem)
         else:
-            service.delivered(playlist, body.validated_data["server_id"])
+            service.delivered(playlist, body.validated_data["server_id"], body.validated_data.get("made_at"))
         return Response(self.get_serializer(playlist).data)
 
     @extend_schema(responses={(200, M3U): OpenApiResponse(OpenApiTypes.STR, examples=[FILE])})
