@@ -9,7 +9,6 @@ package main
 import (
 	"cmp"
 	"fmt"
-	"net/url"
 )
 
 // track is what navembed tells of one.
@@ -111,8 +110,9 @@ func sonicPath() int32 {
 		Count     int  `json:"count"`
 	}
 	return withSettings(named("matches", []match{}), func(known settings, asked question) (map[string][]match, error) {
-		ends := url.Values{"start": {asked.StartSong.ID}, "end": {asked.EndSong.ID}, "model": known.models[:1]}
-		ends.Set("limit", known.asked(max(asked.Count, 2)).Get("limit"))
+		ends := known.asked(max(asked.Count, 2))
+		ends.Set("start", asked.StartSong.ID)
+		ends.Set("end", asked.EndSong.ID)
 		what := fmt.Sprintf("songs from %v to %v", asked.StartSong, asked.EndSong)
 		tracks, err := search[track](&known.connection, "/api/v1/path", ends, what)
 		return named("matches", each(tracks, track.match)), err

@@ -156,6 +156,8 @@ def test_defaults_are_those_of_the_manifest(host: Host) -> None:
     assert request["url"].startswith("http://127.0.0.1:9002/api/v1/similar?")
     asked = parse_qs(urlsplit(request["url"]).query)
     assert (asked["models"], asked["limit"], asked["per_artist"]) == (["muq", "mert", "latent"], ["500"], ["5"])
+    host.call("nd_find_sonic_path", **GIVEN)
+    assert parse_qs(urlsplit(host.requests[-1]["url"]).query)["models"] == ["muq", "mert", "latent"]
 
 
 @pytest.mark.parametrize("function", EMPTY)
