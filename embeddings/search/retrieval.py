@@ -14,7 +14,7 @@ from embeddings.encoders.registry import encoder_class
 from embeddings.index.projection import search_vectors
 from embeddings.index.sync import vector_store
 from embeddings.models import EmbeddingSpace
-from embeddings.search.calibration import Calibration, calibration_of
+from embeddings.search.calibration import Calibration, calibration_of, sampled
 from embeddings.search.comparing import Probe, cosines
 from embeddings.search.deadline import Deadline
 from embeddings.search.seeds import DIGITS, Group
@@ -134,7 +134,7 @@ def group_calibrations(
     texts = [group for group in groups if seeds[group.members[0]].is_text]
     if not texts:
         return [calibration] * len(groups)
-    _, found = cosines(space, seeds, (space.calibration or {}).get("sample", []), deadline)
+    _, found = cosines(space, seeds, sampled(space), deadline)
     return [
         (calibration_of(group.means(found)) if seeds[group.members[0]].is_text else calibration) for group in groups
     ]
