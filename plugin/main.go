@@ -9,6 +9,8 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"net/url"
+	"strings"
 )
 
 // track is what navembed tells of one.
@@ -152,3 +154,20 @@ func (one track) song() songRef {
 }
 
 func (one track) match() match { return match{one.song(), one.Score} }
+
+// found is navembed's answer: results, best first, and what is missing from them.
+type found[T any] struct {
+	Results  []T      `json:"results"`
+	Warnings []string `json:"warnings"`
+}
+
+// search asks for results, and says in the log how many there are and what is missing.
+func search[T any](known *connection, path string, asked url.Values, what string) ([]T, error) {
+	var answer found[T]
+	if err := known.ask(path, asked, &answer); err != nil {
+		return nil, err
+	}
+	said := append([]string{fmt.Sprintf("%d %s", len(answer.Results), what)}, answer.Warnings...)
+	logInfo("navembed: " + strings.Join(said, "; "))
+	return answer.Results, nil
+}

@@ -11,12 +11,15 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 )
 
 const (
 	playlistsPath = "/api/v1/playlists"
+	listenersPath = playlistsPath + "/listeners"
 	everyMinutes  = "*/5 * * * *"
+	mostStarred   = 200 // that navembed goes by
 	// mark begins the comments of navembed's playlists, and the names of those that have no comment yet.
 	mark = "Made by navembed: "
 )
@@ -72,11 +75,11 @@ func deliver() int32 {
 		if err != nil {
 			return struct{}{}, err
 		}
+		failed := known.tellOfListeners()
 		var due struct{ Results []playlist }
 		if err := known.ask(playlistsPath+"/pending", nil, &due); err != nil {
 			return struct{}{}, err
 		}
-		var failed error
 		for _, one := range due.Results {
 			failed = errors.Join(failed, known.bring(one))
 		}
@@ -89,6 +92,50 @@ func readConnection() (connection, error) {
 	return known, mend(known.read(manifest))
 }
 
+// listener is a user of navembed's playlists, of whom only we can tell what follows.
+type listener struct {
+	User       string   `json:"user"`
+	Favourites bool     `json:"favourites"`
+	Libraries  []int    `json:"libraries"`
+	Starred    []string `json:"starred"`
+}
+
+func (known *connection) tellOfListeners() (failed error) {
+	var asked struct{ Results []listener }
+	if err := known.ask(listenersPath, nil, &asked); err != nil {
+		return err
+	}
+	for _, each := range asked.Results {
+		err := each.look()
+		if err == nil {
+			err = known.tell(listenersPath, each)
+		}
+		failed = errors.Join(failed, err)
+	}
+	return failed
+}
+
+// look finds out which libraries the user may see, and what he has starred, if that is of use.
+func (one *listener) look() error {
+	var told struct{ User struct{ Folder []int } }
+	if err := subsonic(one.User, "getUser", url.Values{"username": {one.User}}, &told); err != nil {
+		return err
+	}
+	one.Libraries, one.Starred = told.User.Folder, []string{}
+	if !one.Favourites {
+		return nil
+	}
+	type song struct{ ID, Starred string }
+	var stars struct{ Starred2 struct{ Song []song } }
+	err := subsonic(one.User, "getStarred2", url.Values{}, &stars)
+	songs := stars.Starred2.Song
+	slices.SortFunc(songs, func(one, other song) int { return strings.Compare(other.Starred, one.Starred) })
+	for _, each := range songs[:min(len(songs), mostStarred)] {
+		one.Starred = append(one.Starred, each.ID)
+	}
+	return err
+}
+
 // bring makes or updates a playlist, and tells navembed what became of it.
 func (known *connection) bring(one playlist) error {
 	told := map[string]string{"made_at": one.MadeAt}
@@ -99,11 +146,15 @@ func (known *connection) bring(one playlist) error {
 		told["server_id"] = id
 		logInfo(fmt.Sprintf("navembed: playlist %q of %s has %d songs", one.Name, one.User, len(one.TrackIDs)))
 	}
-	body, err := json.Marshal(told)
+	return known.tell(fmt.Sprintf("%s/%d/delivered", playlistsPath, one.ID), told)
+}
+
+// tell sends navembed a value; it answers with no more than that it has heard.
+func (known *connection) tell(path string, value any) error {
+	body, err := json.Marshal(value)
 	if err != nil {
 		return err
 	}
-	path := fmt.Sprintf("%s/%d/delivered", playlistsPath, one.ID)
 	return known.request(path, httpRequest{Method: "POST", URL: known.address + path, Body: body}, &struct{}{})
 }
 
@@ -125,18 +176,18 @@ func (one playlist) write() (string, error) {
 		update.Set("public", "false")
 	}
 	var written struct{ Playlist held }
-	if err := one.subsonic("createPlaylist", songs, &written); err != nil {
+	if err := subsonic(one.User, "createPlaylist", songs, &written); err != nil {
 		return "", err
 	}
 	id := cmp.Or(found.ID, written.Playlist.ID)
 	update.Set("playlistId", id)
-	return id, one.subsonic("updatePlaylist", update, &struct{}{})
+	return id, subsonic(one.User, "updatePlaylist", update, &struct{}{})
 }
 
 // find returns the playlist that is to be updated: by its id, or of ours that by its name; an empty one for none.
 func (one playlist) find() (found held, err error) {
 	var all struct{ Playlists struct{ Playlist []held } }
-	if err := one.subsonic("getPlaylists", url.Values{}, &all); err != nil {
+	if err := subsonic(one.User, "getPlaylists", url.Values{}, &all); err != nil {
 		return found, err
 	}
 	for _, each := range all.Playlists.Playlist {
@@ -156,9 +207,9 @@ func (one playlist) find() (found held, err error) {
 
 func (one held) isOf(user string) bool { return strings.EqualFold(one.Owner, user) }
 
-// subsonic asks Navidrome in the name of the playlist's user, and reads its answer into a value.
-func (one playlist) subsonic(function string, asked url.Values, into any) error {
-	asked.Set("u", one.User)
+// subsonic asks Navidrome in the name of a user, and reads its answer into a value.
+func subsonic(user, function string, asked url.Values, into any) error {
+	asked.Set("u", user)
 	var raw struct{ ResponseJSON string }
 	if err := call(subsonicAt, map[string]string{"uri": function + "?" + asked.Encode()}, &raw); err != nil {
 		return err

@@ -10,7 +10,8 @@ import extism
 import pytest
 from pytest_django.live_server_helper import LiveServer
 
-from embeddings.models import Playlist
+from embeddings.errors import PlaylistRefused
+from embeddings.models import Listener, Playlist
 from embeddings.playlists import recipe, service
 from navembed_site.access.scopes import Scope
 from navembed_site.access.tokens import create_token
@@ -50,7 +51,7 @@ class Navidrome:
         self.host = Host(build("navembed-playlists"), [scheduler_schedulerecurring, subsonicapi_call])
 
     def reset(self) -> None:
-        self.server = SubsonicServer()
+        self.server = SubsonicServer(granted={"bob": [1, 2]})
         self.schedules: list[dict[str, str]] = []
         self.refused: dict[str, dict[str, Any]] = {}
         self.lost: set[str] = set()
@@ -147,7 +148,7 @@ def test_smart_read_only_and_foreign_ones_are_left_alone(navidrome: Navidrome) -
         service.delivered(playlist, navidrome.server.add_playlist(name, **{"owner": "bob", "songs": ["his"]} | mark))
         service.make(playlist)
     navidrome.tick()
-    assert navidrome.server.names() == ["getPlaylists"] * 3
+    assert navidrome.server.names() == ["getUser", *["getPlaylists"] * 3]
     assert all("left as it is" in each.problem for each in service.pending())
 
 
@@ -167,7 +168,11 @@ def test_refusals_are_told_and_tried_again_and_hold_up_nobody(navidrome: Navidro
 def test_answer_that_navembed_does_not_take_holds_up_nobody(navidrome: Navidrome) -> None:
     waiting(), waiting("Snow")
     refusals = [result(400, b"")]
-    navidrome.host.answer = lambda asked: refusals.pop() if refusals and asked["method"] == "POST" else fetched(asked)
+
+    def refused_once(asked: dict[str, Any]) -> dict[str, Any]:
+        return refusals.pop() if refusals and asked["url"].endswith("/delivered") else fetched(asked)
+
+    navidrome.host.answer = refused_once
     navidrome.tick()
     assert [each.name for each in service.pending()] == ["Rain"]
     assert "answers 400" in navidrome.host.log()
@@ -189,6 +194,31 @@ def test_one_that_is_made_anew_meanwhile_stays_pending(navidrome: Navidrome) -> 
     navidrome.host.answer = fetched
     navidrome.tick()
     assert not service.pending()
+
+
+def test_favourites_come_from_the_plugin(navidrome: Navidrome) -> None:
+    with pytest.raises(PlaylistRefused, match="What bob has starred is not known yet"):
+        service.make(service.save("Mine", recipe.Recipe(favourites=True, limit=5), user="bob"))
+    stars = {f"t{number:02}": f"2026-01-{number + 1:02}T00:00:00Z" for number in range(20)}
+    navidrome.server.starred["bob"] = stars | {f"old{number}": "2025-01-01T00:00:00Z" for number in range(300)}
+    navidrome.tick()
+    told = Listener.objects.get(user="bob")
+    assert (told.libraries, told.starred[:20], len(told.starred)) == ([1, 2], sorted(stars, reverse=True), 200)
+    assert service.make_due(60) == 1
+    navidrome.tick()
+    [made] = navidrome.server.playlists.values()
+    assert (made["name"], len(made["songs"]), set(made["songs"]) & set(stars)) == ("Mine", 5, set())
+    assert navidrome.server.names().count("getStarred2") == 1
+    assert Playlist.objects.get().due_at is None
+
+
+def test_a_user_whom_the_plugin_may_not_serve_holds_up_nobody(navidrome: Navidrome) -> None:
+    waiting("Snow", user="carl")
+    playlist = waiting()
+    navidrome.tick()
+    assert "not authorized" in navidrome.host.log()
+    playlist.refresh_from_db()
+    assert not playlist.pending
 
 
 def test_token_that_may_only_read_is_told(navidrome: Navidrome) -> None:

@@ -97,7 +97,7 @@ class NewPlaylistSerializer(serializers.Serializer[dict[str, Any]]):
     text = _words("Words to sound like, in any language.")
     avoid = _words("Words to keep away from.")
     favourites = serializers.BooleanField(
-        default=False, help_text="Sound like what its user, that of NAVEMBED_SUBSONIC_USER, has starred."
+        default=False, help_text="Sound like what its user has starred; of others the plugin in Navidrome tells it."
     )
     fresh = serializers.BooleanField(default=False, help_text="Made again, have none of the tracks it had before.")
     models = serializers.ListField(
@@ -196,6 +196,27 @@ class DeliveredSerializer(serializers.Serializer[dict[str, Any]]):
         return attrs
 
 
+@extend_schema_serializer(examples=[OpenApiExample("With favourites", {"user": "bob", "favourites": True})])
+class AskedListenerSerializer(serializers.Serializer[dict[str, Any]]):
+    """Somebody of whom the plugin should tell."""
+
+    user = serializers.CharField()
+    favourites = serializers.BooleanField(help_text="Also what the user has starred.")
+
+
+@extend_schema_serializer(
+    examples=[OpenApiExample("Of Bob", {"user": "bob", "libraries": [1], "starred": ["3d4e5f", "0a1b2c"]})]
+)
+class ListenerSerializer(serializers.Serializer[dict[str, Any]]):
+    """What only a user, or the plugin in his name, can see in Navidrome."""
+
+    user = serializers.CharField(max_length=service.LONGEST_NAME, help_text="As it was asked for.")
+    libraries = serializers.ListField(
+        child=serializers.IntegerField(min_value=0, max_value=2**63 - 1), max_length=1000, help_text="What he may see."
+    )
+    starred = _ids("What he has starred, the newest first.")
+
+
 class M3uRenderer(BaseRenderer):
     """Names the format in the description; the view writes it."""
 
@@ -255,6 +276,23 @@ class PlaylistViewSet(RetrieveModelMixin, GenericViewSet[Playlist]):
         """List the playlists that wait for somebody who can bring them to their users: the plugin in Navidrome."""
         rows = PendingSerializer(service.pending(), many=True)
         return self.get_paginated_response(rows.data)
+
+    @extend_schema(responses=AskedListenerSerializer(many=True))
+    @action(detail=False, pagination_class=OnePage)
+    def listeners(self, request: Request) -> Response:
+        """List the users of whom the plugin in Navidrome should tell: of each once an hour."""
+        asked = [{"user": user, "favourites": favourites} for user, favourites in service.listeners().items()]
+        return self.get_paginated_response(AskedListenerSerializer(asked, many=True).data)
+
+    @extend_schema(request=ListenerSerializer, responses=ListenerSerializer)
+    @listeners.mapping.post
+    def tell(self, request: Request) -> Response:
+        """Tell which libraries a user may see, and what he has starred: his playlists are made by it."""
+        body = ListenerSerializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        told = body.validated_data
+        service.tell_of(told["user"], told["libraries"], told.get("starred", ()))
+        return Response(body.data)
 
     @extend_schema(request=DeliveredSerializer)
     @action(detail=True, methods=["post"])
