@@ -281,8 +281,8 @@ class PlaylistViewSet(RetrieveModelMixin, GenericViewSet[Playlist]):
     @action(detail=False, pagination_class=OnePage)
     def listeners(self, request: Request) -> Response:
         """List the users of whom the plugin in Navidrome should tell: of each once an hour."""
-        asked = [{"user": user, "favourites": favourites} for user, favourites in service.listeners().items()]
-        return self.get_paginated_response(AskedListenerSerializer(asked, many=True).data)
+        asked = service.listeners().items()
+        return self.get_paginated_response([{"user": user, "favourites": favourites} for user, favourites in asked])
 
     @extend_schema(request=ListenerSerializer, responses=ListenerSerializer)
     @listeners.mapping.post
