@@ -337,3 +337,15 @@ class PlaylistTrack(models.Model):
 
     def __str__(self) -> str:
         return f"{self.track_id} in playlist {self.playlist_id}"
+
+
+class Listener(models.Model):
+    """What the plugin in Navidrome tells of a user of playlists whom we cannot sign in as."""
+
+    user = models.CharField(max_length=200, unique=True, help_text="As their playlists have it.")
+    libraries = models.JSONField(help_text="Ids of those that the user may see.")
+    starred = models.JSONField(help_text="Ids of the tracks that the user has starred, the newest first.")
+    told_at = models.DateTimeField(auto_now=True)
+
+    def __str__(self) -> str:
+        return self.user

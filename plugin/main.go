@@ -10,6 +10,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/url"
+	"strings"
 )
 
 // track is what navembed tells of one.
@@ -111,8 +112,9 @@ func sonicPath() int32 {
 		Count     int  `json:"count"`
 	}
 	return withSettings(named("matches", []match{}), func(known settings, asked question) (map[string][]match, error) {
-		ends := url.Values{"start": {asked.StartSong.ID}, "end": {asked.EndSong.ID}, "model": known.models[:1]}
-		ends.Set("limit", known.asked(max(asked.Count, 2)).Get("limit"))
+		ends := known.asked(max(asked.Count, 2))
+		ends.Set("start", asked.StartSong.ID)
+		ends.Set("end", asked.EndSong.ID)
 		what := fmt.Sprintf("songs from %v to %v", asked.StartSong, asked.EndSong)
 		tracks, err := search[track](&known.connection, "/api/v1/path", ends, what)
 		return named("matches", each(tracks, track.match)), err
@@ -152,3 +154,20 @@ func (one track) song() songRef {
 }
 
 func (one track) match() match { return match{one.song(), one.Score} }
+
+// found is navembed's answer: results, best first, and what is missing from them.
+type found[T any] struct {
+	Results  []T      `json:"results"`
+	Warnings []string `json:"warnings"`
+}
+
+// search asks for results, and says in the log how many there are and what is missing.
+func search[T any](known *connection, path string, asked url.Values, what string) ([]T, error) {
+	var answer found[T]
+	if err := known.ask(path, asked, &answer); err != nil {
+		return nil, err
+	}
+	said := append([]string{fmt.Sprintf("%d %s", len(answer.Results), what)}, answer.Warnings...)
+	logInfo("navembed: " + strings.Join(said, "; "))
+	return answer.Results, nil
+}

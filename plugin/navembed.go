@@ -65,12 +65,6 @@ func (known *connection) value(name string) string {
 	return string(known.defaults[name].Default)
 }
 
-// found is navembed's answer: results, best first, and what is missing from them.
-type found[T any] struct {
-	Results  []T      `json:"results"`
-	Warnings []string `json:"warnings"`
-}
-
 // ask gets an answer of navembed's API and reads it into a value.
 func (known *connection) ask(path string, asked url.Values, into any) error {
 	return known.request(path, httpRequest{Method: "GET", URL: known.address + path + "?" + asked.Encode()}, into)
@@ -137,15 +131,4 @@ func (known *connection) test() error {
 		logInfo("navembed: connected to " + known.address)
 	}
 	return err
-}
-
-// search asks for results, and says in the log how many there are and what is missing.
-func search[T any](known *connection, path string, asked url.Values, what string) ([]T, error) {
-	var answer found[T]
-	if err := known.ask(path, asked, &answer); err != nil {
-		return nil, err
-	}
-	said := append([]string{fmt.Sprintf("%d %s", len(answer.Results), what)}, answer.Warnings...)
-	logInfo("navembed: " + strings.Join(said, "; "))
-	return answer.Results, nil
 }

@@ -5,17 +5,23 @@
 package main
 
 import (
+	"cmp"
 	_ "embed"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
+	"strings"
 )
 
 const (
 	playlistsPath = "/api/v1/playlists"
+	listenersPath = playlistsPath + "/listeners"
 	everyMinutes  = "*/5 * * * *"
-	notFound      = 70 // Subsonic's code
+	mostStarred   = 200 // that navembed goes by
+	// mark begins the comments of navembed's playlists, and the names of those that have no comment yet.
+	mark = "Made by navembed: "
 )
 
 //go:embed manifest-playlists.json
@@ -35,6 +41,14 @@ type playlist struct {
 	Comment  string   `json:"comment"`
 	ServerID string   `json:"server_id"`
 	TrackIDs []string `json:"track_ids"`
+	MadeAt   string   `json:"made_at"`
+}
+
+// held is a playlist in Navidrome.
+type held struct {
+	ID, Name, Comment, Owner string
+	Readonly                 bool
+	ValidUntil               string // of smart ones
 }
 
 func main() {}
@@ -61,16 +75,15 @@ func deliver() int32 {
 		if err != nil {
 			return struct{}{}, err
 		}
+		failed := known.tellOfListeners()
 		var due struct{ Results []playlist }
 		if err := known.ask(playlistsPath+"/pending", nil, &due); err != nil {
 			return struct{}{}, err
 		}
 		for _, one := range due.Results {
-			if err := known.bring(one); err != nil {
-				return struct{}{}, err
-			}
+			failed = errors.Join(failed, known.bring(one))
 		}
-		return struct{}{}, nil
+		return struct{}{}, failed
 	})
 }
 
@@ -79,66 +92,145 @@ func readConnection() (connection, error) {
 	return known, mend(known.read(manifest))
 }
 
+// listener is a user of navembed's playlists, of whom only we can tell what follows.
+type listener struct {
+	User       string   `json:"user"`
+	Favourites bool     `json:"favourites"`
+	Libraries  []int    `json:"libraries"`
+	Starred    []string `json:"starred"`
+}
+
+func (known *connection) tellOfListeners() (failed error) {
+	var asked struct{ Results []listener }
+	if err := known.ask(listenersPath, nil, &asked); err != nil {
+		return err
+	}
+	for _, each := range asked.Results {
+		err := each.look()
+		if err == nil {
+			err = known.tell(listenersPath, each)
+		}
+		failed = errors.Join(failed, err)
+	}
+	return failed
+}
+
+// look finds out which libraries the user may see, and what he has starred, if that is of use.
+func (one *listener) look() error {
+	var told struct{ User struct{ Folder []int } }
+	if err := subsonic(one.User, "getUser", url.Values{"username": {one.User}}, &told); err != nil {
+		return err
+	}
+	one.Libraries, one.Starred = told.User.Folder, []string{}
+	if !one.Favourites {
+		return nil
+	}
+	type song struct{ ID, Starred string }
+	var stars struct{ Starred2 struct{ Song []song } }
+	err := subsonic(one.User, "getStarred2", url.Values{}, &stars)
+	songs := stars.Starred2.Song
+	slices.SortFunc(songs, func(one, other song) int { return strings.Compare(other.Starred, one.Starred) })
+	for _, each := range songs[:min(len(songs), mostStarred)] {
+		one.Starred = append(one.Starred, each.ID)
+	}
+	return err
+}
+
 // bring makes or updates a playlist, and tells navembed what became of it.
 func (known *connection) bring(one playlist) error {
-	told := map[string]string{}
+	told := map[string]string{"made_at": one.MadeAt}
 	if id, err := one.write(); err != nil {
-		told["problem"] = err.Error()
+		told["problem"] = fmt.Sprintf("%.1000s", err)
 		logError(fmt.Sprintf("navembed: playlist %q of %s: %v", one.Name, one.User, err))
 	} else {
 		told["server_id"] = id
 		logInfo(fmt.Sprintf("navembed: playlist %q of %s has %d songs", one.Name, one.User, len(one.TrackIDs)))
 	}
-	body, err := json.Marshal(told)
+	return known.tell(fmt.Sprintf("%s/%d/delivered", playlistsPath, one.ID), told)
+}
+
+// tell sends navembed a value; it answers with no more than that it has heard.
+func (known *connection) tell(path string, value any) error {
+	body, err := json.Marshal(value)
 	if err != nil {
 		return err
 	}
-	path := fmt.Sprintf("%s/%d/delivered", playlistsPath, one.ID)
 	return known.request(path, httpRequest{Method: "POST", URL: known.address + path, Body: body}, &struct{}{})
 }
 
-// write brings the songs to the server and returns the playlist's id; one that was deleted there is made anew.
+// write brings the songs to Navidrome and returns the playlist's id. A new one is called after navembed until it has
+// its comment, so one of whose making we have not heard the end is found again: nothing makes a second one.
 func (one playlist) write() (string, error) {
-	id, code, err := one.ServerID, notFound, error(nil)
-	if id != "" {
-		_, code, err = one.subsonic("createPlaylist", url.Values{"songId": one.TrackIDs, "playlistId": {id}})
-	}
-	isNew := code == notFound
-	if isNew {
-		id, _, err = one.subsonic("createPlaylist", url.Values{"songId": one.TrackIDs, "name": {one.Name}})
-	}
+	found, err := one.find()
 	if err != nil {
 		return "", err
 	}
-	asked := url.Values{"playlistId": {id}, "comment": {one.Comment}}
-	if isNew {
-		asked.Set("public", "false")
+	songs, update := url.Values{"songId": one.TrackIDs}, url.Values{"comment": {one.Comment}}
+	if found.ID == "" {
+		songs.Set("name", mark+one.Name)
+	} else {
+		songs.Set("playlistId", found.ID)
 	}
-	_, _, err = one.subsonic("updatePlaylist", asked)
-	return id, err
+	if found.ID == "" || found.Name == mark+one.Name {
+		update.Set("name", one.Name)
+		update.Set("public", "false")
+	}
+	var written struct{ Playlist held }
+	if err := subsonic(one.User, "createPlaylist", songs, &written); err != nil {
+		return "", err
+	}
+	id := cmp.Or(found.ID, written.Playlist.ID)
+	update.Set("playlistId", id)
+	return id, subsonic(one.User, "updatePlaylist", update, &struct{}{})
 }
 
-// subsonic asks Navidrome in the name of the playlist's user; returns a playlist's id and the code of an error.
-func (one playlist) subsonic(function string, asked url.Values) (string, int, error) {
-	asked.Set("u", one.User)
+// find returns the playlist that is to be updated: by its id, or of ours that by its name; an empty one for none.
+func (one playlist) find() (found held, err error) {
+	var all struct{ Playlists struct{ Playlist []held } }
+	if err := subsonic(one.User, "getPlaylists", url.Values{}, &all); err != nil {
+		return found, err
+	}
+	for _, each := range all.Playlists.Playlist {
+		isOurs := each.Name == mark+one.Name || each.Name == one.Name && strings.HasPrefix(each.Comment, mark)
+		if each.ID == one.ServerID || found.ID == "" && isOurs && each.isOf(one.User) {
+			found = each
+		}
+		if each.ID == one.ServerID {
+			break
+		}
+	}
+	if found.ID != "" && (!found.isOf(one.User) || found.Readonly || found.ValidUntil != "") {
+		err = fmt.Errorf("%s cannot change the playlist %s; it is left as it is", one.User, found.Name)
+	}
+	return found, err
+}
+
+func (one held) isOf(user string) bool { return strings.EqualFold(one.Owner, user) }
+
+// subsonic asks Navidrome in the name of a user, and reads its answer into a value.
+func subsonic(user, function string, asked url.Values, into any) error {
+	asked.Set("u", user)
 	var raw struct{ ResponseJSON string }
 	if err := call(subsonicAt, map[string]string{"uri": function + "?" + asked.Encode()}, &raw); err != nil {
-		return "", 0, err
+		return err
 	}
 	var told struct {
-		Response struct {
-			Playlist struct{ ID string }
-			Error    *struct {
-				Code    int
-				Message string
-			}
-		} `json:"subsonic-response"`
+		Response json.RawMessage `json:"subsonic-response"`
 	}
 	if err := json.Unmarshal([]byte(raw.ResponseJSON), &told); err != nil {
-		return "", 0, err
+		return err
 	}
-	if failed := told.Response.Error; failed != nil {
-		return "", failed.Code, errors.New(failed.Message)
+	var failed struct {
+		Error *struct {
+			Code    int
+			Message string
+		}
 	}
-	return told.Response.Playlist.ID, 0, nil
+	if err := json.Unmarshal(told.Response, &failed); err != nil {
+		return err
+	}
+	if failed.Error != nil {
+		return errors.New(cmp.Or(strings.TrimSpace(failed.Error.Message), fmt.Sprintf("error %d", failed.Error.Code)))
+	}
+	return json.Unmarshal(told.Response, into)
 }

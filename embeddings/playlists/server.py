@@ -9,7 +9,8 @@ from embeddings.errors import PlaylistRefused, ServerUnavailable
 from embeddings.subsonic import Subsonic, listed
 
 MARK = "Made by navembed: "
-"""Begins the comment of each playlist of ours: by it one is known whose id is lost."""
+"""Begins the comment of each playlist of ours, and the name of one that has no comment yet: by it one is known whose id
+is lost. The plugin has the same rules."""
 
 
 def put(server: Subsonic, server_id: str, name: str, comment: str, track_ids: Sequence[str]) -> str:
@@ -21,12 +22,13 @@ def put(server: Subsonic, server_id: str, name: str, comment: str, track_ids: Se
     """
     old = _found(server, server_id, name)
     if old is None:
-        return _made(server, name, comment, track_ids)
-    _require_ours(old, server.user)
-    found = str(old["id"])
-    server.ask("createPlaylist", playlistId=found, songId=track_ids)
-    server.ask("updatePlaylist", playlistId=found, comment=comment)
-    return found
+        old = {"id": _made(server, MARK + name, track_ids), "name": MARK + name}
+    else:
+        _require_ours(old, server.user)
+        server.ask("createPlaylist", playlistId=str(old["id"]), songId=track_ids)
+    new = {"name": name, "public": "false"} if old.get("name") == MARK + name else {}
+    server.ask("updatePlaylist", playlistId=str(old["id"]), comment=comment, **new)
+    return str(old["id"])
 
 
 def starred(server: Subsonic, most: int) -> list[str]:
@@ -43,19 +45,20 @@ def _found(server: Subsonic, server_id: str, name: str) -> dict[str, Any] | None
     lost = [
         each
         for each in playlists
-        if each.get("name") == name and str(each.get("comment", "")).startswith(MARK) and _is_own(each, server.user)
+        if _is_own(each, server.user)
+        and (
+            each.get("name") == MARK + name
+            or (each.get("name") == name and str(each.get("comment", "")).startswith(MARK))
+        )
     ]
     return next(iter(by_id + lost), None)
 
 
-def _made(server: Subsonic, name: str, comment: str, track_ids: Sequence[str]) -> str:
-    answer = server.ask("createPlaylist", name=name, songId=track_ids)
-    made = listed(answer, "playlist")
+def _made(server: Subsonic, name: str, track_ids: Sequence[str]) -> str:
+    made = listed(server.ask("createPlaylist", name=name, songId=track_ids), "playlist")
     if not made or not made[0].get("id"):
         raise ServerUnavailable("The music server does not say which playlist it has made: it is too old.")
-    found = str(made[0]["id"])
-    server.ask("updatePlaylist", playlistId=found, comment=comment, public="false")
-    return found
+    return str(made[0]["id"])
 
 
 def _require_ours(playlist: dict[str, Any], user: str) -> None:

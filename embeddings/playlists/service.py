@@ -15,7 +15,7 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from embeddings.errors import PlaylistRefused
-from embeddings.models import Playlist
+from embeddings.models import Listener, Playlist
 from embeddings.playlists import recipe as recipes
 from embeddings.playlists.recipe import Granted, Recipe, Role, tracks_of
 from embeddings.playlists.server import MARK, put, starred
@@ -41,7 +41,6 @@ def save(name: str, recipe: Recipe, *, user: str = "", schedule: str = Playlist.
     if not 0 < len(name) <= LONGEST_NAME or len(user) > LONGEST_NAME:
         raise PlaylistRefused(f"The names of a playlist and of its user have 1 to {LONGEST_NAME} characters.")
     require_server(user)
-    _require_favourites(recipe, user)
     due = timezone.now() + AGAIN if schedule in PERIODS else None  # who saves it makes it at once
     with transaction.atomic():
         fields: dict[str, Any] = {"recipe": {}, "schedule": schedule, "due_at": due, "problem": ""}
@@ -84,8 +83,8 @@ def make(playlist: Playlist, *, seconds: float = SECONDS) -> list[str]:
     except NavembedError as error:
         failed(playlist, str(error))
         raise
-    if period := PERIODS.get(Playlist.Schedule(playlist.schedule)):
-        _update(playlist, due_at=timezone.now() + period)
+    period = PERIODS.get(Playlist.Schedule(playlist.schedule))
+    _update(playlist, due_at=timezone.now() + period if period else None)
     return warnings
 
 
@@ -96,17 +95,22 @@ def tracks_for(recipe: Recipe, user: str, seconds: float, *, held: Sequence[str]
     """
     favourites: list[str] = []
     if recipe.favourites:
-        _require_favourites(recipe, user)
-        with subsonic() as server:
-            favourites = starred(server, MOST_STARRED)
+        favourites = _favourites(_user(user))
         if not favourites:
             raise PlaylistRefused(f"{_user(user)} has starred nothing in the music server yet.")
     return recipe.granted(user, seconds, starred=favourites, held=held)
 
 
-def _require_favourites(recipe: Recipe, user: str) -> None:
-    if recipe.favourites and _user(user) != settings.SUBSONIC_USER:
-        raise PlaylistRefused(f"The favourites of {user} cannot be asked for: only those of NAVEMBED_SUBSONIC_USER.")
+def _favourites(user: str) -> list[str]:
+    if settings.SUBSONIC_URL and user == settings.SUBSONIC_USER:
+        with subsonic() as server:
+            return starred(server, MOST_STARRED)
+    if listener := Listener.objects.filter(user=user).first():
+        return list(listener.starred)
+    raise PlaylistRefused(
+        f"What {user or 'somebody'} has starred is not known yet: navembed's plugin for playlists tells it within "
+        "minutes, if Navidrome lets it act for that user."
+    )
 
 
 def _choose(playlist: Playlist, seconds: float) -> list[str]:
@@ -125,9 +129,12 @@ def comment_of(playlist: Playlist) -> str:
     return f"{MARK}{recipes.kept(playlist).in_words()}. {made:%Y-%m-%d %H:%M}"
 
 
-def delivered(playlist: Playlist, server_id: str) -> None:
-    """Note that the server has the tracks."""
-    _update(playlist, server_id=server_id, pending=False, problem="")
+def delivered(playlist: Playlist, server_id: str, made_at: datetime | None = None) -> None:
+    """Note that the server has the tracks that were chosen then; others, chosen meanwhile, stay pending."""
+    _update(playlist, server_id=server_id)
+    chosen = Playlist.objects.filter(pk=playlist.pk, made_at=made_at or playlist.made_at)
+    if chosen.update(pending=False, problem=""):
+        playlist.pending, playlist.problem = False, ""
 
 
 def failed(playlist: Playlist, problem: str) -> None:
@@ -153,9 +160,31 @@ def told(playlist: Playlist) -> str:
 
 
 def pending() -> QuerySet[Playlist]:
-    """Return the playlists that wait for somebody who can bring them to their users: the plugin."""
-    rows = Playlist.objects.filter(pending=True).order_by("pk")
+    """Return the playlists that wait for somebody who can bring them to their users: the plugin.
+
+    Those that could not be brought come last: they hold up nobody.
+    """
+    rows = Playlist.objects.filter(pending=True).order_by("problem", "pk")
     return rows.exclude(user=settings.SUBSONIC_USER) if settings.SUBSONIC_URL else rows
+
+
+def listeners() -> dict[str, bool]:
+    """Return the users of whom the plugin should tell, and whether also what they have starred: once an hour."""
+    told = Listener.objects.filter(told_at__gt=timezone.now() - AGAIN).values("user")
+    rows = Playlist.objects.exclude(user__in=told)
+    rows = rows.exclude(user=settings.SUBSONIC_USER) if settings.SUBSONIC_URL else rows
+    found: dict[str, bool] = {}
+    for user, recipe in rows.order_by("user", "pk").values_list("user", "recipe"):
+        found[user] = found.get(user, False) or bool(recipe.get("favourites"))
+    return found
+
+
+def tell_of(user: str, libraries: Sequence[int], starred: Sequence[str]) -> None:
+    """Keep what the plugin tells of a user; playlists that waited for it are due."""
+    told = {"libraries": list(libraries), "starred": list(starred)[:MOST_STARRED]}
+    _listener, is_new = Listener.objects.update_or_create(user=user, defaults=told)
+    if is_new:
+        Playlist.objects.filter(user=user, made_at=None).update(due_at=timezone.now())
 
 
 def make_due(seconds: float, now: datetime | None = None) -> int:
@@ -173,7 +202,7 @@ def make_due(seconds: float, now: datetime | None = None) -> int:
 def _due(now: datetime) -> list[Playlist]:
     # Further ahead than a period: the clock was set back.
     due = Q(due_at__lte=now) | Q(due_at__gt=now + max(PERIODS.values()))
-    return list(Playlist.objects.filter(due, schedule__in=PERIODS).order_by("due_at"))
+    return list(Playlist.objects.filter(due).order_by("due_at"))
 
 
 def _claim(playlist: Playlist) -> bool:

@@ -19,7 +19,7 @@ from embeddings.search.similar import ARTIST, SECONDS, tracks_of
 
 logger = logging.getLogger(__name__)
 
-MOST_TRACKS = 500  # among which artists are looked for
+MOST_TRACKS = 300  # among which artists are looked for
 PER_ARTIST = 10
 BEST = 3  # tracks of an artist, which tell how like he is
 CHANCE = 0.5  # the score of a track that was not found

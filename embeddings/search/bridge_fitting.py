@@ -23,7 +23,7 @@ from embeddings.spaces.rows import rows_of
 from embeddings.spaces.vectors import from_bytes
 
 FEWEST_TRACKS = 30  # six a fold; worth little, but a query in words gets an answer instead of an error
-MOST_TRACKS = 20_000  # beyond that nothing is gained for 512 numbers; ids are random, so the first are a sample
+MOST_TRACKS = 20_000  # beyond that nothing is gained for 512 numbers; hashes are random, so the first are a sample
 FOLDS = 5
 MOST_KEPT_ASIDE = 2_000
 BLOCK = 128  # tracks at a time: 40 MB of MERT
@@ -57,8 +57,6 @@ def fit_bridge(model: str, *, progress: Callable[[int, int], None] = lambda done
     for pairs in _pairs(words, space):
         learning.add(pairs)
         progress(learning.whole.count, tracks)
-        if learning.whole.count >= MOST_TRACKS:
-            break
     strength, explained = ridge.choose_strength(learning.folds)
     recall = learning.recall(strength)
     fitted = learning.fitted(strength)
@@ -102,7 +100,7 @@ class _Learning:
         if not self.whole.count:
             # Embeddings share a large mean; summed up in float32 it would cost the digits in which they differ.
             self._x, self._y = x.mean(axis=0), y.mean(axis=0)
-        folds = (self.whole.count + np.arange(len(x))) % FOLDS  # in the order of ids: of equal size, always the same
+        folds = (self.whole.count + np.arange(len(x))) % FOLDS  # in the order of hashes: of equal size, always the same
         self.whole.add(x - self._x, y - self._y)
         short = search_vectors(self._encoder, y)
         for number, fold in enumerate(self.folds):
@@ -137,14 +135,11 @@ def _with_both(words: EmbeddingSpace, space: EmbeddingSpace) -> QuerySet[Embeddi
 
 
 def _pairs(words: EmbeddingSpace, space: EmbeddingSpace) -> Iterator[_Pairs]:
-    """Yield all tracks with both embeddings, some at a time, by their ids."""
-    last = ""
-    while True:
-        page = _with_both(words, space).filter(track__gt=last).order_by("track")[:BLOCK]
+    """Yield tracks with both embeddings, some at a time, by the hashes of their audio: new ids do not change these."""
+    keys = list(_with_both(words, space).order_by("audio_hash", "pk").values_list("pk", flat=True)[:MOST_TRACKS])
+    for start in range(0, len(keys), BLOCK):
+        page = rows_of(space).filter(pk__in=keys[start : start + BLOCK]).order_by("audio_hash", "pk")
         embeddings = dict(page.values_list("track_id", "vector"))
-        if not embeddings:
-            return
-        last = max(embeddings)
         heard = dict(rows_of(words).filter(track__in=embeddings).values_list("track_id", "vector"))
         ids = [track_id for track_id in embeddings if track_id in heard]
         if ids:

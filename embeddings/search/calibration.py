@@ -17,14 +17,14 @@ from django.db import DatabaseError
 from embeddings.models import EmbeddingSpace
 from embeddings.search.comparing import Floats, gram
 from embeddings.search.deadline import Deadline
-from embeddings.spaces.rows import sample, vector_bytes
+from embeddings.spaces.rows import rows_of, sample, vector_bytes
 
 logger = logging.getLogger(__name__)
 
 PAIRS = 10_000
 SAMPLE_BYTES = 40 * 2**20  # of vectors among which the pairs are drawn: 273 of MERT's
 MOST_SAMPLED = 1_000
-KEPT_SAMPLE = 256  # ids that are kept, for texts
+KEPT_SAMPLE = 256  # keys of embeddings, which follow new ids: for texts
 SMALLEST_DEVIATION = 1e-4
 SECONDS = 60.0
 
@@ -61,8 +61,8 @@ def calibrate(space: EmbeddingSpace, *, deadline: Deadline | None = None) -> dic
     Reads at most 40 MB of vectors: the pairs are drawn among at most 1,000 tracks. Raises OutOfTime.
     """
     size = min(MOST_SAMPLED, SAMPLE_BYTES // vector_bytes(space))
-    drawn = list(sample(space, size).values_list("track_id", flat=True))
-    ids, among = gram(space, drawn, deadline or Deadline(SECONDS))
+    drawn = dict(sample(space, size).values_list("pk", "track_id"))
+    ids, among = gram(space, drawn.values(), deadline or Deadline(SECONDS))
     found = Calibration()
     if len(ids) > 1:
         random = np.random.default_rng(int(hashlib.sha256(space.fingerprint.encode()).hexdigest()[:16], 16))
@@ -73,7 +73,7 @@ def calibrate(space: EmbeddingSpace, *, deadline: Deadline | None = None) -> dic
         "mean": found.mean,
         "deviation": found.deviation,
         "vectors": len(ids),
-        "sample": drawn[:KEPT_SAMPLE],
+        "keys": list(drawn)[:KEPT_SAMPLE],
     }
     space.calibration = kept
     try:
@@ -89,9 +89,15 @@ def space_calibration(space: EmbeddingSpace, deadline: Deadline) -> Calibration:
     A job computes it at its end. Raises OutOfTime.
     """
     kept = space.calibration
-    if not kept or _has_outgrown(space, kept["vectors"]):
+    if not kept or "keys" not in kept or _has_outgrown(space, kept["vectors"]):
         kept = calibrate(space, deadline=deadline)
     return Calibration(kept["mean"], kept["deviation"])
+
+
+def sampled(space: EmbeddingSpace) -> list[str]:
+    """Return the tracks that texts are compared with for a measure: those of the kept sample that are still there."""
+    keys = (space.calibration or {}).get("keys", [])
+    return list(rows_of(space).filter(pk__in=keys).values_list("track_id", flat=True))
 
 
 def _has_outgrown(space: EmbeddingSpace, vectors: int) -> bool:

@@ -50,6 +50,18 @@ def one_of_each_recording(
     return kept
 
 
+def of_artists(candidates: Sequence[Candidate], tracks: Mapping[str, PresentTrack], most: int) -> list[Candidate]:
+    """Return the candidates without those that come after ``most`` of the same artist."""
+    taken: Counter[str] = Counter()
+    kept = []
+    for candidate in candidates:
+        artist = artist_of(tracks[candidate.track_id])
+        taken[artist] += 1
+        if not artist or taken[artist] <= most:
+            kept.append(candidate)
+    return kept
+
+
 def chosen(
     candidates: Sequence[Candidate],
     tracks: Mapping[str, PresentTrack],

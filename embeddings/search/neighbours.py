@@ -43,7 +43,7 @@ def nearest_in(
 ) -> list[Neighbour]:
     """Return the ``limit`` tracks of this space, live or not, nearest to ``vector`` [dimension], one of its own.
 
-    Best first, as Milvus has them; where it has projections, exact cosines rank at most 200 tracks that it finds.
+    Best first, as Milvus has them; where it has projections, exact cosines rank more tracks that it finds.
     ``fresh``: also among those that were sent to Milvus a moment ago. Raises IndexRefused (wrong dimension, zero or
     not finite), IndexUnavailable.
     """
@@ -52,7 +52,7 @@ def nearest_in(
         raise IndexRefused(f"{space.model} cannot search by a vector of {np.shape(vector)} numbers, zero or not finite")
     encoder = encoder_class(space.model)
     approximate = is_projected(encoder, space.dimension)
-    wanted = enough_candidates(limit, is_alone=True) if approximate else limit
+    wanted = enough_candidates(space, limit, is_alone=True) if approximate else limit
     (query,) = search_vectors(encoder, asked.vector[None].astype(np.float32))
     hits = vector_store().search(space.collection, query, wanted, exclude=exclude, fresh=fresh)
     if not approximate:

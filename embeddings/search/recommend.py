@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
+from collections import defaultdict
 from collections.abc import Collection, Mapping
 from collections.abc import Set as AbstractSet
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,7 +21,7 @@ from embeddings.models import EmbeddingSpace, Track
 from embeddings.search.calibration import space_calibration
 from embeddings.search.comparing import Floats, Probe, as_text, gram, probe
 from embeddings.search.deadline import Deadline
-from embeddings.search.diversity import chosen, one_of_each_recording
+from embeddings.search.diversity import chosen, of_artists, one_of_each_recording
 from embeddings.search.listener import (
     allowed_libraries,
     excluded_tracks,
@@ -35,6 +37,7 @@ from embeddings.search.query import INTERSECTION, Answer, Query, Recommendation,
 from embeddings.search.reasons import closest_seed, reason_for, short_label
 from embeddings.search.retrieval import (
     FEWEST_CANDIDATES,
+    FEWEST_OF_A_GROUP,
     Found,
     Ready,
     candidates,
@@ -75,6 +78,10 @@ class _Search:
         self.models: dict[str, Ready] = {}
         self.visible: frozenset[int] | None = None
         self.reader = Reader(deadline, self.warnings)
+        self.heard = seed_recordings(query)
+        self.findings: dict[str, dict[str, Found]] = {}
+        self.looked_at: dict[str, set[str]] = defaultdict(set)
+        """By model, as the findings; also what has gone from the database."""
 
     def answer(self) -> Answer:
         query = self.query
@@ -84,10 +91,10 @@ class _Search:
             return self._said([])
         spaces = self._spaces()
         found, tracks = self._found(spaces, excluded_tracks(query, self.warnings), libraries)
-        found = after_dislikes([each for each in found if each.track_id in tracks], tracks, query)
+        found = after_dislikes(found, tracks, query)
         negative = self._negative(spaces, [each.track_id for each in found])
         found = after_negatives(found, negative, query.negative_penalty)
-        found = one_of_each_recording(found, tracks, seed_recordings(query))
+        found = one_of_each_recording(found, tracks, self.heard)
         if found and (query.diversity > 0 or query.per_artist):
             found = chosen(
                 found,
@@ -102,23 +109,34 @@ class _Search:
     def _found(
         self, spaces: Mapping[str, EmbeddingSpace], excluded: AbstractSet[str], libraries: Collection[int] | None
     ) -> tuple[list[Candidate], dict[str, PresentTrack]]:
-        """Return the candidates, and those of them that may be shown.
+        """Return the candidates that may be shown.
 
-        What is gone takes places among the candidates: it is asked again without that, as long as there is time.
+        What is gone, or too much of an artist, takes places among the candidates: each model is asked for more, as long
+        as there is time and it helps.
         """
         query = self.query
-        while True:
+        shown, fitting = -1, -1
+        for number in itertools.count():
             before = self.deadline.left
-            findings = self._findings(spaces, excluded, libraries)
+            may_be_more = self._find(spaces, excluded, libraries, times=2**number)
+            findings = {key: self.findings[key] for key in spaces if key in self.findings}
             found = merged(
                 findings, query.merge, priorities=query.priorities, min_agreement=self._agreement(len(findings))
             )
             tracks = self._allowed([each.track_id for each in found], excluded, libraries)
-            gone = {each.track_id for each in found} - tracks.keys()
-            is_enough = len(tracks) >= max(query.limit, FEWEST_CANDIDATES)
-            if not gone or is_enough or self.deadline.left < 2 * (before - self.deadline.left) + SHORTEST_SEARCH:
-                return found, tracks
-            excluded |= gone
+            allowed = [each for each in found if each.track_id in tracks]
+            shown_before, shown, fitting_before, fitting = shown, len(allowed), fitting, self._fitting(allowed, tracks)
+            is_enough = fitting >= query.limit and (shown == len(found) or shown >= FEWEST_CANDIDATES)
+            helps = fitting > fitting_before or shown == shown_before
+            is_late = self.deadline.left < 2 * (before - self.deadline.left) + SHORTEST_SEARCH
+            if is_enough or not may_be_more or not helps or is_late:
+                break
+        return allowed, tracks
+
+    def _fitting(self, found: list[Candidate], tracks: Mapping[str, PresentTrack]) -> int:
+        """Return how many of them a list may hold, but for its length."""
+        kept = one_of_each_recording(found, tracks, self.heard)
+        return len(of_artists(kept, tracks, self.query.per_artist or len(kept)))
 
     def _said(self, found: list[Candidate], negative: Mapping[str, float] | None = None) -> Answer:
         names = self._names({closest_seed(each).track_id for each in found} - {""})  # a text is no track
@@ -176,43 +194,55 @@ class _Search:
 
     # What each model finds
 
-    def _findings(
-        self, spaces: Mapping[str, EmbeddingSpace], excluded: AbstractSet[str], libraries: Collection[int] | None
-    ) -> dict[str, dict[str, Found]]:
-        """Compare exactly what each model has found while the next one searches.
+    def _find(
+        self,
+        spaces: Mapping[str, EmbeddingSpace],
+        excluded: AbstractSet[str],
+        libraries: Collection[int] | None,
+        times: int,
+    ) -> bool:
+        """Add what each model finds beside what it has found, so often as much as is enough; whether there is more.
 
-        The longest comparison comes first. One search at a time: several beside each other take Lite as long.
+        What one has found is compared exactly while the next one searches. The longest comparison comes first. One
+        search at a time: several beside each other take Lite as long.
         """
         pool = ThreadPoolExecutor(1)
         searches: dict[str, Future[list[str]]] = {}
         for space in sorted(spaces.values(), key=lambda space: -space.dimension):
-            if ready := self._prepare(space):
+            if ready := self.models.get(space.model) or self._prepare(space):
                 self.models[space.model] = ready
-                searches[space.model] = pool.submit(self._search, ready, excluded, libraries)
+                unwanted = excluded | self.looked_at[space.model]
+                searches[space.model] = pool.submit(self._search, ready, unwanted, libraries, times)
         pool.shutdown(wait=False)
         if not searches:
             self.warnings.append("There is nothing to start from: no track or text that was given can be used.")
-        findings = {}
+        may_be_more = False
         for key, search in searches.items():
             ready = self.models[key]
             try:
                 measures = group_calibrations(ready.space, ready.seeds, ready.groups, ready.calibration, self.deadline)
                 found = search.result(timeout=self.deadline.left)
-                findings[key] = compared(ready, found, measures, self.deadline)
+                self.findings.setdefault(key, {}).update(compared(ready, found, measures, self.deadline))
             except (IndexUnavailable, IndexRefused, OutOfTime, FutureTimeout) as error:
-                self._leave_out(key, error)
+                if key not in self.findings:
+                    self._leave_out(key, error)
+                continue
+            self.looked_at[key].update(found)
+            may_be_more |= len(found) >= FEWEST_OF_A_GROUP
         self.models = {key: self.models[key] for key in spaces if key in self.models}
-        return {key: findings[key] for key in spaces if key in findings}
+        return may_be_more
 
     def _leave_out(self, model: str, error: Exception) -> None:
         logger.warning("%s is left out of an answer: %s", model, str(error) or "Milvus is too slow")
         self.warnings.append(f"{short_label(model)} is left out: it does not answer in time. Try again later.")
 
-    def _search(self, ready: Ready, excluded: AbstractSet[str], libraries: Collection[int] | None) -> list[str]:
+    def _search(
+        self, ready: Ready, excluded: AbstractSet[str], libraries: Collection[int] | None, times: int
+    ) -> list[str]:
         others_add = len(self.query.models) > 1 and self.query.merge != INTERSECTION and self.query.min_agreement == 1
         return candidates(
             ready,
-            enough_candidates(self.query.limit, is_alone=not others_add),
+            enough_candidates(ready.space, self.query.limit, is_alone=not others_add, times=times),
             exclude=excluded,
             library_ids=libraries,
             seconds=max(SHORTEST_SEARCH, self.deadline.left - RANKING_SECONDS),

@@ -14,15 +14,17 @@ from embeddings.encoders.registry import encoder_class
 from embeddings.index.projection import search_vectors
 from embeddings.index.sync import vector_store
 from embeddings.models import EmbeddingSpace
-from embeddings.search.calibration import Calibration, calibration_of
+from embeddings.search.calibration import Calibration, calibration_of, sampled
 from embeddings.search.comparing import Probe, cosines
 from embeddings.search.deadline import Deadline
 from embeddings.search.seeds import DIGITS, Group
+from embeddings.spaces.rows import vector_bytes
 
 if TYPE_CHECKING:
     from embeddings.index.store import Hit
 
-MOST_CANDIDATES, FEWEST_CANDIDATES = 200, 100  # of a model
+FEWEST_CANDIDATES = 100  # of a model
+MOST_BYTES = 40 * 2**20  # of candidates' vectors, which are read from the database: 273 of MERT's
 FEWEST_OF_A_GROUP = 50
 MOST_NAMED = 1_000  # excluded ids in an expression: Milvus reads 50,000 of them for seconds
 MOST_LOOKED_THROUGH = 1_000  # tracks near a group, among which the others are looked for first
@@ -52,9 +54,13 @@ class Ready:
     calibration: Calibration
 
 
-def enough_candidates(limit: int, *, is_alone: bool) -> int:
-    """Return how many tracks a model looks at for a list of ``limit``: 100 to 200, more when no other adds to them."""
-    return min(max(2 * limit if is_alone else limit + FEWEST_OF_A_GROUP, FEWEST_CANDIDATES), MOST_CANDIDATES)
+def enough_candidates(space: EmbeddingSpace, limit: int, *, is_alone: bool, times: int = 1) -> int:
+    """Return how many tracks a model looks at for a list of ``limit``: more when no other model adds to them.
+
+    ``times``: so often as many.
+    """
+    wanted = 2 * limit if is_alone else limit + FEWEST_OF_A_GROUP
+    return min(times * max(wanted, FEWEST_CANDIDATES), MOST_BYTES // vector_bytes(space))
 
 
 def candidates(
@@ -134,7 +140,7 @@ def group_calibrations(
     texts = [group for group in groups if seeds[group.members[0]].is_text]
     if not texts:
         return [calibration] * len(groups)
-    _, found = cosines(space, seeds, (space.calibration or {}).get("sample", []), deadline)
+    _, found = cosines(space, seeds, sampled(space), deadline)
     return [
         (calibration_of(group.means(found)) if seeds[group.members[0]].is_text else calibration) for group in groups
     ]

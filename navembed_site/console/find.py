@@ -59,6 +59,8 @@ class SaveForm(FindForm):
     user = forms.CharField(required=False, max_length=service.LONGEST_NAME)
     schedule = forms.ChoiceField(choices=Playlist.Schedule.choices)
     limit = forms.IntegerField(min_value=1, max_value=MOST_TRACKS)
+    favourites = forms.BooleanField(required=False)
+    fresh = forms.BooleanField(required=False)
 
 
 @page("console/find.html", parts=("found",))
@@ -110,6 +112,8 @@ def save(request: HttpRequest) -> str:
         limit=asked["limit"],
         diversity=(asked["diversity"] or 0) / 100,
         dislike_strength=_percent(asked["dislike"]) / 100,
+        favourites=asked["favourites"],
+        fresh=asked["fresh"],
     )
     playlist = service.save(asked["name"], recipe, user=asked["user"], schedule=asked["schedule"])
     warnings = service.make(playlist)

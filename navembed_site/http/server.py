@@ -18,7 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from django.urls import reverse
@@ -35,7 +35,12 @@ from navembed_site.http.problems import MEDIA_TYPE, PROGRAMS, problem
 Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
 # Names in urls.py.
 ALIVE = ("healthz", "batch-progress")
-SLOW = ("search", "embed-text", "embed-audio", "uploads", "console:find", "console:start", "console:begin")
+SLOW = (
+    "search", "embed-text", "embed-audio", "uploads", "playlist-list", "console:find", "console:save_playlist",
+    "console:start", "console:begin",
+)  # fmt: skip
+SLOW_OF_ONE = ("console:make_playlist",)
+NUMBER = re.compile(r"/[0-9]+/")
 SIGN_IN = "admin:login"
 TARGET = re.compile(rb"\s*[!-~]+ (/[^\s?#]*)[\s?#]")
 
@@ -58,6 +63,16 @@ UNREAD_SECONDS = 20.0
 IDLE_SECONDS = 120.0
 """More than Go's 90, so that Go ends a connection which nobody uses: what it sends while we do would be lost."""
 STOP_SECONDS = 2.0
+
+
+@cache
+def _slow_paths() -> set[str]:
+    return {*map(reverse, SLOW), *(reverse(name, args=[0]) for name in SLOW_OF_ONE)}
+
+
+def is_slow(path: str) -> bool:
+    """Whether what is asked there may take much longer than other calls."""
+    return NUMBER.sub("/0/", path) in _slow_paths()
 
 
 class Busy(Error):  # type: ignore[misc]
@@ -237,7 +252,7 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
         self._comes_somebody = False
         self._held: deque[Channel] = deque()
         self._held_since = 0.0
-        self._paths_alive, self._paths_slow = {*map(reverse, ALIVE)}, {*map(reverse, SLOW)}
+        self._paths_alive = {*map(reverse, ALIVE)}
         self._path_sign_in = reverse(SIGN_IN)
         self._alive = Threads(4, waiting=2 * MOST_CONNECTIONS)
         self._refusals = Threads(1, waiting=2 * MOST_CONNECTIONS)  # a crowd of them must not stand before `_alive`
@@ -334,7 +349,7 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
         path = request.path
         if path in self._paths_alive:
             return self._alive
-        if path in self._paths_slow:
+        if is_slow(path):
             is_upload = request.headers.get("CONTENT_TYPE", "").lower().startswith("multipart/")
             return self._uploads if is_upload else self._slow
         return self._sign_ins if path == self._path_sign_in and request.command == "POST" else self._others

@@ -229,14 +229,21 @@ def test_what_was_found_is_saved_as_a_playlist_of_the_same_question(admin_client
     settings.SUBSONIC_USER = "ann"
     liked, unliked = make_track("a"), make_track("b")
     asked = {"q": "slow", "like": liked.pk, "unlike": unliked.pk, "models": "mert", "diversity": "40", "dislike": "60"}
-    fields = {"name": "Night", "schedule": "weekly", "limit": "30", "avoid": "drums"}
+    fields = {"name": "Night", "schedule": "weekly", "limit": "30", "avoid": "drums", "fresh": "on"}
     [told] = press(admin_client, "find/save", **asked, **fields)
     assert told.startswith("No track was found for the playlist.")  # nothing is embedded here
     playlist = Playlist.objects.get(name="Night", user="ann", schedule="weekly")
     assert kept(playlist) == Recipe(
         like=["a"], unlike=["b"], path=[], cluster=[], text="slow", avoid="drums", models=["mert"], limit=30,
-        diversity=0.4, dislike_strength=0.6,
+        diversity=0.4, dislike_strength=0.6, fresh=True,
     )  # fmt: skip
+
+
+def test_a_playlist_may_be_of_favourites_alone(admin_client: Client, settings: Any) -> None:
+    settings.SUBSONIC_USER = "ann"
+    assert 'name="favourites"' in admin_client.get("/admin/find").content.decode()
+    press(admin_client, "find/save", name="Mine", schedule="weekly", limit="30", favourites="on")
+    assert kept(Playlist.objects.get()).favourites
 
 
 def test_a_playlist_that_cannot_be_is_refused(admin_client: Client, settings: Any) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from embeddings.errors import LibraryUnavailable
 from embeddings.library import LibraryTrack, has_library, open_library
 from embeddings.library.sync import sync_tracks
-from embeddings.models import Track
+from embeddings.models import Listener, Track
 from tests.subsonic import PASSWORD, SubsonicServer, subsonic_server
 
 
@@ -158,6 +159,7 @@ def test_music_that_is_not_mounted_is_waited_for(server: SubsonicServer) -> None
         tracks()
 
 
+@pytest.mark.django_db
 def test_several_libraries_and_who_may_see_them(server: SubsonicServer, settings: Any, tmp_path: Path) -> None:
     server.folders, server.granted = {1: "Music", 7: "More"}, {"bob": [7]}
     settings.LIBRARY_PATH_MAP = {7: tmp_path / "more"}
@@ -170,6 +172,11 @@ def test_several_libraries_and_who_may_see_them(server: SubsonicServer, settings
     assert library.libraries() == server.folders
     assert library.folders() == {1: tmp_path / "root", 7: tmp_path / "more"}
     assert (library.visible_to("Ann"), library.visible_to("bob")) == (None, {7})
+    with pytest.raises(LibraryUnavailable, match="does not allow ann"):
+        library.visible_to("stranger")
+    Listener.objects.create(user="stranger", libraries=[1], starred=[])
+    assert library.visible_to("stranger") == {1}
+    Listener.objects.update(told_at=timezone.now() - timedelta(days=2))
     with pytest.raises(LibraryUnavailable, match="does not allow ann"):
         library.visible_to("stranger")
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
+from django.urls import reverse
 from django.utils import timezone
 
 from embeddings.models import Playlist
@@ -14,6 +15,7 @@ from embeddings.playlists import service
 from embeddings.playlists.recipe import Recipe, Role, keep_tracks, kept
 from navembed_site.access.scopes import Scope
 from navembed_site.access.tokens import create_token
+from navembed_site.http.server import is_slow
 from tests.batches.rows import make_track
 from tests.search.conftest import Library
 from tests.subsonic import SubsonicServer
@@ -96,6 +98,22 @@ def test_the_plugin_fetches_what_waits_and_says_where_it_is(db: None, client: Cl
     post(client, f"/{playlist.pk}/delivered", server_id="p7")
     assert client.get(f"{URL}/pending").json()["results"] == []
     assert client.get(f"{URL}/{playlist.pk}").json()["server_id"] == "p7"
+
+
+def test_what_the_plugin_asks_costs_no_device_time(db: None, client: Client, settings: Any) -> None:
+    settings.RATE_LIMIT, playlist = 1, waiting()
+    for _ in range(2):
+        assert client.get(f"{URL}/pending").status_code == 200
+        post(client, f"/{playlist.pk}/delivered", server_id="p7")
+    calls = [client.post(URL, {"name": "x"}, content_type="application/json").status_code for _ in range(2)]
+    assert calls[-1] == 429
+
+
+def test_making_one_has_threads_of_slow_calls_and_the_plugin_has_not() -> None:
+    slow = [reverse("playlist-list"), reverse("console:save_playlist"), reverse("console:make_playlist", args=[37])]
+    assert all(map(is_slow, slow))
+    assert not is_slow(reverse("playlist-pending"))
+    assert not is_slow(reverse("playlist-delivered", args=[37]))
 
 
 def test_what_the_plugin_could_not_bring_stays_pending(db: None, client: Client) -> None:

@@ -82,7 +82,7 @@ def test_it_may_sound_like_the_users_favourites(music: Library, server: Subsonic
     [made] = server.playlists.values()
     assert made["songs"] == like_t10(4, "ann")
     assert made["comment"].startswith("Made by navembed: sounds like your favourites.")
-    with pytest.raises(CommandError, match="favourites of bob cannot be asked for"):
+    with pytest.raises(CommandError, match="What bob has starred is not known yet"):
         playlist("His", "--favourites", "--user", "bob")
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from embeddings.errors import PlaylistRefused
+from embeddings.errors import PlaylistRefused, ServerRefused
 from embeddings.playlists.server import put
 from embeddings.subsonic import subsonic
-from tests.subsonic import SubsonicServer
+from tests.subsonic import Failed, SubsonicServer
 
 OURS = "Made by navembed: sounds like x."
 
@@ -45,6 +45,25 @@ def test_one_of_ours_whose_id_is_lost_is_found_by_its_comment(server: SubsonicSe
     ours = server.add_playlist("Night", "ann", ["a"], comment=OURS)
     assert written() == ours
     assert server.playlists[ours]["songs"] == ["b", "c"]
+
+
+@pytest.mark.parametrize("step", ["on_createplaylist", "on_updateplaylist"])
+def test_one_whose_making_has_failed_is_made_to_its_end(
+    server: SubsonicServer, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def made_and_unheard(self: SubsonicServer, user: str, form: Any) -> Any:
+        if step == "on_createplaylist":
+            self.add_playlist(form["name"][0], user)
+        raise Failed(0, "busy")
+
+    server.add_playlist("Night", "ann", ["a"])
+    monkeypatch.setattr(SubsonicServer, step, made_and_unheard)
+    with pytest.raises(ServerRefused, match="busy"):
+        written()
+    monkeypatch.undo()
+    assert written() == "p2"
+    own, made = server.playlists.values()
+    assert (own["songs"], made["name"], made["songs"], made["public"]) == (["a"], "Night", ["b", "c"], False)
 
 
 @pytest.mark.parametrize("mark", [{"readonly": True}, {"validUntil": "2026-11-28T00:00:00Z"}, {"owner": "bob"}])

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from embeddings.encoders.registry import encoder_class
 from embeddings.index.sync import index_pending
 from embeddings.models import Embedding, EmbeddingSpace, Track
-from embeddings.search.calibration import calibrate
+from embeddings.search.calibration import calibrate, sampled
 from embeddings.spaces.vectors import DTYPES, to_bytes
 from tests.milvus import LiteServer, lite_server, milvus
 from tests.navidrome_db import make_navidrome
@@ -78,10 +78,10 @@ class Library:
             for i, vector in vectors.items()
         )
         index_pending(space)
-        kept = calibrate(space)
+        kept, sample = calibrate(space), sampled(space)
         if status == "live":
             stored = {i: _unit(np.asarray(v, DTYPES[dtype]).astype(np.float64)) for i, v in vectors.items()}
-            known = Space(stored, dimension, kept["mean"], kept["deviation"], kept["sample"])
+            known = Space(stored, dimension, kept["mean"], kept["deviation"], sample)
             self.world = replace(self.world, spaces={**self.world.spaces, model: known})
         return space
 

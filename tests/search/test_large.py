@@ -20,6 +20,19 @@ COUNT = 600
 QUERIES = 6
 
 
+def test_lists_are_filled_though_they_are_long_or_what_is_near_is_of_one_artist(library: Library) -> None:
+    ids = [f"t{number:04}" for number in range(COUNT)]
+    library.embed("muq", dict(zip(ids, np.concatenate(list(clustered(COUNT, 48))), strict=True)))
+    library.tell({i: row(n) for n, i in enumerate(ids)})
+    long = recommend(Query(seeds=[Seed("t0000")], limit=500), now=NOW, seconds=60).tracks
+    assert len(long) == 500
+    near = {each.track_id for each in long[:220]}
+    by_one = {"artist": "One", "artist_id": "one"}
+    library.tell({i: row(n) | (by_one if i in near else {}) for n, i in enumerate(ids)})
+    mix = recommend(Query(seeds=[Seed("t0000")], limit=20, per_artist=3), now=NOW, seconds=60).tracks
+    assert [each.track_id in near for each in mix] == [True] * 3 + [False] * 17
+
+
 @pytest.mark.parametrize("model", ["muq", "mert"])
 def test_first_ten_are_those_of_brute_force(library: Library, model: str) -> None:
     dimension = {"muq": 48, "mert": SEARCH_DIMENSION + 400}[model]  # the latter is searched by a projection

@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import extism
+import jsonschema
 from django.conf import settings
 from extism.extism import CompiledPlugin
+
+from navembed_site import VERSION
 
 Sent = dict[str, Any]
 
@@ -45,6 +48,24 @@ def build(name: str) -> Path:
     command = [sys.executable, settings.BASE_DIR / "plugin" / "build.py", name]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return Path(done.stdout.strip())
+
+
+def check_manifest(manifest: Sent, permissions: set[str]) -> None:
+    """Hold a manifest to Navidrome's rules; its settings' schema to JSON Schema, and their defaults to that."""
+    assert {"name", "author", "version"} <= manifest.keys() <= {
+        "name", "author", "version", "description", "website", "config", "permissions",
+    }  # fmt: skip
+    assert manifest["version"] == VERSION
+    assert set(manifest["permissions"]) == permissions
+    assert all(each["reason"] for each in manifest["permissions"].values())
+    assert manifest["permissions"]["http"]["requiredHosts"] == ["*"]
+    assert manifest["config"].keys() == {"schema", "uiSchema"}
+    schema = manifest["config"]["schema"]
+    jsonschema.Draft7Validator.check_schema(schema)
+    defaults = {name: each["default"] for name, each in schema["properties"].items() if "default" in each}
+    jsonschema.validate(defaults | {"token": "nv_x"}, schema, jsonschema.Draft7Validator)
+    shown = [each["scope"].rpartition("/")[2] for each in manifest["config"]["uiSchema"]["elements"]]
+    assert shown == list(schema["properties"])
 
 
 @cache

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import pairwise, permutations
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from embeddings.models import Track
-from embeddings.search.path import off_line, straightest
+from embeddings.models import EmbeddingSpace, Track
+from embeddings.search.path import _from_points, off_line, straightest
 from tests.search.conftest import Library, row
 from tests.stock.conftest import Ask
 
@@ -68,6 +68,35 @@ def test_no_artist_twice_in_a_row_while_others_are_there() -> None:
     assert len(way) == 10
 
 
+def test_a_shorter_way_is_better_than_an_artist_twice_in_a_row_unless_less_than_half_is_left() -> None:
+    found = np.array([[0.9, 0.2], [0.8, 0.3], [0.7, 0.4], [0.6, 0.5]])
+    ends = ["x", "y"]
+    assert straightest(found, 0.1, ["a", "a", "b", "a"], ends, 4) in ([0, 2, 3], [1, 2, 3])
+    assert straightest(found, 0.1, ["a", "a", "a", "b"], ends, 4) in ([0, 3], [1, 3], [2, 3])
+    assert straightest(found, 0.1, ["a", "a", "a", "a"], ends, 4) == [0, 1, 2, 3]
+    assert straightest(found, 0.1, [""] * 4, ["", ""], 4) == [0, 1, 2, 3]
+
+
+def test_long_ways_of_many_tracks_are_the_best_ones() -> None:
+    """Of all ways of four tracks, by trying them."""
+    random = np.random.default_rng(4)
+    found = np.round(np.sort(random.random((9, 2)), axis=0), 1)
+    names = [f"a{number}" for number in random.integers(3, size=9)]
+    players = ["a0", *names, "a1"]
+
+    def cost(way: tuple[int, ...]) -> tuple[int, float]:
+        heard = [0, *(place + 1 for place in way), 10]
+        repeats = sum(players[one] == players[other] for one, other in pairwise(heard))
+        shares = np.arange(1, 5) / 5
+        return repeats, float(_from_points(found[list(way)], 0.0, shares).sum())
+
+    ways = [way for way in permutations(range(9), 4) if all(found[a, 1] < found[b, 1] for a, b in pairwise(way))]
+    best = min(map(cost, ways))
+    way = tuple(straightest(found, 0.0, names, ["a0", "a1"], 4))
+    assert len(way) == 4
+    assert cost(way) == pytest.approx(best)
+
+
 def test_ends_count_as_neighbours() -> None:
     found = np.array([[0.9, 0.3], [0.8, 0.4], [0.5, 0.7], [0.4, 0.8]])
     assert straightest(found, 0.1, ["a", "b", "c", "d"], ["a", "d"], 2) == [1, 2]
@@ -85,7 +114,7 @@ def tracks(answer: Any) -> list[str]:
 @pytest.mark.django_db
 @pytest.mark.parametrize("model", ["muq", "mert", "latent"])
 def test_path_holds_start_and_end_and_is_the_same_again(ask: Ask, music: Library, model: str) -> None:
-    asked = {"start": "t00", "end": "t13", "limit": 6, "model": model}
+    asked = {"start": "t00", "end": "t13", "limit": 6, "models": model}
     found = ask(URL, **asked)
     assert (tracks(found)[0], tracks(found)[-1]) == ("t00", "t13")
     assert len(set(tracks(found))) == len(tracks(found)) <= 6
@@ -124,3 +153,11 @@ def test_path_shows_nobody_what_he_may_not_see(ask: Ask, music: Library) -> None
 def test_path_without_vectors_is_empty_and_says_why(ask: Ask, library: Library) -> None:
     Track.objects.all().delete()
     assert ask(URL, start="a", end="b") == {"results": [], "warnings": ["MuQ does not know any track yet."]}
+
+
+@pytest.mark.django_db
+def test_path_lies_in_the_space_of_the_first_model_that_has_one(ask: Ask, music: Library) -> None:
+    EmbeddingSpace.objects.filter(model="muq").update(status="kept")
+    asked = {"start": "t00", "end": "t13", "limit": 6}
+    assert ask(URL, models=["muq", "mert"], **asked) == ask(URL, models=["mert"], **asked)
+    assert tracks(ask(URL, models=["mert"], **asked))

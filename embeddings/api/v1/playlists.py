@@ -97,7 +97,7 @@ class NewPlaylistSerializer(serializers.Serializer[dict[str, Any]]):
     text = _words("Words to sound like, in any language.")
     avoid = _words("Words to keep away from.")
     favourites = serializers.BooleanField(
-        default=False, help_text="Sound like what its user, that of NAVEMBED_SUBSONIC_USER, has starred."
+        default=False, help_text="Sound like what its user has starred; of others the plugin in Navidrome tells it."
     )
     fresh = serializers.BooleanField(default=False, help_text="Made again, have none of the tracks it had before.")
     models = serializers.ListField(
@@ -158,6 +158,7 @@ class MadeSerializer(serializers.Serializer[dict[str, Any]]):
                 "comment": "Made by navembed: sounds like Erik Satie - Gymnopédie No. 1. 2026-11-27 21:30",
                 "server_id": "",
                 "track_ids": ["0a1b2c", "3d4e5f"],
+                "made_at": "2026-11-27T21:30:00Z",
             },
         )
     ]
@@ -170,7 +171,7 @@ class PendingSerializer(serializers.ModelSerializer[Playlist]):
 
     class Meta:
         model = Playlist
-        fields = ["id", "user", "name", "comment", "server_id", "track_ids"]
+        fields = ["id", "user", "name", "comment", "server_id", "track_ids", "made_at"]
         read_only_fields = fields
 
     def get_comment(self, playlist: Playlist) -> str:
@@ -185,11 +186,35 @@ class DeliveredSerializer(serializers.Serializer[dict[str, Any]]):
 
     server_id = serializers.CharField(required=False, max_length=255)
     problem = serializers.CharField(required=False, max_length=1000)
+    made_at = serializers.DateTimeField(
+        required=False, help_text="As it was pending: one that was made anew meanwhile stays so."
+    )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        if len(attrs) != 1:
+        if ("server_id" in attrs) == ("problem" in attrs):
             raise serializers.ValidationError("say either server_id or problem")
         return attrs
+
+
+@extend_schema_serializer(examples=[OpenApiExample("With favourites", {"user": "bob", "favourites": True})])
+class AskedListenerSerializer(serializers.Serializer[dict[str, Any]]):
+    """Somebody of whom the plugin should tell."""
+
+    user = serializers.CharField()
+    favourites = serializers.BooleanField(help_text="Also what the user has starred.")
+
+
+@extend_schema_serializer(
+    examples=[OpenApiExample("Of Bob", {"user": "bob", "libraries": [1], "starred": ["3d4e5f", "0a1b2c"]})]
+)
+class ListenerSerializer(serializers.Serializer[dict[str, Any]]):
+    """What only a user, or the plugin in his name, can see in Navidrome."""
+
+    user = serializers.CharField(max_length=service.LONGEST_NAME, help_text="As it was asked for.")
+    libraries = serializers.ListField(
+        child=serializers.IntegerField(min_value=0, max_value=2**63 - 1), max_length=1000, help_text="What he may see."
+    )
+    starred = _ids("What he has starred, the newest first.")
 
 
 class M3uRenderer(BaseRenderer):
@@ -206,11 +231,14 @@ class M3uRenderer(BaseRenderer):
 class PlaylistViewSet(RetrieveModelMixin, GenericViewSet[Playlist]):
     """Playlists of ours. Each is known by its user and its name."""
 
-    costs_device_time = True  # texts
     queryset = Playlist.objects.all()
     serializer_class = PlaylistRowSerializer
     pagination_class = NewestFirst
     lookup_value_regex = "[0-9]{1,18}"  # what a database can hold
+
+    @property
+    def costs_device_time(self) -> bool:
+        return self.action == "create"  # texts
 
     def list(self, request: Request) -> Response:
         """List our playlists, the newest first."""
@@ -249,6 +277,23 @@ class PlaylistViewSet(RetrieveModelMixin, GenericViewSet[Playlist]):
         rows = PendingSerializer(service.pending(), many=True)
         return self.get_paginated_response(rows.data)
 
+    @extend_schema(responses=AskedListenerSerializer(many=True))
+    @action(detail=False, pagination_class=OnePage)
+    def listeners(self, request: Request) -> Response:
+        """List the users of whom the plugin in Navidrome should tell: of each once an hour."""
+        asked = service.listeners().items()
+        return self.get_paginated_response([{"user": user, "favourites": favourites} for user, favourites in asked])
+
+    @extend_schema(request=ListenerSerializer, responses=ListenerSerializer)
+    @listeners.mapping.post
+    def tell(self, request: Request) -> Response:
+        """Tell which libraries a user may see, and what he has starred: his playlists are made by it."""
+        body = ListenerSerializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        told = body.validated_data
+        service.tell_of(told["user"], told["libraries"], told.get("starred", ()))
+        return Response(body.data)
+
     @extend_schema(request=DeliveredSerializer)
     @action(detail=True, methods=["post"])
     def delivered(self, request: Request, pk: str) -> Response:
@@ -259,7 +304,7 @@ class PlaylistViewSet(RetrieveModelMixin, GenericViewSet[Playlist]):
         if problem := body.validated_data.get("problem"):
             service.failed(playlist, problem)
         else:
-            service.delivered(playlist, body.validated_data["server_id"])
+            service.delivered(playlist, body.validated_data["server_id"], body.validated_data.get("made_at"))
         return Response(self.get_serializer(playlist).data)
 
     @extend_schema(responses={(200, M3U): OpenApiResponse(OpenApiTypes.STR, examples=[FILE])})

@@ -165,13 +165,6 @@ class PathSerializer(ListenerSerializer):
     limit = serializers.IntegerField(
         min_value=2, max_value=MOST, default=10, help_text="Most tracks, with start and end."
     )
-    model = serializers.ChoiceField(
-        choices=MODEL_KEYS, default=DEFAULT_MODELS[0], help_text="In whose space the path lies."
-    )
-    models = None  # type: ignore[assignment]  # one space at a time
-
-    def options(self) -> dict[str, Any]:
-        return super().options() | {"models": (self.validated_data["model"],)}
 
 
 class PathView(APIView):
@@ -181,8 +174,9 @@ class PathView(APIView):
     def get(self, request: Request) -> Response:
         """Find a path from one track to another, with both ends.
 
-        Every step is closer to the end, and close to the straight line between both. A score says how like a track is
-        to the one before. The answer is empty when a track is not known, or not embedded yet.
+        Every step is closer to the end, and close to the straight line between both, in the space of the first of the
+        models that has one. A score says how like a track is to the one before. The answer is empty when a track is not
+        known, or not embedded yet.
         """
         asked = checked(PathSerializer, request)
         found = path(asked.validated_data["start"], asked.validated_data["end"], Query(**asked.options()))
