@@ -2,8 +2,8 @@
 
 A frame's bits say in which of 32 bands the sound rises against its neighbours, after Haitsma and Kalker, "A Highly
 Robust Audio Fingerprinting System" (ISMIR 2002), on librosa's mel bands: 32 for where it clearly rises, 32 for where it
-rises at all. Two frames differ where it clearly rises in one, and not at all in the other: so formats, bit rates, sample
-rates and loudness change little; a piece that is played or mixed again has others.
+rises at all. Two frames differ where it clearly rises in one, and not at all in the other. So formats, bit rates,
+sample rates and loudness change little; a piece that is played or mixed again has others.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('embeddings', '0016_playlists_of_groups'),
+        ('embeddings', '0018_other_acoustic_fingerprints'),
     ]
 
     operations = [
