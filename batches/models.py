@@ -89,6 +89,8 @@ class BatchJob(Leased):
     library_id = models.IntegerField(null=True, blank=True)
     path_prefix = models.TextField(blank=True)
     only_track = models.CharField(max_length=255, blank=True, help_text="Id of the one track that it may touch.")
+    only_failed = models.BooleanField(default=False, help_text="Only what has failed and is not acknowledged.")
+    failed_with = models.TextField(blank=True, help_text="Of these, only what failed with a message that begins so.")
     retry_bad_files = models.BooleanField(default=False, help_text="Try files again that are known to be bad.")
     started_by = models.CharField(max_length=150, blank=True)
     idempotency_key = models.CharField(max_length=200, blank=True, help_text="By which its caller knows it.")
@@ -152,7 +154,8 @@ class BatchJob(Leased):
     @property
     def is_restricted(self) -> bool:
         """Whether the job may touch only a part of the library."""
-        return bool(self.limit or self.library_id is not None or self.path_prefix or self.only_track)
+        parts = self.limit, self.library_id is not None, self.path_prefix, self.only_track, self.only_failed
+        return any(parts)
 
 
 class JobEvent(models.Model):
