@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sqlite3
+from contextlib import closing
 from datetime import time, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,10 +27,15 @@ from embeddings.models import (
     Embedding,
     EmbeddingSpace,
     Instance,
+    Playlist,
     Track,
     Upload,
     instance,
 )
+from embeddings.playlists.recipe import Recipe
+from embeddings.playlists.service import save
+from navembed_site.access.scopes import Scope
+from navembed_site.access.tokens import create_token
 from navembed_site.console import duplicates, health, jobs
 from navembed_site.process.locks import hold
 from tests.batches.rows import elsewhere, make_embedding, make_job, make_space, make_track, set_status
@@ -151,10 +158,22 @@ def test_vectors_are_never_loaded(admin_client: Client) -> None:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_nothing_of_a_library_becomes_markup(admin_client: Client, text: str) -> None:
+def test_nothing_of_a_library_becomes_markup(admin_client: Client, text: str, settings: Any, tmp_path: Path) -> None:
     """What comes from files and people stands in no attribute that Alpine reads, and nowhere as a tag."""
     job = finished_job("a", text, message=text, traceback=text)
-    Track.objects.update(title=text, artist=text, album=text, path=f"/music/{text}")
+    Track.objects.update(title=text, artist=text, album=text, path=f"/music/{text}", genre=text)
+    make_track("away", path=f"/music/{text}/away.flac", playable=False, away_since=timezone.now())
+    settings.LIBRARY, settings.NAVIDROME_DB_PATH = "navidrome", tmp_path / "navidrome.db"
+    make_navidrome(settings.NAVIDROME_DB_PATH, libraries={1: "/music", 2: "/other"})
+    with closing(sqlite3.connect(settings.NAVIDROME_DB_PATH)) as library, library:
+        library.execute("UPDATE library SET name = ? WHERE id = 1", [text])
+    elsewhere(kind=text[:64], problem=text)
+    Host.objects.update(name=text)
+    instance()
+    Instance.objects.update(notice=text)
+    playlist = save(text, Recipe(like=["x"]), user=text, schedule="weekly")
+    Playlist.objects.update(problem=text)
+    token = create_token(text[:100], Scope.READ, created_by=text)
     one, other = Track.objects.order_by("pk")[:2]
     for rejected, pair in ((False, (one, other)), (True, (other, one))):
         DuplicatePair.objects.create(
@@ -162,8 +181,14 @@ def test_nothing_of_a_library_becomes_markup(admin_client: Client, text: str) ->
         )
     Upload.objects.create(name=text, seconds=1, accepted=True, answer={"renamedFile": text, "warning": text})
     BatchJob.objects.filter(pk=job.pk).update(message=text, started_by=text, path_prefix=text, current_track=text)
-    for path in [*addresses(), f"/admin/tracks?q={text}", f"/admin/problems?message={text}"]:
-        reply = admin_client.get(path)
+    more = [f"/admin/{path}" for path in (f"tracks?q={text}", f"problems?message={text}", "map?by=genre", "nothing")]
+    more += [f"/admin/access/token/{path}" for path in ("", f"{token.pk}/change/")]
+    replies = {path: admin_client.get(path) for path in [*addresses(), *more, "/panel"]}
+    for path in ("/admin/", "/panel"):  # what is said after a button
+        said = {"track": one.pk, "other": other.pk, "next": path}
+        replies[f"{path} afterwards"] = admin_client.post("/admin/duplicates/reject", said, follow=True)
+    replies["forgotten"] = admin_client.post(f"/admin/playlists/{playlist.pk}/forget", follow=True)
+    for path, reply in replies.items():
         if not reply["Content-Type"].startswith("text/html"):
             continue
         page = reply.content.decode()
