@@ -113,6 +113,8 @@ class BatchJob(Leased):
     processed_tracks = models.PositiveIntegerField(default=0)
     failed_tracks = models.PositiveIntegerField(default=0)
     embedder_seconds = models.FloatField(default=0, help_text="That devices' work took in the embedder, all together.")
+    decode_seconds = models.FloatField(default=0, help_text="Of these, in which devices waited for files to be read.")
+    device_seconds = models.FloatField(default=0, help_text="Of these, in which devices worked.")
     database_seconds = models.FloatField(default=0, help_text="In the database.")
     index_seconds = models.FloatField(default=0, help_text="In Milvus.")
 

@@ -17,7 +17,6 @@ from batches.events import Who, text_of
 from batches.models import BatchJob, JobEvent, TrackResult
 from batches.requests import JobRequest
 from batches.selectors.problems import KIND, SAME
-from embeddings.embedder.states import embedder_states
 from embeddings.library.bad_files import bad_files, ignore
 from navembed_site.console import looks, pace, words
 from navembed_site.console.pages import change, page
@@ -27,7 +26,6 @@ VIA = "console"
 JOBS_SHOWN = 25
 REASONS_SHOWN = 20
 FILES_SHOWN = 100
-STAGES = {"load": "loading models", "decode": "reading files", "encode": "on the device", "pool": "summing up"}
 
 
 @page("console/jobs.html", parts=("job_list",))
@@ -89,27 +87,16 @@ class JobPage:
     def shares(self) -> list[tuple[str, float, float]]:
         """Where the devices' work took its time: where, its share in percent, its seconds."""
         job = self.job
-        spent = [
+        return _shares(
             ("in the embedder", job.embedder_seconds),
             ("in the database", job.database_seconds),
             ("in Milvus", job.index_seconds),
-        ]
-        total = sum(seconds for _, seconds in spent)
-        return [(where, 100 * seconds / total, seconds) for where, seconds in spent] if total else []
+        )
 
-    @cached_property
+    @property
     def stages(self) -> list[tuple[str, float, float]]:
-        """Where the embedders' time goes since they started: what, its share in percent, its seconds."""
-        seconds: dict[str, float] = {}
-        for state in embedder_states():
-            for (stage, _model), spent in state.stage_seconds.items():
-                seconds[stage] = seconds.get(stage, 0.0) + spent
-        total = sum(seconds.values())
-        return [
-            (STAGES.get(stage, stage), 100 * spent / total, spent)
-            for stage, spent in sorted(seconds.items(), key=lambda item: -item[1])
-            if total
-        ]
+        """What the embedders did meanwhile."""
+        return _shares(("reading files", self.job.decode_seconds), ("on the device", self.job.device_seconds))
 
     @cached_property
     def happened(self) -> list[tuple[JobEvent, str]]:
@@ -127,6 +114,11 @@ class JobPage:
         found += [("plans", job.plans), ("idempotency key", job.idempotency_key or "–")]
         found += [(f"{row.model} space", row.space or "–") for row in self.look.rows]
         return found + [(f"{row.model} differences to Milvus", row.reconciled or "none") for row in self.look.rows]
+
+
+def _shares(*spent: tuple[str, float]) -> list[tuple[str, float, float]]:
+    total = sum(seconds for _, seconds in spent)
+    return [(where, 100 * seconds / total, seconds) for where, seconds in spent] if total else []
 
 
 @page("console/job.html", parts=("job", "job_pace", "job_reasons"))

@@ -257,9 +257,10 @@ def test_the_course_of_a_job_is_drawn(admin_client: Client) -> None:
 
 def test_a_job_tells_where_its_time_went(admin_client: Client) -> None:
     job = finished_job("a", "b")
-    BatchJob.objects.update(embedder_seconds=90, database_seconds=6, index_seconds=4)
+    within = {"decode_seconds": 20, "device_seconds": 60}
+    BatchJob.objects.update(embedder_seconds=90, database_seconds=6, index_seconds=4, **within)
     page = admin_client.get(f"/admin/jobs/{job.pk}?part=job").content.decode()
-    assert re.findall(r"(\d+) % ·", page) == ["90", "6", "4"]
+    assert re.findall(r"(\d+) % ·", page) == ["90", "6", "4", "25", "75"]
 
 
 def test_waiting_job_says_when_it_tries_again(admin_client: Client) -> None:
