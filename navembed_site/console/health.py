@@ -23,7 +23,7 @@ from embeddings.errors import IndexUnavailable, LibraryUnavailable
 from embeddings.index.ownership import notice
 from embeddings.index.sync import vector_store
 from embeddings.library import open_library
-from embeddings.library.away import away_text
+from embeddings.library.away import MOST_SHOWN, away
 from embeddings.search.text import TextSupport, text_support
 from navembed_site.console import words
 from navembed_site.database.health import watch
@@ -77,14 +77,18 @@ def _library() -> Sign:
 
 def _away() -> Iterator[Sign]:
     """Yield what is merely away: its vectors are kept for a while."""
-    if text := away_text():
-        yield Sign("Away", "folder_off", "warn", f"{text} Mount its disk again, or let Navidrome forget it")
+    groups = away()
+    told = [f"{each.tracks:,} below {each.folder}, since {words.ago(each.since)}" for each in groups[:MOST_SHOWN]]
+    if more := sum(each.tracks for each in groups[MOST_SHOWN:]):
+        told.append(f"{more:,} more")
+    if told:
+        yield Sign("Tracks that are away", "folder_off", "warn", f"{'; '.join(told)}. Is a disk not mounted?")
 
 
 def _notice() -> Iterator[Sign]:
-    """Yield what belongs to another instance in Milvus; the notice says what to do."""
+    """Yield what belongs to another instance in Milvus, and what to do."""
     if text := notice():
-        yield Sign("Another instance", "call_split", "warn", text)
+        yield Sign("Another instance", "call_split", "warn", text[:1].upper() + text[1:])
 
 
 def _database() -> Sign:

@@ -63,7 +63,8 @@ class JobPage:
             files=Count("track", distinct=True), results=Count("pk"), first=Min("finished_at"),
             last=Max("finished_at"), bad=Count("pk", filter=is_bad),
         )  # fmt: skip
-        return list(grouped.order_by("-results", "error_class", "message"))
+        rows: Any = grouped.order_by("-results", "error_class", "message")
+        return list(rows)
 
     @property
     def shown_reasons(self) -> list[dict[str, Any]]:

@@ -301,8 +301,8 @@ def test_home_tells_what_is_away_what_is_needed_and_what_comes_next(
     instance()
     Instance.objects.update(notice="muq's collection belongs to another instance: adopt_milvus takes it over")
     page = admin_client.get("/admin/?part=health").content.decode()
-    assert "1 track is away" in page
-    assert "adopt_milvus takes it over" in page
+    assert "1 below /music/nas, since just now" in page
+    assert "Muq&#x27;s collection belongs to another instance: adopt_milvus takes it over" in page
     assert f"{next_at():%A, %-d %B, 03:30}" in page
     assert "free; nothing is missing" in page
 
@@ -402,7 +402,7 @@ def test_files_that_are_missing_are_one_reason_and_what_home_counts_is_listed(ad
     ]  # fmt: skip
     files: Any = admin_client.get("/admin/problems?show=passing&class=AudioFileMissing&message=no+such+file")
     assert len(files.context["page"]) == 9
-    assert "no such file: /music/a.flac" in files.content.decode()
+    assert files.content.decode().count("/music/a.flac") == 3  # one for each model
     page = admin_client.get(f"/admin/jobs/{job.pk}?part=job_reasons")
     assert page.content.decode().count("nv-reason") == 2
 
