@@ -19,6 +19,7 @@ from batches.engine.due import (
     BAD_FILE,
     FAILED_BEFORE,
     NEW,
+    NOT_FAILED,
     REASONS,
     UP_TO_DATE,
     Counts,
@@ -192,7 +193,8 @@ def _describe(model: str) -> tuple[Description | None, str]:
 def _count(result: ModelPreview, asked: Wanted, counted: Callable[[str], Counts], known: str) -> None:
     """Count what would happen to the tracks; ``counted`` counts them by SQL."""
     counts = counted(f"""COALESCE(
-        (SELECT k.verdict FROM {known} k WHERE k.track_id = t.id AND k.model = '{asked.model}'), {asked.reason})""")
+        (SELECT k.verdict FROM {known} k WHERE k.track_id = t.id AND k.model = '{asked.model}'
+            AND {asked.verdict} <> '{NOT_FAILED}'), {asked.reason})""")
     result.tracks |= {reason: number for reason, (number, _) in counts.items()}
     result.audio_seconds = sum(counts[reason][1] for reason in REASONS if reason in counts)
     result.vectors = sum(result.tracks[reason] for reason in (NEW, FAILED_BEFORE, ANEW))

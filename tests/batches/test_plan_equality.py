@@ -71,6 +71,7 @@ def space(embedder: EmbedderProcess, music: Music) -> EmbeddingSpace:
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example([("bad", "new id")], JobRequest(["muq"]))
 @example([("new", "nothing"), ("failed", "nothing"), ("bad", "nothing")], FAILED)
+@example([("embedded", "moved")], FAILED)
 @example([("leaving", "nothing"), ("leaving", "changed")], JobRequest(["muq"]))
 @given(TRACKS, REQUESTS)
 def test_a_dry_run_says_what_the_job_plans(
