@@ -89,6 +89,8 @@ class BatchJob(Leased):
     library_id = models.IntegerField(null=True, blank=True)
     path_prefix = models.TextField(blank=True)
     only_track = models.CharField(max_length=255, blank=True, help_text="Id of the one track that it may touch.")
+    only_failed = models.BooleanField(default=False, help_text="Only what has failed and is not acknowledged.")
+    failed_with = models.TextField(blank=True, help_text="Of these, only what failed with a message that begins so.")
     retry_bad_files = models.BooleanField(default=False, help_text="Try files again that are known to be bad.")
     started_by = models.CharField(max_length=150, blank=True)
     idempotency_key = models.CharField(max_length=200, blank=True, help_text="By which its caller knows it.")
@@ -111,6 +113,8 @@ class BatchJob(Leased):
     processed_tracks = models.PositiveIntegerField(default=0)
     failed_tracks = models.PositiveIntegerField(default=0)
     embedder_seconds = models.FloatField(default=0, help_text="That devices' work took in the embedder, all together.")
+    decode_seconds = models.FloatField(default=0, help_text="Of these, in which devices waited for files to be read.")
+    device_seconds = models.FloatField(default=0, help_text="Of these, in which devices worked.")
     database_seconds = models.FloatField(default=0, help_text="In the database.")
     index_seconds = models.FloatField(default=0, help_text="In Milvus.")
 
@@ -152,7 +156,8 @@ class BatchJob(Leased):
     @property
     def is_restricted(self) -> bool:
         """Whether the job may touch only a part of the library."""
-        return bool(self.limit or self.library_id is not None or self.path_prefix or self.only_track)
+        parts = self.limit, self.library_id is not None, self.path_prefix, self.only_track, self.only_failed
+        return any(parts)
 
 
 class JobEvent(models.Model):

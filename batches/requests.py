@@ -10,6 +10,7 @@ from batches.models import BatchJob
 from embeddings.encoders.registry import MODEL_KEYS
 from navembed_site.errors import NavembedError
 
+MISSING = "what is missing or has changed"
 LARGEST_NUMBER = 2**31 - 1  # that the columns take
 LONGEST_PATH = 4096  # that the kernel takes
 
@@ -43,6 +44,10 @@ class JobRequest:
     """Only files whose absolute path begins so."""
     only_track: str = ""
     """Only the track of this id."""
+    only_failed: bool = False
+    """Only what has failed, model by model, and what nobody has acknowledged."""
+    failed_with: str = ""
+    """Of these, only what has failed with a message that begins so."""
 
     def __post_init__(self) -> None:
         for model in self.models:
@@ -67,7 +72,8 @@ class JobRequest:
         return BatchJob(model_keys=list(values.pop("models")), **values, **others)
 
     def __str__(self) -> str:
-        parts = ["everything anew" if self.clear_existing else "what is missing or has changed"]
+        due = f"what has failed{f' ({self.failed_with})' if self.failed_with else ''}"
+        parts = ["everything anew" if self.clear_existing else due if self.only_failed else MISSING]
         parts += ["bad files again"] if self.retry_bad_files else []
         parts += [f"with {' '.join(self.models)}"]
         parts += [f"in library {self.library_id}"] if self.library_id is not None else []

@@ -87,6 +87,15 @@ def _last_due(schedule: Literal["off", "scan"] | time, now: datetime) -> datetim
     return today if today.timestamp() <= now.timestamp() else today - timedelta(days=1)
 
 
+def next_at(now: datetime | None = None) -> datetime | None:
+    """Return when the schedule starts its next job; None without one, or when that is after a scan."""
+    if not isinstance(settings.SCHEDULE, time):
+        return None
+    now = timezone.localtime(now)
+    day = now.date() if now.time() < settings.SCHEDULE else now.date() + timedelta(days=1)
+    return datetime.combine(day, settings.SCHEDULE, now.tzinfo)
+
+
 def _models_here() -> list[str]:
     """Return the models whose weights can be had: what is left out each night would make each job end with errors."""
     problems = problems_with(MODEL_KEYS)

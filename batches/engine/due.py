@@ -18,6 +18,7 @@ from embeddings.spaces.reuse import NO_FILE
 
 UP_TO_DATE = "up to date"  # there is a vector of the file as it is
 BAD_FILE = "bad file"  # the file as it is could not be embedded before
+NOT_FAILED = "not failed"  # nor asked for, where only what has failed is
 DUE = "due"
 NEW, CHANGED, FAILED_BEFORE, ANEW = "new", "changed", "failed before", "anew"
 REASONS = (NEW, CHANGED, FAILED_BEFORE, ANEW)
@@ -38,7 +39,7 @@ SLICE = f"""
     ) slice"""
 
 Scope = dict[str, str | int | None]
-"""Parameters of ``IN_SCOPE``."""
+"""Parameters of ``IN_SCOPE``, and ``failed``: how messages begin of what is asked for."""
 Counts = dict[str, tuple[int, float]]
 """Tracks, and seconds of audio, by verdict."""
 
@@ -57,6 +58,7 @@ class Wanted:
     retry_bad_files: bool
     bad_files: str = BAD_FILES
     """The table of bad files."""
+    only_failed: bool = False
     returned_count: bool = False
     """Whether vectors count that were to be deleted with their track, which is back: a job keeps them at its start."""
 
@@ -71,12 +73,12 @@ class Wanted:
 
     @property
     def verdict(self) -> str:
-        """SQL: UP_TO_DATE, BAD_FILE or DUE."""
+        """SQL: UP_TO_DATE, BAD_FILE, NOT_FAILED or DUE."""
         return self._verdict(f"'{DUE}'")
 
     @property
     def reason(self) -> str:
-        """SQL: UP_TO_DATE, BAD_FILE or why the track is due; asks more than ``verdict``."""
+        """SQL: UP_TO_DATE, BAD_FILE, NOT_FAILED or why the track is due; asks more than ``verdict``."""
         return self._verdict(f"""CASE WHEN {_literal(self.clear)} THEN '{ANEW}'
             WHEN {self._has_any_vector} THEN '{CHANGED}'
             WHEN EXISTS (SELECT 1 FROM batches_trackresult r WHERE r.track_id = t.id AND r.model = '{self.model}'
@@ -90,7 +92,8 @@ class Wanted:
 
     def _verdict(self, due: str) -> str:
         up_to_date = f"{self._e}.id IS NOT NULL" if self._looks_at_vectors else _literal(False)
-        return f"""CASE WHEN {up_to_date} THEN '{UP_TO_DATE}' WHEN {self._is_bad} THEN '{BAD_FILE}' ELSE {due} END"""
+        return f"""CASE WHEN {up_to_date} THEN '{UP_TO_DATE}' WHEN {self._is_bad} THEN '{BAD_FILE}'
+            WHEN {_literal(self.only_failed)} AND NOT ({self._has_failed}) THEN '{NOT_FAILED}' ELSE {due} END"""
 
     @property
     def _e(self) -> str:
@@ -114,17 +117,32 @@ class Wanted:
     def _is_bad(self) -> str:
         if self.retry_bad_files:
             return _literal(False)
-        return f"""EXISTS (SELECT 1 FROM {self.bad_files} b
-            WHERE b.track_id = t.id AND b.model = '{self.model}' AND b.size = t.size AND b.mtime = t.mtime
-            AND b.fingerprint IN ('', '{self.fingerprint}'))"""
+        return f"EXISTS ({self._bad} AND b.fingerprint IN ('', '{self.fingerprint}'))"
+
+    @property
+    def _bad(self) -> str:
+        return f"""SELECT 1 FROM {self.bad_files} b
+            WHERE b.track_id = t.id AND b.model = '{self.model}' AND b.size = t.size AND b.mtime = t.mtime"""
+
+    @property
+    def _has_failed(self) -> str:
+        """SQL: what ``batches.selectors.problems`` shows: a bad file, else a failure that may pass."""
+        if not self.only_failed:
+            return _literal(True)
+        begins_so = "SUBSTR({0}.error_message, 1, LENGTH(%(failed)s)) = %(failed)s"
+        return f"""EXISTS ({self._bad} AND NOT b.ignored AND {begins_so.format("b")})
+            OR NOT EXISTS ({self._bad}) AND EXISTS (SELECT 1 FROM batches_trackresult r WHERE r.track_id = t.id
+                AND r.model = '{self.model}' AND r.status = 'failed' AND {begins_so.format("r")})"""
 
 
-def wanted(model: str, fingerprint: str, *, clear: bool, restricted: bool, retry_bad_files: bool) -> Wanted:
+def wanted(
+    model: str, fingerprint: str, *, clear: bool, restricted: bool, retry_bad_files: bool, only_failed: bool
+) -> Wanted:
     """Return what a job wants of ``model`` with weights of this fingerprint, and the space that it goes on in."""
     live = live_space(model)
     in_place = restricted and live is not None
     space = live if in_place else space_to_use(model, fingerprint, anew=clear)
-    return Wanted(model, fingerprint, space, clear, in_place, retry_bad_files)
+    return Wanted(model, fingerprint, space, clear, in_place, retry_bad_files, only_failed=only_failed)
 
 
 def _literal(value: bool) -> str:

@@ -183,6 +183,7 @@ def _wanted(job: BatchJob, model: str, fingerprint: str) -> Wanted:
         clear=job.clear_existing,
         restricted=job.is_restricted,
         retry_bad_files=job.retry_bad_files,
+        only_failed=job.only_failed,
     )
 
 
@@ -192,6 +193,7 @@ def _plan_slice(job: BatchJob, spaces: dict[str, EmbeddingSpace], raise_if_stopp
     asked = [replace(_wanted(job, model, space.fingerprint), space=space) for model, space in spaces.items()]
     scope: Scope = {
         "after": job.planned_until, "library": job.library_id, "prefix": job.path_prefix, "only": job.only_track,
+        "failed": job.failed_with,
     }  # fmt: skip
     most = TRACKS_A_SLICE if job.limit is None else min(TRACKS_A_SLICE, job.limit - job.total_tracks)
     until = end_of_slice(asked, scope, most, due_only=job.limit is not None)

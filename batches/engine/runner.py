@@ -266,6 +266,8 @@ class _TimeSlice:
                 case Step():
                     pulse.current = f"[{event.model}] {names[event.track_id]}"
                 case End():
+                    self.spent.add("decode", event.decode_seconds)
+                    self.spent.add("device", event.device_seconds)
                     return max(0.0, time.monotonic() - began - event.load_seconds)
                 case Heartbeat() if event.idle_seconds > most:
                     raise EmbedderHung(f"hung the embedder for {most:.0f} s")

@@ -10,7 +10,7 @@ from django.db.models import F
 
 from batches.models import BatchJob
 
-PLACES = ("embedder", "database", "index")
+PLACES = ("embedder", "decode", "device", "database", "index")  # the first one holds the next two
 
 
 class Spent:
@@ -26,7 +26,10 @@ class Spent:
         try:
             yield
         finally:
-            self._seconds[place] += time.monotonic() - began
+            self.add(place, time.monotonic() - began)
+
+    def add(self, place: str, seconds: float) -> None:
+        self._seconds[place] += seconds
 
     def write(self, job: BatchJob) -> None:
         """Add it to the job's figures, in which all devices come together."""

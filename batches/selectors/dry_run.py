@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from batches.engine.due import (
     BAD_FILE,
     FAILED_BEFORE,
     NEW,
+    NOT_FAILED,
     REASONS,
     UP_TO_DATE,
     Counts,
@@ -136,7 +137,14 @@ def preview(request: JobRequest = EVERYTHING, *, tell: Tell = tell_nobody) -> Pr
         description, problem = _describe(model)
         live = live_space(model)
         fingerprint = fingerprint_of(description) if description else live.fingerprint if live else ""
-        each = wanted(model, fingerprint, clear=clear, restricted=restricted, retry_bad_files=request.retry_bad_files)
+        each = wanted(
+            model,
+            fingerprint,
+            clear=clear,
+            restricted=restricted,
+            retry_bad_files=request.retry_bad_files,
+            only_failed=request.only_failed,
+        )
         asked.append(each)
         found.append(
             ModelPreview(
@@ -149,6 +157,7 @@ def preview(request: JobRequest = EVERYTHING, *, tell: Tell = tell_nobody) -> Pr
         )
     scope: Scope = {
         "after": "", "library": request.library_id, "prefix": request.path_prefix, "only": request.only_track,
+        "failed": request.failed_with,
     }  # fmt: skip
     spaces = [each.space for each in asked if each.space and not clear]
     with (
@@ -184,7 +193,8 @@ def _describe(model: str) -> tuple[Description | None, str]:
 def _count(result: ModelPreview, asked: Wanted, counted: Callable[[str], Counts], known: str) -> None:
     """Count what would happen to the tracks; ``counted`` counts them by SQL."""
     counts = counted(f"""COALESCE(
-        (SELECT k.verdict FROM {known} k WHERE k.track_id = t.id AND k.model = '{asked.model}'), {asked.reason})""")
+        (SELECT k.verdict FROM {known} k WHERE k.track_id = t.id AND k.model = '{asked.model}'
+            AND {asked.verdict} <> '{NOT_FAILED}'), {asked.reason})""")
     result.tracks |= {reason: number for reason, (number, _) in counts.items()}
     result.audio_seconds = sum(counts[reason][1] for reason in REASONS if reason in counts)
     result.vectors = sum(result.tracks[reason] for reason in (NEW, FAILED_BEFORE, ANEW))
@@ -213,17 +223,31 @@ def _rates(model: str) -> list[pace.Rates]:
 
 
 def require_free_disk(request: JobRequest = EVERYTHING) -> None:
-    """Raise DiskFull, with the figures, when a job would not fit; cheap, by counts alone.
+    """Raise DiskFull, with the figures, when a job would not fit; cheap, by counts alone."""
+    require_room(disk_needs(request))
 
-    Says nothing when the library cannot be read now, and of a job over a part that nobody has counted.
+
+def require_room(needs: Iterable[DiskNeed]) -> None:
+    for disk in needs:
+        if not disk.fits:
+            raise DiskFull(
+                f"the vectors need about {size_text(disk.needed_bytes)} in {disk.path}, where "
+                f"{size_text(disk.free_bytes)} are free: make room, or start with fewer models"
+            )
+
+
+def disk_needs(request: JobRequest = EVERYTHING) -> list[DiskNeed]:
+    """Return what a job would take of each disk, by counts alone.
+
+    Nothing when the library cannot be read now, and of a job over a part that nobody has counted.
     """
     limit = request.limit
     if replace(request, limit=None).is_restricted:
-        return
+        return []
     try:
         tracks = open_library().count()
     except LibraryUnavailable:
-        return
+        return []
     # Vectors in one of these need not be made again.
     status = EmbeddingSpace.Status.BUILDING if request.clear_existing and limit is None else EmbeddingSpace.Status.LIVE
     counted = EmbeddingSpace.objects.filter(status=status).values("pk", "model", "dimension")
@@ -235,12 +259,7 @@ def require_free_disk(request: JobRequest = EVERYTHING) -> None:
         dimension = space["dimension"] if space else encoder_class(model).published_dimension
         for_database, for_index = _bytes(model, dimension, missing if limit is None else min(limit, missing))
         database, index = database + for_database, index + for_index
-    for disk in _disks(database, index):
-        if not disk.fits:
-            raise DiskFull(
-                f"the vectors need about {size_text(disk.needed_bytes)} in {disk.path}, where "
-                f"{size_text(disk.free_bytes)} are free: make room, or start with fewer models"
-            )
+    return list(_disks(database, index))
 
 
 def _bytes(model: str, dimension: int, vectors: int) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from typing import Any
 from django.db.models import Case, When
 
 from batches.engine.hosts import is_here
-from batches.models import Host
+from batches.models import Device, Host
 
 DEVICE = ("index", "kind", "loaded", "rates", "problem")
 
@@ -23,6 +23,11 @@ def hosts() -> list[dict[str, Any]]:
         if device[0] is not None:
             host["devices"].append(_device(dict(zip(DEVICE, device, strict=True))))
     return list(found.values())
+
+
+def has_gpu() -> bool:
+    """Whether a host that is here has a device that is more than a CPU, also while its embedder is away."""
+    return Device.objects.filter(is_here("host__")).exclude(kind__in=["", "cpu"]).exists()
 
 
 def _device(device: dict[str, Any]) -> dict[str, Any]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import Count, Exists, OuterRef, Q, QuerySet
+from django.db.models import Count, Exists, Q, QuerySet, Value
 
-from batches.models import BatchJob, TrackResult
+from batches.models import BatchJob
+from batches.selectors.problems import live_vectors, passing_failures
 from batches.selectors.progress import contract_progress
 from embeddings.encoders.registry import MODEL_KEYS
 from embeddings.index.ownership import notice
@@ -14,8 +15,6 @@ from embeddings.index.sync import verify
 from embeddings.library.away import away
 from embeddings.library.bad_files import bad_files
 from embeddings.models import Embedding, EmbeddingSpace, Track
-
-NO_VECTORS = {"total": 0, "embedded": 0, "indexed": 0}
 
 
 def library_status(*, ask_milvus: bool = False) -> dict[str, Any]:
@@ -40,46 +39,55 @@ def library_status(*, ask_milvus: bool = False) -> dict[str, Any]:
 
 
 def library_counts() -> dict[str, Any]:
-    """Return counts of tracks, bad files and vectors, in six queries, most over whole tables.
+    """Return counts of tracks, bad files and vectors, in four queries, most over whole tables.
 
-    embedded + failed + missing = playable. ``indexed`` counts rows marked as being in Milvus.
+    embedded + failed + ignored + missing = playable. ``indexed`` counts rows marked as being in Milvus.
     """
     tracks = Track.objects.aggregate(tracks=Count("pk"), playable=Count("pk", filter=Q(playable=True)))
-    vectors, failed = _vectors(), _failed_tracks()
+    vectors, failed = _vectors(), _failed()
     return {
         **tracks,
         "bad_files": _bad_files(),
-        "models": {
-            model: _model_counts(tracks["playable"], vectors.get(model, NO_VECTORS), failed.get(model, 0))
-            for model in MODEL_KEYS
-        },
+        "models": {model: _model_counts(tracks["playable"], vectors[model], failed[model]) for model in MODEL_KEYS},
     }
 
 
-def _model_counts(playable: int, vectors: dict[str, int], failed: int) -> dict[str, int]:
-    embedded = vectors["embedded"]
+def _model_counts(playable: int, vectors: dict[str, int], failed: dict[str, int]) -> dict[str, int]:
+    embedded, count = vectors["embedded"], failed["bad"] + failed["passing"]
     return {
         "embedded": embedded,
-        "missing": playable - embedded - failed,
-        "failed": failed,
+        "missing": playable - embedded - count - failed["ignored"],
+        "failed": count,
+        "ignored": failed["ignored"],
         "orphaned": vectors["total"] - embedded,
-        "indexed": vectors["indexed"],
+        "indexed": vectors["total"] - vectors["waiting"],
     }
 
 
 def _vectors() -> dict[str, dict[str, int]]:
     """Count the live vectors by model: each of the three counts has an index of its own."""
     live = Embedding.objects.filter(space__status=EmbeddingSpace.Status.LIVE)
-    waiting = _by_model(live.filter(~Q(index_state=Embedding.IndexState.INDEXED)))
-    embedded = _by_model(live.filter(track__playable=True))
-    return {
-        model: {"total": total, "embedded": embedded.get(model, 0), "indexed": total - waiting.get(model, 0)}
-        for model, total in _by_model(live).items()
-    }
+    waiting = live.filter(~Q(index_state=Embedding.IndexState.INDEXED))
+    return _by_model("space__model", total=live, embedded=live.filter(track__playable=True), waiting=waiting)
 
 
-def _by_model(vectors: QuerySet[Embedding]) -> dict[str, int]:
-    return dict(vectors.values_list("space__model").annotate(Count("pk")))
+def _failed() -> dict[str, dict[str, int]]:
+    """Count by model the playable tracks without a vector that have failed."""
+    bad = bad_files().filter(~Exists(live_vectors()))
+    sets = {"bad": bad.filter(ignored=False), "ignored": bad.filter(ignored=True), "passing": passing_failures()}
+    return _by_model("model", **sets)
+
+
+def _by_model(model: str, **sets: QuerySet[Any]) -> dict[str, dict[str, int]]:
+    """Count the rows of several sets by their model, in one query; ``model`` is the field that names it."""
+    found = {key: dict.fromkeys(sets, 0) for key in MODEL_KEYS}
+    counted = [
+        rows.order_by().values_list(model).annotate(name=Value(name), rows=Count("pk")) for name, rows in sets.items()
+    ]
+    for key, name, rows in counted[0].union(*counted[1:], all=True):
+        if key in found:  # a model may be gone
+            found[key][name] = rows
+    return found
 
 
 def _bad_files() -> dict[str, int]:
@@ -87,12 +95,3 @@ def _bad_files() -> dict[str, int]:
     return bad_files().aggregate(
         files=Count("track", distinct=True), ignored=Count("track", distinct=True, filter=Q(ignored=True))
     )
-
-
-def _failed_tracks() -> dict[str, int]:
-    """Count by model the playable tracks without a vector whose attempts have failed."""
-    vectors = Embedding.objects.filter(
-        track=OuterRef("track"), space__model=OuterRef("model"), space__status=EmbeddingSpace.Status.LIVE
-    )
-    failures = TrackResult.objects.filter(~Exists(vectors), status=TrackResult.Status.FAILED, track__playable=True)
-    return dict(failures.values_list("model").annotate(Count("track", distinct=True)))

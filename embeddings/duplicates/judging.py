@@ -11,6 +11,8 @@ from embeddings.audio import recording
 from embeddings.audio.pool import DecodePool
 from embeddings.encoders.registry import MODEL_KEYS
 from embeddings.errors import AudioError, LibraryUnavailable
+from embeddings.library import is_streamed
+from embeddings.library.fetching import fetched
 from embeddings.library.folders import is_place_there
 from embeddings.library.places import places
 from embeddings.models import Embedding, EmbeddingSpace, Track
@@ -40,7 +42,8 @@ class Judge:
 
     def __init__(self, decoders: DecodePool) -> None:
         self._spaces = [space for model in MODEL_KEYS if (space := live_space(model))]
-        self._sound = lru_cache(SOUNDS_KEPT)(lambda path: recording.fingerprint(decoders, path))
+        self._decoders = decoders
+        self._sound = lru_cache(SOUNDS_KEPT)(self._listen)
 
     def duplicates(self, track_id: str, candidates: Collection[str]) -> Iterator[Duplicate]:
         """Yield those of the candidates that are duplicates of a track. Raises LibraryUnavailable."""
@@ -80,12 +83,16 @@ class Judge:
 
     def _sound_same(self, one: Track, other: Track) -> bool:
         try:
-            return recording.is_same(*(self._sound(places().file(track.path)) for track in (one, other)))
+            return recording.is_same(self._sound(one), self._sound(other))
         except AudioError as error:
             for track in (one, other):
-                if not is_place_there(places().file(track.path)):
+                if not is_streamed() and not is_place_there(places().file(track.path)):
                     raise LibraryUnavailable(f"the folder of {track.path} is not there") from error
             return False  # nobody can say so now
+
+    def _listen(self, track: Track) -> bytes:
+        with fetched([track], lambda: None) as files:
+            return recording.fingerprint(self._decoders, files.get(track.pk) or places().file(track.path))
 
 
 def duplicates_of(track_id: str, decoders: DecodePool) -> list[Duplicate]:

@@ -43,9 +43,14 @@ class Heartbeat:
 
 @dataclass(frozen=True)
 class End:
-    """All tracks are done. ``load_seconds`` went into loading models."""
+    """All tracks are done. ``load_seconds`` went into loading models.
+
+    While they were, the device has waited for files to be read, and has worked, for so many seconds.
+    """
 
     load_seconds: float
+    decode_seconds: float = 0.0
+    device_seconds: float = 0.0
 
 
 def socket_path(device: int = 0) -> Path:

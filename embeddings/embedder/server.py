@@ -218,7 +218,7 @@ class _Handler(BaseHTTPRequestHandler):
         self, stream: _Stream, queue: RequestQueue, requests: list[TrackRequest], fingerprints: dict[str, str]
     ) -> None:
         embedder = self.server.embedder
-        loading = embedder.manager.seconds_spent_loading
+        before = self._seconds()
         try:
             embedder.require(fingerprints)
             with closing(queue.embed(requests, lambda: embedder.closing or stream.broken)) as events:
@@ -232,12 +232,20 @@ class _Handler(BaseHTTPRequestHandler):
                         write_frame(stream, {"event": "step", **asdict(event)})
             if embedder.closing:
                 raise EmbedderUnavailable("the embedder is shutting down")
-            write_frame(stream, {"event": "end", "load_seconds": embedder.manager.seconds_spent_loading - loading})
+            write_frame(stream, {"event": "end"} | {name: now - before[name] for name, now in self._seconds().items()})
         except _CallerGone:
             raise
         except Exception as error:
             write_frame(stream, {"event": "error", **error_to_json(_named(error))})
             _end_if_lost(error)
+
+    def _seconds(self) -> dict[str, float]:
+        embedder = self.server.embedder
+        return {
+            "load_seconds": embedder.manager.seconds_spent_loading,
+            "decode_seconds": embedder.stages.of("decode"),
+            "device_seconds": embedder.stages.of("encode"),
+        }
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  (the base class's name)
         logger.debug(format, *args)

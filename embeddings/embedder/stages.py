@@ -42,6 +42,11 @@ class StageSeconds:
                 return
             yield part
 
+    def of(self, stage: str) -> float:
+        """Return what a stage has taken, of all models."""
+        with self._lock:
+            return sum(seconds for (name, _), seconds in self._seconds.items() if name == stage)
+
     def report(self) -> list[dict[str, Any]]:
         """Return what JSON takes."""
         with self._lock:

@@ -80,14 +80,17 @@ def bad_files() -> QuerySet[BadFile]:
     return unchanged.select_related("track").order_by("track__path", "model")
 
 
-def ignore(names: Collection[str] | None, *, ignored: bool = True) -> int:
-    """Acknowledge bad files, by path or track's id, or all of them; returns how many files."""
-    bad = bad_files()
-    if names is not None:
-        bad = bad.filter(Q(track__path__in=names) | Q(track__in=names))
-    tracks = set(bad.order_by().values_list("track_id", flat=True))
-    BadFile.objects.filter(track__in=tracks).update(ignored=ignored)
-    return len(tracks)
+def named(names: Collection[str]) -> QuerySet[BadFile]:
+    """Return the bad files of these paths, or ids of tracks."""
+    return bad_files().filter(Q(track__path__in=names) | Q(track__in=names))
+
+
+def ignore(bad: QuerySet[BadFile], *, ignored: bool = True) -> int:
+    """Acknowledge these bad files, or no more; returns how many files."""
+    chosen = bad.order_by()
+    files = chosen.values("track").distinct().count()
+    BadFile.objects.filter(pk__in=chosen.values("pk")).update(ignored=ignored)
+    return files
 
 
 def bad_for(space: EmbeddingSpace) -> QuerySet[BadFile, str]:

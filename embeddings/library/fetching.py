@@ -1,9 +1,12 @@
-"""Files that lie in a music server alone: fetched for as long as somebody works with them."""
+"""Files that lie in a music server alone: fetched for as long as somebody works with them, or listens."""
 
 from __future__ import annotations
 
+import hashlib
+import os
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -14,11 +17,16 @@ from django.conf import settings
 from embeddings.errors import LibraryUnavailable, ServerRefused
 from embeddings.library import is_streamed
 from embeddings.library.listing import WORK
+from embeddings.library.places import places
 from embeddings.library.subsonic import asking
 from embeddings.models import Track
 from embeddings.subsonic import NOT_FOUND
 
 LEFT_BEHIND_SECONDS = 86_400.0
+HEARD = f"{WORK}heard"
+MOST_HEARD = 8  # files
+
+_fetching = threading.BoundedSemaphore(2)  # each keeps one of web's threads
 
 
 @contextmanager
@@ -50,6 +58,33 @@ def _fetch(tracks: Iterable[Track], folder: Path, look: Callable[[], None]) -> d
             except OSError as error:
                 raise LibraryUnavailable(f"Music cannot be fetched into {folder}: {error.strerror}.") from error
     return files
+
+
+def heard(track: Track) -> Path:
+    """Return where a track's file is for somebody who asks for it piece by piece.
+
+    One that is fetched is kept for the next pieces, until others have taken its place. Raises FileNotFoundError and
+    LibraryUnavailable.
+    """
+    if not is_streamed():
+        return Path(places().file(track.path))
+    folder = settings.CACHE_DIR / HEARD
+    name = hashlib.sha256(f"{track.pk}\0{track.size}\0{track.mtime}".encode()).hexdigest()
+    file: Path = folder / f"{name}{Path(track.path).suffix}"
+    try:
+        os.utime(file)
+    except FileNotFoundError:
+        if not _fetching.acquire(blocking=False):
+            raise LibraryUnavailable("Other music is being fetched.") from None
+        try:
+            with fetched([track], lambda: None) as files:
+                folder.mkdir(exist_ok=True)
+                Path(files.get(track.pk, "nowhere")).replace(file)
+        finally:
+            _fetching.release()
+        for old in sorted(folder.iterdir(), key=lambda each: -each.stat().st_mtime)[MOST_HEARD:]:
+            old.unlink(missing_ok=True)
+    return file
 
 
 def forget_left_behind() -> int:

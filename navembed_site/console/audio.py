@@ -13,7 +13,8 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404
 from django.views.decorators.http import require_safe
 
-from embeddings.library.places import places
+from embeddings.errors import LibraryUnavailable
+from embeddings.library.fetching import heard
 from embeddings.models import Track
 
 RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
@@ -34,7 +35,7 @@ def audio(request: HttpRequest, track_id: str) -> HttpResponseBase:
     """Answer 206 with the piece that is asked for; 404 for what is not in the library, or not there now."""
     track = get_object_or_404(Track, pk=track_id, playable=True)
     try:
-        file = Path(places().file(track.path))
+        file = heard(track)
         size = file.stat().st_size
         wanted = RANGE.fullmatch(request.headers.get("Range", "").strip())
         if wanted is None:
@@ -43,7 +44,7 @@ def audio(request: HttpRequest, track_id: str) -> HttpResponseBase:
         if not piece:
             return HttpResponse(status=416, headers={"Content-Range": f"bytes */{size}"})
         answer = _answer(file, piece)
-    except OSError:
+    except (OSError, LibraryUnavailable):
         raise Http404("the file cannot be read") from None
     answer.status_code = 206
     answer["Content-Range"] = f"bytes {piece.start}-{piece.stop - 1}/{size}"

@@ -15,7 +15,7 @@ from django_q.tasks import async_task
 
 from embeddings.audio.pool import DecodePool
 from embeddings.audio.summary import Limits
-from embeddings.duplicates.judging import ALIKE, duplicates_of
+from embeddings.duplicates.judging import duplicates_of
 from embeddings.duplicates.looking import tracks_left, want_look
 from embeddings.duplicates.pairs import groups, reject, suggested
 from embeddings.encoders.registry import ENCODERS
@@ -57,18 +57,24 @@ class Copy:
 
 @page("console/duplicates.html", parts=("duplicate_state",))
 def duplicates(request: HttpRequest) -> dict[str, Any]:
-    """Groups, the largest first; with ``show=rejected`` what somebody has said is none."""
+    """Groups, the largest first; with ``show=rejected`` what somebody has said is none.
+
+    A model that has not heard both tracks of a pair had no say in it; ``models`` are those that must have had one.
+    """
     is_rejected = request.GET.get("show") == "rejected"
-    chosen = [key for key, _ in MODELS if key in request.GET.getlist("models")] or [key for key, _ in MODELS]
+    chosen = [key for key, _ in MODELS if key in request.GET.getlist("models")]
     look = DuplicateLook.objects.first()
     context = {"title": "Duplicates", "look": look, "left": tracks_left() if look else 0}
     if request.GET.get("part"):
         return context
-    pairs = list(suggested().filter(rejected=is_rejected).order_by("-same_audio", "pk")[:MOST_PAIRS])
-    agreed = [pair for pair in pairs if all(pair.similarity.get(model, 1.0) >= ALIKE for model in chosen)]
-    found = sorted(groups(agreed), key=lambda group: (-len(group), group[0].pk))
+    wanted = suggested().filter(rejected=is_rejected)
+    if chosen:
+        wanted = wanted.filter(similarity__has_keys=chosen)
+    pairs = list(wanted.order_by("-same_audio", "pk")[: MOST_PAIRS + 1])
+    found = sorted(groups(pairs[:MOST_PAIRS]), key=lambda group: (-len(group), group[0].pk))
     shown = Paginator(found, GROUPS_SHOWN).get_page(request.GET.get("page"))
     return context | {
+        "most": MOST_PAIRS if len(pairs) > MOST_PAIRS else 0,
         "is_rejected": is_rejected, "models": MODELS, "chosen": chosen, "page": shown, "groups": _copies(list(shown)),
     }  # fmt: skip
 
@@ -91,12 +97,16 @@ def _copies(shown: list[list[DuplicatePair]]) -> list[list[Copy]]:
 def of_track(request: HttpRequest, track_id: str) -> dict[str, Any]:
     """Look for the duplicates of one track now; nothing is remembered of it."""
     track = get_object_or_404(Track, pk=track_id)
+    if not _one_at_a_time.acquire(blocking=False):
+        return {"problem": "Another track is being compared.", "again": track}
     try:
         found = _look_for(track)
     except NotEmbeddedError:
         return {"problem": "It has no vector yet, by which others could be found."}
     except NavembedError as error:
         return {"problem": str(error)}
+    finally:
+        _one_at_a_time.release()
     known = Track.objects.in_bulk([each.track_id for each in found])
     copies = [Copy(known[each.track_id]) for each in found]
     for copy, each in zip(copies, found, strict=True):
@@ -105,12 +115,11 @@ def of_track(request: HttpRequest, track_id: str) -> dict[str, Any]:
 
 
 def _look_for(track: Track) -> list[Any]:
-    with _one_at_a_time:
-        decoders = DecodePool(1, limits=Limits(settings.MIN_DECODED, settings.MAX_HOURS))
-        try:
-            return duplicates_of(track.pk, decoders)
-        finally:
-            decoders.close()
+    decoders = DecodePool(1, limits=Limits(settings.MIN_DECODED, settings.MAX_HOURS))
+    try:
+        return duplicates_of(track.pk, decoders)
+    finally:
+        decoders.close()
 
 
 @change()

@@ -42,23 +42,23 @@ class Hit:
 class FindForm(forms.Form):
     """What is looked for. Strengths are percent, as sliders give them."""
 
-    q = forms.CharField(required=False, max_length=500)
+    q = forms.CharField(required=False, max_length=500, label="Words")
     like = forms.CharField(required=False)
     unlike = forms.CharField(required=False)
-    avoid = forms.CharField(required=False, max_length=500)
+    avoid = forms.CharField(required=False, max_length=500, label="But not")
     diversity = forms.IntegerField(required=False, min_value=0, max_value=100)
-    dislike = forms.IntegerField(required=False, min_value=0, max_value=100)
+    dislike = forms.IntegerField(required=False, min_value=0, max_value=100, label="Push dislikes down")
     models = forms.MultipleChoiceField(required=False, choices=[(encoder.key, encoder.label) for encoder in ENCODERS])
-    limit = forms.IntegerField(required=False, min_value=1, max_value=100)
+    limit = forms.IntegerField(required=False, min_value=1, max_value=100, label="Tracks")
 
 
 class SaveForm(FindForm):
     """A playlist of what was looked for, under a name, made once or again and again."""
 
-    name = forms.CharField(max_length=service.LONGEST_NAME)
+    name = forms.CharField(max_length=service.LONGEST_NAME, label="Playlist")
     user = forms.CharField(required=False, max_length=service.LONGEST_NAME)
-    schedule = forms.ChoiceField(choices=Playlist.Schedule.choices)
-    limit = forms.IntegerField(min_value=1, max_value=MOST_TRACKS)
+    schedule = forms.ChoiceField(choices=Playlist.Schedule.choices, label="Make it")
+    limit = forms.IntegerField(min_value=1, max_value=MOST_TRACKS, label="Tracks")
     favourites = forms.BooleanField(required=False)
     fresh = forms.BooleanField(required=False)
 
@@ -67,12 +67,15 @@ class SaveForm(FindForm):
 def find(request: HttpRequest) -> dict[str, Any]:
     """The question; its answers come one by one, each with ``?part=found&column=``."""
     form = FindForm(request.GET)
-    asked = form.cleaned_data if form.is_valid() else {}
+    form.is_valid()  # what cannot be so is told, the rest is answered
+    asked = form.cleaned_data
     likes, unlikes = _tracks(request.GET.getlist("like")), _tracks(request.GET.getlist("unlike"))
     words = asked.get("q", "")
     context: dict[str, Any] = {
         "title": "Find",
         "q": words,
+        "typed": {name: request.GET.get(name, "") for name in ("q", "avoid")},
+        "problems": _problems(form),
         "avoid": asked.get("avoid", ""),
         "likes": likes,
         "unlikes": unlikes,
@@ -101,7 +104,7 @@ def save(request: HttpRequest) -> str:
     """Makes a playlist of what was looked for."""
     form = SaveForm(request.POST)
     if not form.is_valid():
-        raise ValueError(f"The playlist is not saved: {', '.join(form.errors)} cannot be so")
+        raise ValueError(f"The playlist is not saved. {' '.join(_problems(form))}")
     asked = form.cleaned_data
     recipe = Recipe(
         like=[track.pk for track in _tracks(request.POST.getlist("like"))],
@@ -120,12 +123,17 @@ def save(request: HttpRequest) -> str:
     return " ".join([service.told(playlist), *warnings])
 
 
+def _problems(form: forms.Form) -> list[str]:
+    """Return what is wrong with each field, in a sentence."""
+    return [f"{form[name].label}: {error}" for name, errors in form.errors.items() for error in errors]
+
+
 def _percent(dislike: int | None) -> int:
     return 100 if dislike is None else dislike
 
 
 def _tracks(ids: list[str]) -> list[Track]:
-    known = Track.objects.in_bulk([each for each in ids[:MOST_SEEDS] if "\0" not in each])
+    known = Track.objects.in_bulk(ids[:MOST_SEEDS])
     return [known[each] for each in dict.fromkeys(ids) if each in known]
 
 

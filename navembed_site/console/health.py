@@ -11,7 +11,8 @@ from typing import Any
 from django.conf import settings
 from django.db import connection
 
-from batches.selectors.dry_run import DiskFull, require_free_disk
+from batches.schedule import next_at
+from batches.selectors.dry_run import DiskFull, disk_needs, require_room
 from batches.selectors.hosts import device_text, hosts
 from batches.terminal.jobs import has_worker
 from embeddings.embedder.available_weights import download_size, problems_with
@@ -19,8 +20,10 @@ from embeddings.embedder.client import lock_name
 from embeddings.embedder.states import EmbedderState, embedder_states
 from embeddings.encoders.registry import ENCODERS, MODEL_KEYS, TEXT_MODEL
 from embeddings.errors import IndexUnavailable, LibraryUnavailable
+from embeddings.index.ownership import notice
 from embeddings.index.sync import vector_store
 from embeddings.library import open_library
+from embeddings.library.away import MOST_SHOWN, away
 from embeddings.search.text import TextSupport, text_support
 from navembed_site.console import words
 from navembed_site.database.health import watch
@@ -57,7 +60,8 @@ class Sign:
 
 def _signs() -> list[Sign]:
     embedders = map(_embedder, embedder_states())
-    return [_library(), _database(), _milvus(), _worker(), *embedders, *_other_hosts(), _disk(), _schedule()]
+    mine = [_library(), *_away(), _database(), _milvus(), *_notice(), _worker(), *embedders]
+    return [*mine, *_other_hosts(), _disk(), _schedule()]
 
 
 signs = Remembered(_signs, seconds=3.0, longest=15.0)
@@ -69,6 +73,22 @@ def _library() -> Sign:
         return Sign("Library", "library_music", "good", f"{open_library().count():,} tracks can be played")
     except LibraryUnavailable as error:
         return Sign("Library", "library_music", "bad", str(error))
+
+
+def _away() -> Iterator[Sign]:
+    """Yield what is merely away: its vectors are kept for a while."""
+    groups = away()
+    told = [f"{each.tracks:,} below {each.folder}, since {words.ago(each.since)}" for each in groups[:MOST_SHOWN]]
+    if more := sum(each.tracks for each in groups[MOST_SHOWN:]):
+        told.append(f"{more:,} more")
+    if told:
+        yield Sign("Tracks that are away", "folder_off", "warn", f"{'; '.join(told)}. Is a disk not mounted?")
+
+
+def _notice() -> Iterator[Sign]:
+    """Yield what belongs to another instance in Milvus, and what to do."""
+    if text := notice():
+        yield Sign("Another instance", "call_split", "warn", text[:1].upper() + text[1:])
 
 
 def _database() -> Sign:
@@ -85,7 +105,8 @@ def _milvus() -> Sign:
     except IndexUnavailable as error:
         if not settings.MILVUS_URI and not is_held("milvus_lite"):
             return Sign(name, "hub", "bad", STOPPED)
-        return Sign(name, "hub", "bad", f"It does not answer, so nothing can be searched: {error}")
+        remedy = "start it, or mend NAVIDROME_MILVUS_URI" if settings.MILVUS_URI else "`manage.py serve` starts it anew"
+        return Sign(name, "hub", "bad", f"It does not answer, so nothing can be searched ({error}): {remedy}")
     return Sign(name, "hub", "good", "answers")
 
 
@@ -127,12 +148,15 @@ def _other_hosts() -> Iterator[Sign]:
 
 
 def _disk() -> Sign:
+    needs = disk_needs()
     try:
-        require_free_disk()
+        require_room(needs)
     except DiskFull as error:
         return Sign("Disk", "hard_drive", "bad", f"To embed what is missing, {error}")
     free = shutil.disk_usage(settings.NAVEMBED_HOME).free
-    return Sign("Disk", "hard_drive", "good", f"{size_text(free)} free, enough for what is missing")
+    needed = sum(disk.needed_bytes for disk in needs)
+    what = f"what is missing needs {size_text(needed)}" if needed else "nothing is missing"
+    return Sign("Disk", "hard_drive", "good", f"{size_text(free)} free; {what}")
 
 
 def _schedule() -> Sign:
@@ -143,8 +167,8 @@ def _schedule() -> Sign:
             text = "none; NAVEMBED_SCHEDULE starts jobs by itself"
         case "scan":
             text = f"after each of Navidrome's scans{hours}"
-        case time() as at:
-            text = f"every day at {at:%H:%M}{hours}"
+        case time():
+            text = f"{next_at():%A, %-d %B, %H:%M}, and so every day{hours}"
     return Sign("Next scheduled job", "event", "good", text)
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from django.http import HttpRequest
 
-from batches.api.v1.library import counts
 from embeddings.embedder.states import unload_everywhere
 from embeddings.encoders.registry import MODEL_KEYS
 from navembed_site.console import health, looks, weights
@@ -39,23 +38,18 @@ class Overview:
         return looks.model_cards()
 
     @cached_property
-    def library(self) -> dict[str, Any]:
-        return counts.latest()
-
-    @cached_property
-    def problems(self) -> int:
-        """Files that could not be embedded and that nobody has acknowledged."""
-        bad = self.library["bad_files"]
-        return int(bad["files"]) - int(bad["ignored"])
-
-    @cached_property
     def lacking(self) -> list[looks.ModelCard]:
         """Models without usable weights."""
         return [card for card in self.cards if card.problem]
 
+    @property
+    def has_weights(self) -> bool:
+        return len(self.lacking) < len(self.cards)
+
     @cached_property
-    def download(self) -> weights.Download:
-        return weights.download()
+    def download(self) -> weights.Download | None:
+        """The download that goes on, or the last one while something is lacking."""
+        return weights.download() if self.lacking else None
 
     @property
     def has_library(self) -> bool:
@@ -64,10 +58,6 @@ class Overview:
     @property
     def has_vectors(self) -> bool:
         return any(card.counts["embedded"] for card in self.cards)
-
-    @property
-    def is_set_up(self) -> bool:
-        return self.has_vectors and not self.lacking
 
 
 @page("console/home.html", parts=("health", "setup", "hand", "cards", "last_jobs"))
@@ -88,6 +78,8 @@ def unload(request: HttpRequest, model: str) -> str:
 
 @change()
 def fetch_weights(request: HttpRequest) -> str:
-    """Begin the download of what the models need."""
-    weights.begin([key for key in MODEL_KEYS if health.models.get()[key]["problem"]])
+    """Begin the download of what a model needs, or all of them."""
+    lacking = [key for key in MODEL_KEYS if health.models.get()[key]["problem"]]
+    chosen = request.POST.getlist("model")
+    weights.begin([key for key in lacking if not chosen or key in chosen])
     return "The download has begun; it goes on when you leave this page"

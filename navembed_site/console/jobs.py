@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Any
 
 from django.core.paginator import Paginator
-from django.db.models import Count, Max, Min, QuerySet
+from django.db.models import Count, Exists, Max, Min, QuerySet
 from django.http import HttpRequest, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
@@ -16,16 +16,16 @@ from batches import services
 from batches.events import Who, text_of
 from batches.models import BatchJob, JobEvent, TrackResult
 from batches.requests import JobRequest
-from embeddings.embedder.states import embedder_states
-from embeddings.library.bad_files import ignore
+from batches.selectors.problems import KIND, SAME
+from embeddings.library.bad_files import bad_files, ignore
 from navembed_site.console import looks, pace, words
 from navembed_site.console.pages import change, page
+from navembed_site.errors import NavembedError
 
 VIA = "console"
 JOBS_SHOWN = 25
 REASONS_SHOWN = 20
 FILES_SHOWN = 100
-STAGES = {"load": "loading models", "decode": "reading files", "encode": "on the device", "pool": "summing up"}
 
 
 @page("console/jobs.html", parts=("job_list",))
@@ -55,14 +55,24 @@ class JobPage:
 
     @cached_property
     def reasons(self) -> list[dict[str, Any]]:
-        """Why tracks have failed, the most frequent first."""
+        """Why tracks have failed, the most frequent first; ``bad``: of how many only somebody's asking tries again."""
         failed = TrackResult.objects.filter(job=self.job, status=TrackResult.Status.FAILED)
-        found = failed.order_by().values("error_class", "error_message")
+        found = failed.order_by().values("error_class", message=KIND)
+        is_bad = Exists(bad_files().filter(**SAME, ignored=False).order_by())
         grouped = found.annotate(
-            files=Count("track", distinct=True), results=Count("pk"), first=Min("finished_at"), last=Max("finished_at")
-        )
-        rows: Any = grouped.order_by("-results", "error_class", "error_message")
-        return list(rows[:REASONS_SHOWN])
+            files=Count("track", distinct=True), results=Count("pk"), first=Min("finished_at"),
+            last=Max("finished_at"), bad=Count("pk", filter=is_bad),
+        )  # fmt: skip
+        rows: Any = grouped.order_by("-results", "error_class", "message")
+        return list(rows)
+
+    @property
+    def shown_reasons(self) -> list[dict[str, Any]]:
+        return self.reasons[:REASONS_SHOWN]
+
+    @property
+    def more_reasons(self) -> int:
+        return len(self.reasons[REASONS_SHOWN:])
 
     @cached_property
     def chart(self) -> pace.Chart | None:
@@ -78,27 +88,16 @@ class JobPage:
     def shares(self) -> list[tuple[str, float, float]]:
         """Where the devices' work took its time: where, its share in percent, its seconds."""
         job = self.job
-        spent = [
+        return _shares(
             ("in the embedder", job.embedder_seconds),
             ("in the database", job.database_seconds),
             ("in Milvus", job.index_seconds),
-        ]
-        total = sum(seconds for _, seconds in spent)
-        return [(where, 100 * seconds / total, seconds) for where, seconds in spent] if total else []
+        )
 
-    @cached_property
+    @property
     def stages(self) -> list[tuple[str, float, float]]:
-        """Where the embedders' time goes since they started: what, its share in percent, its seconds."""
-        seconds: dict[str, float] = {}
-        for state in embedder_states():
-            for (stage, _model), spent in state.stage_seconds.items():
-                seconds[stage] = seconds.get(stage, 0.0) + spent
-        total = sum(seconds.values())
-        return [
-            (STAGES.get(stage, stage), 100 * spent / total, spent)
-            for stage, spent in sorted(seconds.items(), key=lambda item: -item[1])
-            if total
-        ]
+        """What the embedders did meanwhile."""
+        return _shares(("reading files", self.job.decode_seconds), ("on the device", self.job.device_seconds))
 
     @cached_property
     def happened(self) -> list[tuple[JobEvent, str]]:
@@ -116,6 +115,11 @@ class JobPage:
         found += [("plans", job.plans), ("idempotency key", job.idempotency_key or "–")]
         found += [(f"{row.model} space", row.space or "–") for row in self.look.rows]
         return found + [(f"{row.model} differences to Milvus", row.reconciled or "none") for row in self.look.rows]
+
+
+def _shares(*spent: tuple[str, float]) -> list[tuple[str, float, float]]:
+    total = sum(seconds for _, seconds in spent)
+    return [(where, 100 * seconds / total, seconds) for where, seconds in spent] if total else []
 
 
 @page("console/job.html", parts=("job", "job_pace", "job_reasons"))
@@ -138,11 +142,12 @@ def failures(request: HttpRequest, pk: int) -> dict[str, Any]:
 def _failed(job: BatchJob, asked: Any) -> QuerySet[TrackResult]:
     """Return a job's failures, or those of the one reason that is asked for."""
     rows = TrackResult.objects.filter(job=job, status=TrackResult.Status.FAILED)
-    return rows.filter(**_reason(asked))
+    return rows.filter(**reason_of(asked))
 
 
-def _reason(asked: Any) -> dict[str, str]:
-    names = {"class": "error_class", "message": "error_message"}
+def reason_of(asked: Any) -> dict[str, str]:
+    """Return what errors have in common that are asked for, as a filter."""
+    names = {"class": "error_class", "message": "error_message__startswith"}
     return {field: asked[name] for name, field in names.items() if name in asked}
 
 
@@ -163,15 +168,17 @@ def cancel(request: HttpRequest, pk: int) -> str:
 
 @change()
 def retry(request: HttpRequest, pk: int) -> str:
-    return _do(request, pk, partial(services.retry_these, which=_reason(request.POST)))
+    return _do(request, pk, partial(services.retry_these, which=reason_of(request.POST)))
 
 
 @change()
 def ignore_failures(request: HttpRequest, pk: int) -> str:
     """Acknowledge the files behind one reason."""
     found = get_object_or_404(BatchJob, pk=pk)
-    tracks = set(_failed(found, request.POST).values_list("track_id", flat=True))
-    count = ignore(tracks) if tracks else 0
+    failed = _failed(found, request.POST).filter(**SAME)
+    count = ignore(bad_files().filter(Exists(failed), ignored=False))
+    if not count:
+        raise NavembedError("nothing is ignored: the next job tries these again by itself")
     return words.ignored_text(count)
 
 

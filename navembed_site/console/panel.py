@@ -13,6 +13,7 @@ from batches.requests import JobRequest
 from embeddings.encoders.registry import ENCODERS
 from navembed_site.console import looks
 from navembed_site.console.pages import change, page
+from navembed_site.console.start import usual_models
 
 VIA = "panel"
 
@@ -25,6 +26,7 @@ def panel(request: HttpRequest) -> dict[str, Any]:
         "title": "Panel",
         "look": looks.in_hand(jobs) or next(iter(jobs), None),
         "models": [(encoder.key, encoder.label) for encoder in ENCODERS],
+        "chosen": usual_models(),
     }
 
 

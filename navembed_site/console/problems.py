@@ -1,4 +1,4 @@
-"""Files that have no vector: why, since when, and what can be done."""
+"""What has failed and has no vector: why, since when, and what can be done."""
 
 from __future__ import annotations
 
@@ -10,59 +10,75 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from batches.requests import JobRequest
+from batches.selectors.problems import KIND, passing_failures
 from embeddings.library.bad_files import bad_files, ignore
-from embeddings.models import BadFile
 from navembed_site.console import words
-from navembed_site.console.jobs import start_for
+from navembed_site.console.jobs import reason_of, start_for
 from navembed_site.console.pages import change, page
+from navembed_site.errors import NavembedError
 
 REASONS_SHOWN = 50
 FILES_SHOWN = 50
+PASSING, BAD, IGNORED = "passing", "bad", "ignored"
+OPEN = (BAD, PASSING)
 
 
 @page("console/problems.html")
 def problems(request: HttpRequest) -> dict[str, Any]:
     """Reasons, the most frequent first; with ``?message=`` the files behind one of them."""
-    is_ignored = request.GET.get("show") == "ignored"
-    found = bad_files().filter(ignored=is_ignored)
-    context: dict[str, Any] = {"title": "Problems", "is_ignored": is_ignored}
+    sort = request.GET.get("show", "")
+    context: dict[str, Any] = {"title": "Problems", "is_ignored": sort == IGNORED}
     if "message" in request.GET:
-        rows = _behind(found, request.GET).order_by("track__path", "model")
-        context |= {"reason": request.GET["message"], "kind": request.GET.get("class", "")}
+        rows = _behind(request, sort).order_by("track__path", "model")
+        context |= {"reason": request.GET["message"], "sort": sort}
         return context | {"page": Paginator(rows, FILES_SHOWN).get_page(request.GET.get("page"))}
-    reasons = found.order_by().values("error_class", "error_message")
-    reasons = reasons.annotate(
-        files=Count("track", distinct=True), first=Min("failed_at"), last=Max("failed_at"), example=Min("track__path")
+    groups = [group for each in ((IGNORED,) if sort == IGNORED else OPEN) for group in _reasons(each)]
+    groups.sort(key=lambda group: (-group["files"], group["message"]))
+    return context | {"reasons": Paginator(groups, REASONS_SHOWN).get_page(request.GET.get("page"))}
+
+
+def _problems(sort: str) -> QuerySet[Any]:
+    """Return what has failed: bad files, acknowledged ones, or what the next job tries again by itself."""
+    if sort == PASSING:
+        return passing_failures().annotate(since=F("finished_at"))
+    return bad_files().filter(ignored=sort == IGNORED).annotate(since=F("failed_at"))
+
+
+def _reasons(sort: str) -> list[dict[str, Any]]:
+    rows = _problems(sort).order_by().values("error_class", message=KIND)
+    found = rows.annotate(
+        files=Count("track", distinct=True), first=Min("since"), last=Max("since"), example=Min("track__path")
     )
-    ordered = reasons.order_by("-files", "error_message")
-    return context | {"reasons": Paginator(ordered, REASONS_SHOWN).get_page(request.GET.get("page"))}
+    return [group | {"sort": sort} for group in found]
 
 
-def _behind(files: QuerySet[BadFile], asked: Any) -> QuerySet[BadFile]:
-    names = {"class": "error_class", "message": "error_message", "track": "track_id"}
-    return files.filter(**{field: asked[name] for name, field in names.items() if name in asked})
+def _behind(request: HttpRequest, sort: str) -> QuerySet[Any]:
+    """Return what is asked for of a sort of problems: of one reason, track or model, or all."""
+    asked = request.POST or request.GET
+    chosen = {name: asked[name] for name in ("track", "model") if name in asked}
+    return _problems(sort).filter(**reason_of(asked), **chosen)
 
 
 @change()
 def ignore_these(request: HttpRequest) -> str:
     """Count them no more, until they change."""
-    return words.ignored_text(_mark(request, ignored=True))
+    return words.ignored_text(ignore(_behind(request, BAD)))
 
 
 @change()
 def notice_these(request: HttpRequest) -> str:
-    count = _mark(request, ignored=False)
+    count = ignore(_behind(request, IGNORED), ignored=False)
     return f"{count:,} {'file counts' if count == 1 else 'files count'} again"
 
 
 @change()
-def retry_all(request: HttpRequest) -> HttpResponseBase:
-    """Start a job that tries bad files again, besides what is missing."""
-    models = request.POST.getlist("model")
-    return start_for(request, JobRequest(models, retry_bad_files=True))
-
-
-def _mark(request: HttpRequest, *, ignored: bool) -> int:
-    chosen = _behind(bad_files().filter(ignored=not ignored), request.POST)
-    tracks = set(chosen.order_by().values_list(F("track_id"), flat=True))
-    return ignore(tracks, ignored=ignored) if tracks else 0
+def retry(request: HttpRequest) -> HttpResponseBase:
+    """Start a job that tries again what has failed, and nothing else: all of it, of a model, a reason, or one file."""
+    models = {model for sort in OPEN for model in _behind(request, sort).order_by().values_list("model", flat=True)}
+    if not models:
+        raise NavembedError("nothing of this has failed any more")
+    track, message = (request.POST.get(name, "") for name in ("track", "message"))
+    wanted = JobRequest(
+        sorted(models), only_failed=True, failed_with=message, only_track=track, retry_bad_files=True
+    )  # fmt: skip
+    return start_for(request, wanted)

@@ -12,7 +12,7 @@ from django.http.response import HttpResponseBase
 
 from batches.requests import JobRequest, RequestRefused
 from batches.selectors.dry_run import Preview, preview
-from embeddings.embedder.states import embedder_states
+from batches.selectors.hosts import has_gpu
 from embeddings.encoders.registry import ENCODERS
 from embeddings.errors import LibraryUnavailable
 from embeddings.library import open_library
@@ -123,13 +123,12 @@ def _due(found: Preview) -> int:
 
 def _usual() -> dict[str, list[str]]:
     """Return what the form says at first."""
-    keys = [encoder.key for encoder in ENCODERS if encoder.key != SLOW_ON_CPU or _has_gpu()]
-    return {"models": keys, "extent": ["missing"]}
+    return {"models": usual_models(), "extent": ["missing"]}
 
 
-def _has_gpu() -> bool:
-    devices = {state["device"] for each in embedder_states() for state in each.models.values()}
-    return bool(devices - {"cpu", None})
+def usual_models() -> list[str]:
+    """Return the models that a new job has unless somebody chooses others."""
+    return [encoder.key for encoder in ENCODERS if encoder.key != SLOW_ON_CPU or has_gpu()]
 
 
 def _as_form(asked: dict[str, list[str]]) -> Any:
@@ -157,7 +156,7 @@ def _roots() -> list[str]:
 @page("console/start.html")
 def folders(request: HttpRequest) -> HttpResponse:
     """Return the folders that complete what is typed of a path, as a list in JSON."""
-    typed = request.GET.get("prefix", "").replace("\0", "")
+    typed = request.GET.get("prefix", "")
     if not typed:
         return JsonResponse(_roots(), safe=False)
     start = typed[: typed.rfind("/") + 1]

@@ -47,7 +47,7 @@ class Heard:
 
 @page("console/tracks.html")
 def tracks(request: HttpRequest) -> dict[str, Any]:
-    text = request.GET.get("q", "").replace("\0", "").strip()
+    text = request.GET.get("q", "").strip()
     shown = Paginator(search(text).order_by("id"), TRACKS_SHOWN).get_page(request.GET.get("page"))
     return {"title": "Tracks", "q": text, "page": shown, "vectors": _vectors(list(shown)), "models": len(ENCODERS)}
 

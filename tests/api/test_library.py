@@ -17,7 +17,14 @@ def test_counts_by_model(client: Client) -> None:
     make_embedding(make_space("muq"), tracks[0])
     shown = client.get(URL).json()
     assert (shown["playable"], shown["last_job"]) == (3, None)
-    assert shown["models"]["muq"] == {"embedded": 1, "missing": 2, "failed": 0, "orphaned": 0, "indexed": 0}
+    assert shown["models"]["muq"] == {
+        "embedded": 1,
+        "missing": 2,
+        "failed": 0,
+        "ignored": 0,
+        "orphaned": 0,
+        "indexed": 0,
+    }
 
 
 def test_unchanged_counts_are_not_sent_again(client: Client) -> None:

@@ -121,6 +121,7 @@ def test_a_whole_job_tells_its_course(embedder: object, milvus: object, four: Mu
     assert kinds(job) == ["asked", "started", "switched", "ended"]
     assert told(job)[2] == "Search uses the new vectors: latent."
     assert min(job.embedder_seconds, job.database_seconds, job.index_seconds) > 0
+    assert min(job.decode_seconds, job.device_seconds) > 0
 
 
 def test_the_command_line_is_named_and_shows_the_log(capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,7 +20,7 @@ from batches.selectors.progress import contract_progress, snapshot
 from batches.terminal import follow as follow_module
 from batches.terminal.follow import follow
 from embeddings.encoders.registry import MODEL_KEYS
-from embeddings.models import Track
+from embeddings.models import BadFile, Track
 from tests.batches.rows import make_embedding, make_job, make_space, make_track, make_tracks, set_status
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
@@ -79,7 +79,7 @@ def test_embedded_failed_and_missing_add_up_to_playable() -> None:
     job = make_job(tracks[3:])
     job.results.filter(track=tracks[3]).update(status="failed")
     set_status(job, "cancelled")
-    assert muq_figures() == {"embedded": 3, "missing": 2, "failed": 1, "orphaned": 0, "indexed": 2}
+    assert muq_figures() == {"embedded": 3, "missing": 2, "failed": 1, "ignored": 0, "orphaned": 0, "indexed": 2}
 
 
 def test_vectors_of_tracks_that_are_gone_are_orphaned() -> None:
@@ -90,7 +90,18 @@ def test_vectors_of_tracks_that_are_gone_are_orphaned() -> None:
     Track.objects.filter(pk="t001").delete()
     status = library_status()
     assert (status["tracks"], status["playable"]) == (2, 1)
-    assert muq_figures() == {"embedded": 1, "missing": 0, "failed": 0, "orphaned": 2, "indexed": 0}
+    assert muq_figures() == {"embedded": 1, "missing": 0, "failed": 0, "ignored": 0, "orphaned": 2, "indexed": 0}
+
+
+def test_what_is_acknowledged_is_not_counted_as_failed() -> None:
+    tracks = make_tracks(5)
+    make_space()
+    make_job(tracks[:3]).results.update(status="failed")
+    ignored_by_track = {tracks[0]: False, tracks[1]: True, tracks[3]: False}  # of the last one no job is remembered
+    for track, ignored in ignored_by_track.items():
+        BadFile.objects.create(track=track, model="muq", size=track.size, mtime=track.mtime, ignored=ignored)
+    figures = muq_figures()
+    assert (figures["failed"], figures["ignored"], figures["missing"]) == (3, 1, 1)
 
 
 def test_failed_track_that_kept_its_old_vector_is_embedded() -> None:

@@ -34,7 +34,7 @@ STATES: dict[str, State] = {
     "embedded": lambda track, space, former: make_embedding(space, track),
     "leaving": lambda track, space, former: make_embedding(space, track, index_state="deleting"),
     "failed": lambda track, space, former: former.results.create(
-        track=track, model="muq", status=TrackResult.Status.FAILED
+        track=track, model="muq", status=TrackResult.Status.FAILED, error_message="cut off"
     ),
     "bad": lambda track, space, former: BadFile.objects.create(
         track=track, model="muq", size=track.size, mtime=track.mtime, failed_at=former.created_at
@@ -57,7 +57,10 @@ REQUESTS = st.builds(
     retry_bad_files=st.booleans(),
     limit=st.none() | st.integers(1, 3),
     library_id=st.none() | st.just(1),
+    only_failed=st.booleans(),
+    failed_with=st.sampled_from(["", "cut"]),
 )
+FAILED = JobRequest(["muq"], only_failed=True, retry_bad_files=True, failed_with="cut")
 
 
 @pytest.fixture
@@ -67,6 +70,8 @@ def space(embedder: EmbedderProcess, music: Music) -> EmbeddingSpace:
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example([("bad", "new id")], JobRequest(["muq"]))
+@example([("new", "nothing"), ("failed", "nothing"), ("bad", "nothing")], FAILED)
+@example([("embedded", "moved")], FAILED)
 @example([("leaving", "nothing"), ("leaving", "changed")], JobRequest(["muq"]))
 @given(TRACKS, REQUESTS)
 def test_a_dry_run_says_what_the_job_plans(

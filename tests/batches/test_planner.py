@@ -16,7 +16,7 @@ from batches.requests import JobRequest
 from embeddings.embedder.client import EmbedderClient
 from embeddings.errors import FingerprintChanged, LibraryUnavailable, WeightsMissing
 from embeddings.library.sync import sync_tracks
-from embeddings.models import Embedding, EmbeddingSpace, Playlist, PlaylistTrack, Track
+from embeddings.models import BadFile, Embedding, EmbeddingSpace, Playlist, PlaylistTrack, Track
 from embeddings.spaces.lifecycle import make_live, space_for
 from tests.batches.conftest import Music
 from tests.batches.rows import device, make_embedding, make_space, make_track, progress_of, set_status, take_device
@@ -90,6 +90,23 @@ def test_rows_say_why_their_track_needs_work(music: Music, plan: Plan) -> None:
     former.results.create(track=tracks["c"], model="muq", status="failed")
     job = plan()
     assert dict(job.results.values_list("track", "reason")) == {"b": "changed", "c": "failed before", "d": "new"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"), [({}, ["bad", "failed", "gone"]), ({"failed_with": "no such file"}, ["gone"])]
+)
+def test_only_what_has_failed_is_tried_again(music: Music, plan: Plan, asked: dict[str, str], found: list[str]) -> None:
+    tracks = library(music, "new", "done", "failed", "gone", "bad", "ignored")
+    make_embedding(make_space(), tracks["done"])
+    former = set_status(services.start_job(JobRequest(["muq"])), "completed_with_errors")
+    for name, message in {"done": "old", "failed": "no memory", "gone": "no such file: x", "ignored": "cut"}.items():
+        former.results.create(track=tracks[name], model="muq", status="failed", error_message=message)
+    for name in ("bad", "ignored"):
+        track = tracks[name]
+        facts = {"size": track.size, "mtime": track.mtime, "error_message": "cut", "ignored": name == "ignored"}
+        BadFile.objects.create(track=track, model="muq", **facts)
+    job = plan(("muq", "mert"), only_failed=True, retry_bad_files=True, **asked)
+    assert (wanted(job), wanted(job, "mert")) == (found, [])
 
 
 def test_file_with_a_new_id_keeps_its_vector(music: Music, plan: Plan) -> None:

@@ -106,7 +106,8 @@ def check_figures(machine: Instance) -> None:
     status = figures(machine, "--verify")
     assert (status["tracks"], status["playable"], status["last_job"]["status"]) == (3, 3, "completed")
     assert status["models"]["latent"] == {
-        "embedded": 2, "missing": 1, "failed": 0, "orphaned": 0, "indexed": 2, "in_milvus": 2, "consistent": True,
+        "embedded": 2, "missing": 1, "failed": 0, "ignored": 0, "orphaned": 0, "indexed": 2, "in_milvus": 2,
+        "consistent": True,
     }  # fmt: skip
     with contextlib.closing(sqlite3.connect(machine.home / "navembed.sqlite3")) as database, database:
         database.execute("DELETE FROM embeddings_embedding WHERE id = (SELECT min(id) FROM embeddings_embedding)")

@@ -60,7 +60,8 @@ def test_every_track_is_embedded_or_failed_with_a_reason(mixed: Music, run_to_en
     assert (status["playable"], set(status["models"])) == (8, set(MODEL_KEYS))
     for counts in status["models"].values():
         assert counts == {
-            "embedded": 6, "missing": 0, "failed": 2, "orphaned": 0, "indexed": 6, "in_milvus": 6, "consistent": True,
+            "embedded": 6, "missing": 0, "failed": 2, "ignored": 0, "orphaned": 0, "indexed": 6, "in_milvus": 6,
+            "consistent": True,
         }  # fmt: skip
 
 

@@ -80,5 +80,6 @@ def finished_job(*names: str, message: str = "it is damaged", traceback: str = "
     job.results.filter(track=tracks[-1]).update(finished_at=timezone.now(), **failed)
     job.progress.update(failed=1)
     BatchJob.objects.filter(pk=job.pk).update(failed_tracks=1, started_at=timezone.now())
-    bad(tracks[-1], message=message)
+    for model in MODEL_KEYS:
+        bad(tracks[-1], model, message=message)
     return set_status(job, "completed_with_errors")

@@ -39,8 +39,44 @@ DRESS_AND_LOOK = """async ([isDark, rules]) => {
 PAGES = (
     "", "find", "find?q=piano", "map", "map?way=pca&by=album", "duplicates",
     "jobs", "jobs/1", "jobs/1/failures", "jobs/new", "problems", "tracks", "uploads", "playlists",
-    "versions", "auth/user/", "auth/user/add/", "access/token/", "access/token/add/", "nothing",
+    "versions", "auth/user/", "auth/user/1/change/", "auth/user/1/password/", "password_change/", "auth/user/add/",
+    "access/token/", "access/token/add/", "problems?message=", "problems?show=ignored", "duplicates?show=rejected",
+    "problems?show=ignored&message=", "nothing",
 )  # fmt: skip
+
+
+def new_token(page: Page) -> None:
+    go(page, "access/token/add/")
+    page.fill("[name=name]", "script")
+    page.press("[name=name]", "Enter")
+    expect(page.get_by_text("Copy it now")).to_be_visible()
+
+
+def delete_user(page: Page) -> None:
+    go(page, "auth/user/add/")
+    page.fill("[name=username]", "bert")
+    for name in ("password1", "password2"):
+        page.fill(f"[name={name}]", PASSWORD)
+    with page.expect_navigation():
+        page.press("[name=password2]", "Enter")
+    go(page, "auth/user/2/delete/")
+    expect(page.get_by_text("bert").first).to_be_visible()
+
+
+def open_track(page: Page) -> None:
+    go(page, "tracks")
+    page.get_by_role("link", name=HOSTILE, exact=True).first.click()
+    expect(page.locator("#neighbours .nv-hits li").first).to_be_visible()
+
+
+def open_dialog(page: Page) -> None:
+    go(page, "")
+    page.get_by_role("link", name="All anew …").first.click()
+    expect(page.get_by_role("dialog").get_by_text("free")).to_be_visible()
+
+
+REACHED = {"a user to go": delete_user, "a token": new_token, "a track": open_track, "a dialog": open_dialog}
+"""Pages at which somebody has to do something."""
 
 OUTSIDE = ("panel", "api/docs", "nothing-here", "setup/gone")
 SWAGGER = "api/docs"  # its markup is not ours
@@ -154,6 +190,8 @@ def test_first_job_from_the_checklist_to_its_end(page: Page, served: Instance) -
     press(page, "Start")
     press(page, "Pause")
     expect(page.locator(".nv-state")).to_have_text(re.compile("Paused"))
+    press(page, "Cancel")
+    expect(page.locator(".nv-state")).to_have_text(re.compile("Cancelled"))
     press(page, "Resume")
     expect(page.locator(".nv-state")).to_have_text(re.compile("Running"))
     page.evaluate("window.isSamePage = true")
@@ -161,6 +199,12 @@ def test_first_job_from_the_checklist_to_its_end(page: Page, served: Instance) -
     expect(page.locator(".nv-state")).to_have_text(re.compile("Completed with errors"))
     expect(page.get_by_text(f"{TRACKS + 3} of {TRACKS + 3} tracks")).to_be_visible()
     assert page.evaluate("window.isSamePage")
+    page.clock.install()
+    page.reload(wait_until="networkidle")
+    asked: list[str] = []
+    page.on("request", lambda each: asked.append(each.url))
+    page.clock.run_for(60_000)
+    assert asked == []  # of a job that has ended nothing changes any more
 
 
 @pytest.mark.usefixtures("embedded")
@@ -171,7 +215,7 @@ def test_a_failure_is_tried_again_and_then_ignored(page: Page) -> None:
     press(page, "Ignore these")
     expect(page.get_by_text("1 file is ignored until it changes")).to_be_visible()
     go(page, "problems")
-    expect(page.get_by_text("Every file that was tried has its vectors.")).to_be_visible()
+    expect(page.get_by_text("Every file that was tried has its vectors, or is ignored.")).to_be_visible()
 
 
 @pytest.mark.usefixtures("embedded")
@@ -274,8 +318,11 @@ def test_every_page_fits_and_is_accessible(browser: Browser, signed_in: BrowserC
     with browser.new_context(viewport=narrow, storage_state=state, reduced_motion="reduce") as context:
         page = context.new_page()
         watched = Watched(page, base)
-        for path in (*PAGES, *OUTSIDE):
-            page.goto(f"{base}/{path}" if path in OUTSIDE else f"{base}/admin/{path}")
+        for path in (*PAGES, *REACHED, *OUTSIDE):
+            if path in REACHED:
+                REACHED[path](page)
+            else:
+                page.goto(f"{base}/{path}" if path in OUTSIDE else f"{base}/admin/{path}")
             page.wait_for_load_state("networkidle")
             for width in (1440, 390):  # it was opened as narrow as the one before was left
                 page.set_viewport_size({"width": width, "height": 900})

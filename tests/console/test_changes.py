@@ -21,7 +21,7 @@ from embeddings.playlists.service import save
 from navembed_site.console import health, weights
 from navembed_site.process.locks import hold
 from tests.batches.conftest import Music, music, pool
-from tests.batches.rows import make_track, set_status
+from tests.batches.rows import elsewhere, make_job, make_track, set_status
 from tests.console.conftest import Person, bad, finished_job
 
 __all__ = ["music", "pool"]
@@ -95,23 +95,53 @@ def test_ignored_failures_are_no_problem_any_more(admin_client: Client) -> None:
     assert press(admin_client, f"jobs/{job.pk}/ignore", message="it is damaged") == [
         "1 file is ignored until it changes."
     ]
-    assert BadFile.objects.get().ignored
+    assert not BadFile.objects.filter(ignored=False).exists()
     assert "it is damaged" not in admin_client.get("/admin/problems").content.decode()
+    assert "1 ignored" in admin_client.get("/admin/?part=cards").content.decode()
 
 
 def test_problems_are_ignored_by_reason_and_counted_again(admin_client: Client) -> None:
     for number, reason in enumerate(["cut off", "cut off", "empty"]):
         bad(make_track(f"t{number}"), message=reason)
+    bad(Track.objects.get(pk="t0"), "mert", message="another reason")
     press(admin_client, "problems/ignore", message="cut off")
-    assert BadFile.objects.filter(ignored=True).count() == 2
+    ignored = BadFile.objects.filter(ignored=True)
+    assert set(ignored.values_list("track", "model")) == {("t0", "muq"), ("t1", "muq")}
     press(admin_client, "problems/notice", message="cut off")
-    assert not BadFile.objects.filter(ignored=True).exists()
+    assert not ignored.exists()
 
 
-def test_problems_are_tried_again_in_a_job(admin_client: Client) -> None:
-    press(admin_client, "problems/retry", model="muq")
-    job = BatchJob.objects.get()
-    assert (job.retry_bad_files, job.model_keys, job.started_by) == (True, ["muq"], "admin")
+@pytest.mark.parametrize(
+    ("asked", "models", "fields"),
+    [
+        ({}, ["muq", "mert"], {}),
+        ({"model": "mert"}, ["mert"], {}),
+        ({"class": "AudioFileMissing", "message": "no such file"}, ["mert"], {"failed_with": "no such file"}),
+        ({"track": "a", "model": "muq"}, ["muq"], {"only_track": "a"}),
+    ],
+)
+def test_only_what_has_failed_is_tried_again(
+    admin_client: Client, asked: dict[str, str], models: list[str], fields: dict[str, str]
+) -> None:
+    bad(make_track("a"))
+    away = set_status(make_job([make_track("b")], ["mert"]), "completed_with_errors")
+    away.results.update(status="failed", error_class="AudioFileMissing", error_message="no such file: /b")
+    press(admin_client, "problems/retry", **asked)
+    job = BatchJob.objects.latest("pk")
+    assert JobRequest.of(job) == JobRequest(models, only_failed=True, retry_bad_files=True, **fields)
+
+
+def test_what_has_not_failed_is_not_tried_again(admin_client: Client) -> None:
+    bad(make_track("a"), ignored=True)
+    assert press(admin_client, "problems/retry", model="muq") == ["Nothing of this has failed any more."]
+    assert not BatchJob.objects.exists()
+
+
+def test_what_the_next_job_tries_again_is_not_ignored(admin_client: Client) -> None:
+    job = finished_job("a", "b")
+    BadFile.objects.all().delete()
+    assert "Ignore these" not in admin_client.get(f"/admin/jobs/{job.pk}?part=job_reasons").content.decode()
+    assert "the next job tries these again" in press(admin_client, f"jobs/{job.pk}/ignore", message="it is damaged")[0]
 
 
 def test_a_track_is_embedded_anew(admin_client: Client) -> None:
@@ -183,9 +213,15 @@ def test_a_job_beside_another_is_queued(admin_client: Client, music: Music) -> N
     assert list(BatchJob.objects.values_list("status", flat=True)) == ["queued", "initialized"]
 
 
-def test_slow_model_is_not_ticked_where_it_would_take_days(admin_client: Client, music: Music) -> None:
+@pytest.mark.parametrize(("kind", "is_ticked"), [("cpu", False), ("RTX 3060 (cuda)", True)])
+def test_slow_model_is_not_ticked_where_it_would_take_days(
+    admin_client: Client, music: Music, kind: str, is_ticked: bool
+) -> None:
+    elsewhere(kind=kind)
     page: Any = admin_client.get("/admin/jobs/new")
-    assert page.context["form"]["models"].value() == [key for key in MODEL_KEYS if key != "mert"]
+    assert ("mert" in page.context["form"]["models"].value()) is is_ticked
+    ticked = re.findall(r'value="(\w+)" checked', admin_client.get("/panel").content.decode())
+    assert ticked == [key for key in MODEL_KEYS if is_ticked or key != "mert"]
 
 
 def test_folders_complete_what_is_typed(admin_client: Client) -> None:
@@ -248,7 +284,8 @@ def test_a_playlist_may_be_of_favourites_alone(admin_client: Client, settings: A
 
 def test_a_playlist_that_cannot_be_is_refused(admin_client: Client, settings: Any) -> None:
     fields = {"name": "Night", "schedule": "weekly", "limit": "30", "q": "slow"}
-    assert "limit cannot be so" in press(admin_client, "find/save", **{**fields, "limit": "501"})[0]
+    told = press(admin_client, "find/save", **{**fields, "limit": "501"})[0]
+    assert "Tracks: Ensure this value is less than or equal to 500" in told
     assert "set NAVEMBED_SUBSONIC_URL" in press(admin_client, "find/save", **fields)[0]
     assert not Playlist.objects.exists()
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+import sqlite3
+from contextlib import closing
+from datetime import time, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +18,28 @@ from django.utils import timezone
 from batches import services
 from batches.models import BatchJob, Host, TrackResult
 from batches.requests import JobRequest
+from batches.schedule import next_at
 from embeddings.embedder.client import lock_name
 from embeddings.encoders.registry import MODEL_KEYS
-from embeddings.models import DuplicateLook, DuplicatePair, Embedding, EmbeddingSpace, Track, Upload
-from navembed_site.console import health
+from embeddings.models import (
+    DuplicateLook,
+    DuplicatePair,
+    Embedding,
+    EmbeddingSpace,
+    Instance,
+    Playlist,
+    Track,
+    Upload,
+    instance,
+)
+from embeddings.playlists.recipe import Recipe
+from embeddings.playlists.service import save
+from navembed_site.access.scopes import Scope
+from navembed_site.access.tokens import create_token
+from navembed_site.console import duplicates, health, jobs
 from navembed_site.process.locks import hold
 from tests.batches.rows import elsewhere, make_embedding, make_job, make_space, make_track, set_status
-from tests.console.conftest import HOSTILE, finished_job, forget
+from tests.console.conftest import HOSTILE, bad, finished_job, forget
 from tests.navidrome_db import make_navidrome
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
@@ -141,10 +158,22 @@ def test_vectors_are_never_loaded(admin_client: Client) -> None:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_nothing_of_a_library_becomes_markup(admin_client: Client, text: str) -> None:
+def test_nothing_of_a_library_becomes_markup(admin_client: Client, text: str, settings: Any, tmp_path: Path) -> None:
     """What comes from files and people stands in no attribute that Alpine reads, and nowhere as a tag."""
     job = finished_job("a", text, message=text, traceback=text)
-    Track.objects.update(title=text, artist=text, album=text, path=f"/music/{text}")
+    Track.objects.update(title=text, artist=text, album=text, path=f"/music/{text}", genre=text)
+    make_track("away", path=f"/music/{text}/away.flac", playable=False, away_since=timezone.now())
+    settings.LIBRARY, settings.NAVIDROME_DB_PATH = "navidrome", tmp_path / "navidrome.db"
+    make_navidrome(settings.NAVIDROME_DB_PATH, libraries={1: "/music", 2: "/other"})
+    with closing(sqlite3.connect(settings.NAVIDROME_DB_PATH)) as library, library:
+        library.execute("UPDATE library SET name = ? WHERE id = 1", [text])
+    elsewhere(kind=text[:64], problem=text)
+    Host.objects.update(name=text)
+    instance()
+    Instance.objects.update(notice=text)
+    playlist = save(text, Recipe(like=["x"]), user=text, schedule="weekly")
+    Playlist.objects.update(problem=text)
+    token = create_token(text[:100], Scope.READ, created_by=text)
     one, other = Track.objects.order_by("pk")[:2]
     for rejected, pair in ((False, (one, other)), (True, (other, one))):
         DuplicatePair.objects.create(
@@ -152,8 +181,14 @@ def test_nothing_of_a_library_becomes_markup(admin_client: Client, text: str) ->
         )
     Upload.objects.create(name=text, seconds=1, accepted=True, answer={"renamedFile": text, "warning": text})
     BatchJob.objects.filter(pk=job.pk).update(message=text, started_by=text, path_prefix=text, current_track=text)
-    for path in [*addresses(), f"/admin/tracks?q={text}", f"/admin/problems?message={text}"]:
-        reply = admin_client.get(path)
+    more = [f"/admin/{path}" for path in (f"tracks?q={text}", f"problems?message={text}", "map?by=genre", "nothing")]
+    more += [f"/admin/access/token/{path}" for path in ("", f"{token.pk}/change/")]
+    replies = {path: admin_client.get(path) for path in [*addresses(), *more, "/panel"]}
+    for path in ("/admin/", "/panel"):  # what is said after a button
+        said = {"track": one.pk, "other": other.pk, "next": path}
+        replies[f"{path} afterwards"] = admin_client.post("/admin/duplicates/reject", said, follow=True)
+    replies["forgotten"] = admin_client.post(f"/admin/playlists/{playlist.pk}/forget", follow=True)
+    for path, reply in replies.items():
         if not reply["Content-Type"].startswith("text/html"):
             continue
         page = reply.content.decode()
@@ -222,9 +257,10 @@ def test_the_course_of_a_job_is_drawn(admin_client: Client) -> None:
 
 def test_a_job_tells_where_its_time_went(admin_client: Client) -> None:
     job = finished_job("a", "b")
-    BatchJob.objects.update(embedder_seconds=90, database_seconds=6, index_seconds=4)
+    within = {"decode_seconds": 20, "device_seconds": 60}
+    BatchJob.objects.update(embedder_seconds=90, database_seconds=6, index_seconds=4, **within)
     page = admin_client.get(f"/admin/jobs/{job.pk}?part=job").content.decode()
-    assert re.findall(r"(\d+) % ·", page) == ["90", "6", "4"]
+    assert re.findall(r"(\d+) % ·", page) == ["90", "6", "4", "25", "75"]
 
 
 def test_waiting_job_says_when_it_tries_again(admin_client: Client) -> None:
@@ -242,6 +278,33 @@ def test_home_guides_who_has_nothing_yet(admin_client: Client) -> None:
     page = admin_client.get("/admin/").content.decode()
     assert "Setting up" in page
     assert "Start a job" in page
+
+
+def test_who_leaves_a_model_out_is_set_up(admin_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    lack = {key: {"problem": "no weights", "download_bytes": 1, "text": None} for key in MODEL_KEYS}
+    monkeypatch.setattr("navembed_site.console.health.models.get", lambda: lack)
+    page = admin_client.get("/admin/").content.decode()
+    assert "Setting up" in page
+    assert 'name="model" value="mert"' in page
+    finished_job("a", "b")
+    forget()
+    page = admin_client.get("/admin/").content.decode()
+    assert "Setting up" not in page
+    assert 'name="model" value="mert" class="nv-button">Download weights' in page
+
+
+def test_home_tells_what_is_away_what_is_needed_and_what_comes_next(
+    admin_client: Client, readable: None, settings: Any
+) -> None:
+    settings.SCHEDULE = time(3, 30)
+    make_track("a", path="/music/nas/a.flac", playable=False, away_since=timezone.now())
+    instance()
+    Instance.objects.update(notice="muq's collection belongs to another instance: adopt_milvus takes it over")
+    page = admin_client.get("/admin/?part=health").content.decode()
+    assert "1 below /music/nas, since just now" in page
+    assert "Muq&#x27;s collection belongs to another instance: adopt_milvus takes it over" in page
+    assert f"{next_at():%A, %-d %B, 03:30}" in page
+    assert "free; nothing is missing" in page
 
 
 def test_home_shows_how_much_is_embedded(admin_client: Client) -> None:
@@ -311,13 +374,85 @@ def test_uploads_tell_what_became_of_them(admin_client: Client) -> None:
 def test_duplicates_are_shown_by_group_with_their_evidence(admin_client: Client) -> None:
     DuplicateLook.objects.create(looked_at=timezone.now())
     tracks = [make_track(name) for name in "abcde"]
-    for one, other, mert in ((0, 1, 0.99), (1, 2, 0.95), (3, 4, 0.5)):
-        found = {"similarity": {"muq": 0.97, "mert": mert}, "same_audio": False}
-        DuplicatePair.objects.create(one=tracks[one], other=tracks[other], **found)
+    both, one = {"muq": 0.97, "mert": 0.95}, {"muq": 0.97}
+    for first, second, similarity in ((0, 1, both), (1, 2, both), (3, 4, one)):
+        found = {"similarity": similarity, "same_audio": False}
+        DuplicatePair.objects.create(one=tracks[first], other=tracks[second], **found)
     page: Any = admin_client.get("/admin/duplicates?models=mert")
     assert [[copy.track.pk for copy in group] for group in page.context["groups"]] == [["a", "b", "c"]]
     assert "sounds the same" in page.content.decode()
-    assert len(admin_client.get("/admin/duplicates?models=muq").context["groups"]) == 2
+    for asked in ("", "?models=muq"):
+        assert len(admin_client.get(f"/admin/duplicates{asked}").context["groups"]) == 2
+
+
+def test_it_is_said_when_not_all_duplicates_are_shown(admin_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    tracks = [make_track(name) for name in "abc"]
+    for other in tracks[1:]:
+        DuplicatePair.objects.create(one=tracks[0], other=other, similarity={}, same_audio=True)
+    assert "There are more than" not in admin_client.get("/admin/duplicates").content.decode()
+    monkeypatch.setattr(duplicates, "MOST_PAIRS", 1)
+    assert "There are more than 1 pairs" in admin_client.get("/admin/duplicates").content.decode()
+
+
+def test_one_track_at_a_time_is_looked_at_for_duplicates(admin_client: Client) -> None:
+    make_track("a")
+    with duplicates._one_at_a_time:
+        page = admin_client.get("/admin/duplicates/of/a").content.decode()
+    assert "Another track is being compared." in page
+    assert 'data-ask="/admin/duplicates/of/a"' in page
+    assert "Another track" not in admin_client.get("/admin/duplicates/of/a").content.decode()
+
+
+def test_files_that_are_missing_are_one_reason_and_what_home_counts_is_listed(admin_client: Client) -> None:
+    job = make_job([make_track(name) for name in "abc"], MODEL_KEYS)
+    failed = {"status": "failed", "finished_at": timezone.now(), "error_class": "AudioFileMissing"}
+    for result in job.results.all():
+        TrackResult.objects.filter(pk=result.pk).update(error_message=f"no such file: {result.track.path}", **failed)
+    for number, name in enumerate("de"):  # of another kind each
+        bad(make_track(name), message=f"cut off after {number} s")
+    set_status(job, "completed_with_errors")
+    assert "5 failed" in admin_client.get("/admin/?part=cards").content.decode()
+    page: Any = admin_client.get("/admin/problems")
+    assert [(group["message"], group["files"]) for group in page.context["reasons"]] == [
+        ("no such file", 3), ("cut off after 0 s", 1), ("cut off after 1 s", 1)
+    ]  # fmt: skip
+    files: Any = admin_client.get("/admin/problems?show=passing&class=AudioFileMissing&message=no+such+file")
+    assert len(files.context["page"]) == 9
+    assert files.content.decode().count("/music/a.flac") == 3  # one for each model
+    page = admin_client.get(f"/admin/jobs/{job.pk}?part=job_reasons")
+    assert page.content.decode().count("nv-reason") == 2
+
+
+def test_reasons_that_are_not_shown_are_counted(admin_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = finished_job("a", "b")
+    for result in job.results.filter(status="failed"):
+        TrackResult.objects.filter(pk=result.pk).update(error_message=f"reason {result.model}")
+    monkeypatch.setattr(jobs, "REASONS_SHOWN", 1)
+    assert "And 2 more reasons" in admin_client.get(f"/admin/jobs/{job.pk}?part=job_reasons").content.decode()
+
+
+@pytest.mark.parametrize(
+    "path", ["problems?message=%00", "jobs/1/failures?class=%00", "track/%00", "find?like=%00", "auth/user/?q=%00"]
+)
+def test_what_no_database_takes_is_not_understood(admin_client: Client, path: str) -> None:
+    assert admin_client.get(f"/admin/{path}").status_code == 400
+    assert admin_client.post("/admin/problems/ignore", {"message": "\0"}).status_code == 400
+
+
+def test_one_wrong_field_leaves_the_others(admin_client: Client) -> None:
+    page: Any = admin_client.get("/admin/find?q=slow&avoid=drums&diversity=101&models=muq")
+    assert (page.context["q"], page.context["avoid"], page.context["chosen"]) == ("slow", "drums", ["muq"])
+    assert "Diversity: Ensure this value is less than or equal to 100." in page.content.decode()
+    long = admin_client.get(f"/admin/find?avoid=drums&q={'a' * 501}").content.decode()
+    assert f'value="{"a" * 501}"' in long
+    assert 'value="drums"' in long
+
+
+def test_what_is_gone_cannot_be_played(admin_client: Client) -> None:
+    track = make_track("a", playable=False)
+    assert "data-play" not in admin_client.get("/admin/track/a").content.decode()
+    Track.objects.filter(pk=track.pk).update(playable=True)
+    assert "data-play" in admin_client.get("/admin/track/a").content.decode()
 
 
 def test_failures_have_their_files_and_tracebacks(admin_client: Client) -> None:

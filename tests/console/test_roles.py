@@ -12,7 +12,6 @@ from django.contrib.auth.models import Group, User
 from django.test import Client
 from django.urls import URLPattern, get_resolver
 
-from batches.models import BatchJob
 from embeddings.models import DuplicatePair
 from navembed_site.access.models import Token
 from navembed_site.access.scopes import Scope, scope_of
@@ -127,12 +126,14 @@ def test_an_admin_changes_no_superuser(person: Person, admin_user: User) -> None
     assert (admin_user.username, admin_user.is_superuser, admin_user.check_password("x" * 12)) == ("admin", True, False)
 
 
-def test_changes_need_their_csrf_token(admin_user: User) -> None:
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+def test_changes_need_their_csrf_token(admin_user: User, method: str) -> None:
     client = Client(enforce_csrf_checks=True)
     client.force_login(admin_user)
-    job = finished_job("a", "b")
-    assert client.post(f"/admin/jobs/{job.pk}/retry").status_code == 403
-    assert BatchJob.objects.get().status == "completed_with_errors"
+    fill()
+    before = everything()
+    assert {client.generic(method, path).status_code for path in addresses()} == {403}
+    assert everything() == before
 
 
 def test_tokens_cannot_be_deleted(admin_client: Client) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.core.management import call_command
+from django.db.models import Value
+from django.db.models.functions import Concat
 from django.test import Client
 
 from embeddings.audio.pool import DecodePool
@@ -18,6 +21,7 @@ from embeddings.models import DuplicatePair, Embedding, EmbeddingSpace, Track
 from embeddings.spaces.reuse import take_over_moved
 from tests.batches.rows import make_embedding, make_space, make_track
 from tests.duplicates.conftest import Add
+from tests.subsonic import PASSWORD, SubsonicServer, subsonic_server
 from tests.uploads import pairs
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
@@ -69,6 +73,18 @@ def test_one_track_is_looked_at_at_once(add: Add, decoders: DecodePool) -> None:
     add("b.flac")
     assert [each.track_id for each in duplicates_of("a", decoders)] == ["b"]
     assert not DuplicatePair.objects.exists()
+
+
+def test_files_of_a_music_server_are_fetched(add: Add, decoders: DecodePool, settings: Any, tmp_path: Path) -> None:
+    files = {name[0]: Path(add(name).path) for name in ("a.flac", "b.flac")}
+    Track.objects.update(path=Concat(Value("/nowhere/"), "path"))
+    settings.LIBRARY, settings.CACHE_DIR, settings.NAVIDROME_MUSIC_ROOT = "subsonic", tmp_path / "cache", None
+    settings.LIBRARY_PATH_MAP = {}
+    with subsonic_server(SubsonicServer(files=files)) as server:
+        settings.SUBSONIC_URL, settings.SUBSONIC_USER, settings.SUBSONIC_PASSWORD = server.url, "ann", PASSWORD
+        assert [each.track_id for each in duplicates_of("a", decoders)] == ["b"]
+        del server.files["b"]  # the server lost it, which keeps nobody from looking at others
+        assert duplicates_of("a", decoders) == []
 
 
 def test_nothing_is_looked_at_before_somebody_asks_and_only_once(add: Add, decoders: DecodePool) -> None:

@@ -22,12 +22,16 @@ from navembed_site.http.remembered import Remembered
 Body = serializers.Serializer[dict[str, Any]]
 
 
+MODEL_COUNTS = {"embedded": 4999, "missing": 0, "failed": 1, "ignored": 0, "orphaned": 3, "indexed": 5002}
+
+
 class ModelCountsSerializer(Body):
     """embedded + failed + missing = playable."""
 
     embedded = serializers.IntegerField()
     missing = serializers.IntegerField(help_text="Neither a vector nor an error.")
-    failed = serializers.IntegerField()
+    failed = serializers.IntegerField(help_text="Tracks without a vector that have failed.")
+    ignored = serializers.IntegerField(help_text="Tracks that have failed, too, and that somebody has acknowledged.")
     orphaned = serializers.IntegerField(help_text="Vectors of tracks that the library does not show.")
     indexed = serializers.IntegerField(help_text="Vectors that Milvus has acknowledged.")
 
@@ -56,7 +60,9 @@ class AwaySerializer(Body):
                 "bad_files": {"files": 1, "ignored": 0},
                 "away": [{"folder": "/music/nas", "tracks": 3, "since": "2026-11-25T20:00:00Z"}],
                 "notice": "",
-                "models": {"muq": {"embedded": 4999, "missing": 0, "failed": 1, "orphaned": 3, "indexed": 5002}},
+                "models": {
+                    "muq": {"embedded": 4999, "missing": 0, "failed": 1, "ignored": 0, "orphaned": 3, "indexed": 5002}
+                },
                 "last_job": 12,
             },
         )

@@ -23,6 +23,8 @@ JOB = {
     "library_id": None,
     "path_prefix": "",
     "only_track": "",
+    "only_failed": False,
+    "failed_with": "",
     "started_by": "admin",
     "created_at": "2026-11-25T20:00:00Z",
     "started_at": "2026-11-25T20:00:02Z",
@@ -98,8 +100,9 @@ class JobSerializer(serializers.ModelSerializer[BatchJob]):
         model = BatchJob
         fields = [
             "id", "status", "message", "model_keys", "clear_existing", "retry_bad_files", "limit", "library_id",
-            "path_prefix", "only_track", "started_by", "created_at", "started_at", "finished_at", "next_try_at",
-            "current_track", "total_tracks", "processed_tracks", "failed_tracks", "progress", "models",
+            "path_prefix", "only_track", "only_failed", "failed_with", "started_by", "created_at", "started_at",
+            "finished_at", "next_try_at", "current_track", "total_tracks", "processed_tracks", "failed_tracks",
+            "progress", "models",
         ]  # fmt: skip
         read_only_fields = fields
 

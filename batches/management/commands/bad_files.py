@@ -9,7 +9,7 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from embeddings.library.bad_files import bad_files, ignore
+from embeddings.library.bad_files import bad_files, ignore, named
 from embeddings.models import BadFile
 from navembed_site.instance import command
 from navembed_site.terminal import plain
@@ -41,7 +41,7 @@ class Command(command.Command):
             self.stdout.write(line)
 
     def _set(self, names: list[str], *, ignored: bool) -> None:
-        count = ignore(None if names == ["all"] else names, ignored=ignored)
+        count = ignore(bad_files() if names == ["all"] else named(names), ignored=ignored)
         if not count:
             raise CommandError(f"No bad file is named {' or '.join(names)}; `manage.py bad_files` lists them.")
         self.stdout.write(f"{_files(count)} {'ignored' if ignored else 'counted again'}.")

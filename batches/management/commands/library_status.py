@@ -19,6 +19,7 @@ MEANINGS = {
     "embedded": "have a vector",
     "missing": "have none, and no error",
     "failed": "`bad_files`, or `job show --failed`, says why",
+    "ignored": "failed, and acknowledged: `bad_files --ignore`",
     "orphaned": "vectors of tracks that are not there",
     "indexed": "vectors that search finds",
     "in_milvus": "vectors that Milvus itself counts",

@@ -29,32 +29,40 @@ function alike(one, other) {
 }
 
 function put(region, html) {
+  if (html === null) return;
   const fresh = new DOMParser().parseFromString(html, "text/html").body;
   if (region.dataset.full) morph(region, fresh);
   else region.replaceChildren(...fresh.childNodes);
   region.dataset.full = "yes";
 }
 
-// Returns the answer's text; null when nothing is new.
+// Returns the answer's text; null when nothing is new, or the whole page is loaded again.
 async function part(address, known) {
   const headers = known.tag ? { "If-None-Match": known.tag } : {};
   const answer = await fetch(address, { headers, cache: "no-store" });
   if (answer.status === 304) return null;
   if (!answer.ok) throw new Error(`${answer.status}`);
-  if (answer.redirected) return void location.reload(); // signed out
+  if (answer.redirected) {
+    location.reload(); // signed out
+    return null;
+  }
   known.tag = answer.headers.get("ETag");
   return answer.text();
 }
 
+// Once a job has ended nothing of its page changes any more: each part is looked at one last time.
+const isDone = () => document.querySelector('[data-done="yes"]') !== null;
+
 async function follow(region) {
   const known = {};
   region.dataset.full = "yes";
-  for (;;) {
+  for (let goesOn = !isDone(); goesOn; ) {
     await new Promise((resolve) => setTimeout(resolve, 1000 * (region.dataset.pause ?? PAUSE_SECONDS)));
     if (document.hidden) continue;
+    const isLast = isDone();
     try {
-      const html = await part(region.dataset.live, known);
-      if (html !== null) put(region, html);
+      put(region, await part(region.dataset.live, known));
+      goesOn = !isLast;
       region.classList.remove("nv-stale");
     } catch {
       region.classList.add("nv-stale"); // the server is away; the next look may find it
@@ -123,12 +131,15 @@ function play(button) {
   document.getElementById("player-title").textContent = button.dataset.title;
   audio.src = button.dataset.play;
   audio.play().catch((error) => {
-    if (error.name === "NotSupportedError") cannotPlay();
+    if (error.name === "NotSupportedError") cannotPlay(audio.src);
   });
 }
 
-function cannotPlay() {
-  document.getElementById("player-title").textContent = "This browser cannot play this file.";
+async function cannotPlay(address) {
+  const answer = await fetch(address, { headers: { Range: "bytes=0-0" } }).catch(() => null);
+  if (document.getElementById("player-audio").src !== address) return; // another one plays
+  const why = answer?.ok ? "This browser cannot play this file." : "This file cannot be read now.";
+  document.getElementById("player-title").textContent = why;
 }
 
 function stop() {
@@ -177,5 +188,5 @@ document.addEventListener("DOMContentLoaded", () => {
   document.querySelectorAll("[data-live]").forEach(follow);
   loadAll();
   document.querySelectorAll("form[data-preview]").forEach(foresee);
-  document.getElementById("player-audio")?.addEventListener("error", (event) => event.target.getAttribute("src") && cannotPlay());
+  document.getElementById("player-audio")?.addEventListener("error", (event) => event.target.getAttribute("src") && cannotPlay(event.target.src));
 });
