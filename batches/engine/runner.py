@@ -154,6 +154,9 @@ class _TimeSlice:
         try:
             if job.status in BatchJob.ADVANCING:  # still
                 step(job, raise_if_stopped)
+        except LeaseLost as error:
+            self.lease.renew()  # raises when the device is lost, too
+            logger.warning("%s", error)
         finally:
             with suppress(DatabaseError):  # then this device takes it again, or it runs out
                 lease.end()
@@ -180,9 +183,10 @@ class _TimeSlice:
 
     def _catch_up(self, job: BatchJob) -> None:
         """Bring Milvus up to what is committed, before more is computed; the first time, compare everything."""
-        completion.index(job, lambda: self._raise_if_stopped(job))
-        completion.reconcile_once(job, lambda: self._raise_if_stopped(job))
-        completion.point_aliases()
+        raise_if_stopped = partial(self._raise_if_stopped, job)
+        completion.index(job, raise_if_stopped)
+        completion.reconcile_once(job, raise_if_stopped)
+        completion.point_aliases(raise_if_stopped)
         self.behind = False
 
     def _run_chunk(self, job: BatchJob, chunk: chunks.Chunk) -> None:
