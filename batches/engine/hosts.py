@@ -68,11 +68,16 @@ class Presence(threading.Thread):
 
     def run(self) -> None:
         while not self._stopping.wait(SIGN_SECONDS):
-            with suppress(DatabaseError):  # it is away; those who work say so
+            try:
                 close_old_connections()
                 announce()
                 for device in Device.objects.filter(host_id=host_key()):
                     _describe(device)
+                    announce()  # one that is frozen takes seconds
+            except DatabaseError:
+                pass  # it is away; those who work say so
+            except Exception:
+                logger.exception("this host could not tell what its devices hold")
 
     def stop(self) -> None:
         """Say that this host works no more."""

@@ -32,6 +32,7 @@ def fetched(tracks: Iterable[Track], look: Callable[[], None]) -> Iterator[dict[
         yield {}
         return
     settings.CACHE_DIR.mkdir(parents=True, exist_ok=True)
+    forget_left_behind()  # also on hosts that only compute, where nothing else keeps house
     with tempfile.TemporaryDirectory(prefix=WORK, dir=settings.CACHE_DIR) as folder:
         yield _fetch(tracks, Path(folder), look)
 

@@ -15,6 +15,7 @@ from batches.models import BatchJob, Device, Host
 from batches.requests import JobRequest
 from batches.selectors.dry_run import preview
 from batches.selectors.progress import snapshot
+from embeddings.embedder.client import EmbedderClient
 from embeddings.errors import EmbedderUnavailable, FingerprintChanged, SwitchRefused, WeightsMissing
 from navembed_site.errors import NavembedError
 from tests.batches.rows import (
@@ -103,6 +104,25 @@ def test_a_host_that_ends_says_so() -> None:
     presence = hosts.Presence()
     presence.stop()
     assert not Host.objects.filter(seen_at__gt=timezone.now() - hosts.ABSENT / 2).exists()
+
+
+def test_a_host_stays_there_whatever_its_embedders_do(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.DEVICES = ("cuda:0", "cuda:1")
+    leases.recover()
+    presence, seen = hosts.Presence(), []
+
+    def answer(_: EmbedderClient) -> dict[str, Any]:
+        seen.append(Host.objects.get().seen_at > timezone.now() - hosts.ABSENT / 2)
+        Host.objects.update(seen_at=timezone.now() - hosts.ABSENT)  # so long did it take
+        if len(seen) == 4:
+            presence._stopping.set()
+        raise EmbedderUnavailable("it is frozen") if len(seen) % 2 else KeyError("what another version answers")
+
+    monkeypatch.setattr(hosts, "SIGN_SECONDS", 0.0)
+    monkeypatch.setattr(hosts, "close_old_connections", lambda: None)  # it would close the test's
+    monkeypatch.setattr(EmbedderClient, "status", answer)
+    presence.run()
+    assert seen == [True] * 4
 
 
 def test_hosts_that_were_not_seen_for_a_week_are_forgotten() -> None:
