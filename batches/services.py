@@ -342,13 +342,16 @@ def left_out_text(job: BatchJob) -> str:
 
 
 def leave_out(job: BatchJob, model: str, reason: str) -> None:
-    """Leaves out a model that cannot be loaded; fails the job when none is left."""
+    """Leaves out a model that cannot be loaded; fails the job when none is left.
+
+    What devices have in hand of it, they may still commit; what comes back of it, the next claim takes out of the job.
+    """
     with transaction.atomic():
-        ModelProgress.objects.filter(job=job, model=model).update(left_out=reason)
         TrackResult.objects.filter(job=job, model=model, status=TrackResult.Status.PENDING).delete()
+        ModelProgress.objects.filter(job=job, model=model).update(left_out=reason)
         events.note(job, Kind.LEFT_OUT, f"{model}: {reason}")
+        plan.recount(job)
     logger.warning("job %d goes on without %s: %s", job.pk, model, reason)
-    plan.recount(job)
     if not job.progress.filter(left_out="").exists():
         set_failed(job, left_out_text(job))
 
