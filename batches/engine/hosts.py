@@ -52,6 +52,13 @@ def another_works(device: Device) -> bool:
     return at_work().exclude(pk=device.pk).exists()
 
 
+def tell_problem(device: Device, problem: str) -> None:
+    """Show what keeps a device from working; with an empty text that nothing does."""
+    if problem != device.problem:
+        Device.objects.filter(pk=device.pk).update(problem=problem)
+        device.problem = problem
+
+
 def forget_absent() -> int:
     """Delete hosts that have not been seen for a week; returns how many."""
     working = TrackResult.objects.filter(status=TrackResult.Status.RUNNING)

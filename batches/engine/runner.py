@@ -21,9 +21,9 @@ from batches.engine.deaths import EmbedderHung
 from batches.engine.leases import DeviceLease, LeaseLost, Looks, free_abandoned, take, take_job
 from batches.engine.music import Music, may_be_away, watch
 from batches.engine.plan import plan
-from batches.engine.pulse import LOOK_SECONDS, Interrupted, Pulse, require_wanted
+from batches.engine.pulse import LOOK_SECONDS, Interrupted, Pulse, require_wanted, tell_work
 from batches.engine.spent import Spent
-from batches.models import BatchJob, Device, TrackResult
+from batches.models import BatchJob, TrackResult
 from embeddings.embedder.client import EmbedderClient, End, Heartbeat
 from embeddings.embedder.work import FileHash, Step, TrackOutcome, TrackRequest, failure_of
 from embeddings.errors import (
@@ -82,7 +82,6 @@ class _TimeSlice:
         self.music = Music()
         self.looks = Looks()
         self.spent = Spent()
-        self.problem = lease.device.problem
         self.behind = True  # Milvus may lack something that an earlier slice has committed
 
     def run(self) -> bool:
@@ -110,7 +109,6 @@ class _TimeSlice:
                 self.begun = True
             self._advance(job)
             self.pause = 1.0
-            self._tell_problem("")
         except (LeaseLost, DatabaseError):
             raise
         except Interrupted:
@@ -154,6 +152,7 @@ class _TimeSlice:
         try:
             if job.status in BatchJob.ADVANCING:  # still
                 step(job, raise_if_stopped)
+                hosts.tell_problem(self.lease.device, "")
         except LeaseLost as error:
             self.lease.renew()  # raises when the device is lost, too
             logger.warning("%s", error)
@@ -191,7 +190,8 @@ class _TimeSlice:
 
     def _run_chunk(self, job: BatchJob, chunk: chunks.Chunk) -> None:
         """Embed a chunk, commit what became of it, and send it to Milvus."""
-        services.set_running(job)
+        if not self.lease.device.problem:  # else it is to show first that it can
+            services.set_running(job)
         outcomes: list[TrackOutcome] = []
         problem: NavembedError | Interrupted | None = None
         seconds, kills = 0.0, deaths.out_of_memory_kills()
@@ -218,6 +218,8 @@ class _TimeSlice:
         self._retry_on_database_error(lambda: chunks.release(chunk, self.lease))
         if isinstance(problem, NavembedError):
             raise problem
+        if problem is None:
+            tell_work(job, self.lease.device)
         with self.spent.at("index"):  # also of a job that stops: it is little, and search should have it
             completion.index(job, self.lease.renew)
         self.spent.write(job)
@@ -320,13 +322,8 @@ class _TimeSlice:
 
     def _is_held_up_alone(self, problem: str) -> bool:
         """Show what keeps this device from working; returns whether another one goes on with the job."""
-        self._tell_problem(problem)
+        hosts.tell_problem(self.lease.device, problem)
         return hosts.another_works(self.lease.device)
-
-    def _tell_problem(self, problem: str) -> None:
-        if problem != self.problem:
-            Device.objects.filter(pk=self.lease.device.pk).update(problem=problem)
-            self.problem = problem
 
     def _raise_if_stopped(self, job: BatchJob) -> None:
         """Renew the lease; raise Interrupted when the job or the worker is to stop."""

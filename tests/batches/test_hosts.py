@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from django.utils import timezone
 from batches import services
 from batches.engine import chunks, hosts, leases, pace, runner
 from batches.engine.plan import _require_same_weights
+from batches.engine.pulse import Pulse
 from batches.models import BatchJob, Device, Host
 from batches.requests import JobRequest
 from batches.selectors.dry_run import preview
@@ -29,6 +32,7 @@ from tests.batches.rows import (
     take_device,
     work_on,
 )
+from tests.batches.whole_jobs import end_turn
 from tests.navidrome_db import make_navidrome
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
@@ -91,12 +95,34 @@ def test_what_concerns_the_job_itself_ends_it_whoever_else_works(fails: Any) -> 
     assert (job.status, job.message) == ("failed", "too few")
 
 
-def test_a_problem_is_forgotten_when_work_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    make_job(make_tracks(1))
-    Device.objects.filter(pk=device().pk).update(problem="away")
-    monkeypatch.setattr(runner._TimeSlice, "_advance", lambda work, _: setattr(work, "deadline", 0.0))
-    work_on()
-    assert device().problem == ""
+def test_a_problem_is_forgotten_when_work_goes_on() -> None:
+    job, lease = make_job(make_tracks(1)), take_device()
+    Device.objects.update(problem="away")
+    lease.device.refresh_from_db()
+    pulse = Pulse(job, lease, clock=count().__next__)
+    pulse.beat()
+    assert device().problem == "away"
+    pulse.current = "[muq] t000"
+    pulse.beat()
+    assert (device().problem, job.status) == ("", "running")
+
+
+def test_a_problem_stays_while_every_slice_is_held_up_anew(
+    milvus: object, settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.EMBEDDER_SOCKET = tmp_path / "none.sock"
+    job, seen, run_chunk = make_job(make_tracks(1)), [], runner._TimeSlice._run_chunk
+
+    def watched(work: runner._TimeSlice, job: BatchJob, chunk: chunks.Chunk) -> None:
+        seen.append(bool(device().problem))
+        run_chunk(work, job, chunk)
+
+    monkeypatch.setattr(runner._TimeSlice, "_run_chunk", watched)
+    monkeypatch.setattr(runner._TimeSlice, "_sleep", end_turn)
+    assert [work_on(), work_on()] == ["goes on", "goes on"]
+    job.refresh_from_db()
+    assert (seen, job.status) == ([False, True], "waiting")
+    assert job.events.get(kind="waiting").until is None
 
 
 def test_a_host_that_ends_says_so() -> None:
