@@ -54,12 +54,16 @@ class Chunk:
         return [row for claimed in self.tracks for row in claimed.results.values()]
 
 
-def claim(job: BatchJob, lease: DeviceLease) -> Chunk | None:
+def claim(
+    job: BatchJob, lease: DeviceLease, *, but_libraries: Collection[int] = (), but_models: Collection[str] = ()
+) -> Chunk | None:
     """Claim the next tracks, some seconds of estimated work; None when nothing is ready.
 
+    Tracks of ``but_libraries`` and results of ``but_models`` are left to others.
     Raises FingerprintChanged when a space of the job is not there any more.
     """
-    progress = {row.model: row for row in job.progress.filter(left_out="").select_related("space")}
+    wanted = job.progress.filter(left_out="").exclude(model__in=but_models)
+    progress = {row.model: row for row in wanted.select_related("space")}
     spaces = {model: row.space for model, row in progress.items() if row.space}
     if absent := progress.keys() - spaces:
         raise FingerprintChanged(f"what the job was building with {', '.join(sorted(absent))} has been dropped")
@@ -71,6 +75,8 @@ def claim(job: BatchJob, lease: DeviceLease) -> Chunk | None:
         is_ready = Q(not_before=None) | Q(not_before__lte=now) | Q(not_before__gt=now + max(PAUSES))
         rows = list(
             TrackResult.objects.filter(is_ready, job=job, status=Status.PENDING)
+            .exclude(track__library_id__in=but_libraries)
+            .exclude(model__in=but_models)
             .select_related("track")
             .select_for_update(skip_locked=True, of=("self",))
             .order_by("track_id", "model")[:MAX_ROWS]

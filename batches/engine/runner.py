@@ -19,7 +19,7 @@ from batches import services
 from batches.engine import chunks, completion, deaths, hosts
 from batches.engine.deaths import EmbedderHung
 from batches.engine.leases import DeviceLease, LeaseLost, Looks, free_abandoned, take, take_job
-from batches.engine.music import Music, may_be_away, watch
+from batches.engine.music import Music, watch
 from batches.engine.plan import plan
 from batches.engine.pulse import LOOK_SECONDS, Interrupted, Pulse, require_wanted, tell_work
 from batches.engine.spent import Spent
@@ -33,7 +33,6 @@ from embeddings.errors import (
     EmbedderUnavailable,
     FingerprintChanged,
     IndexRefused,
-    LibraryUnavailable,
 )
 from embeddings.library import has_library
 from embeddings.models import EmbeddingSpace
@@ -80,6 +79,7 @@ class _TimeSlice:
         self.begun = self.noted = False
         self.spare: dict[int, bool] = {}  # whether a space has vectors that an unknown file may turn out to have
         self.music = Music()
+        self.lacks: dict[str, NavembedError] = {}  # models that only others can load, and why
         self.looks = Looks()
         self.spent = Spent()
         self.behind = True  # Milvus may lack something that an earlier slice has committed
@@ -128,15 +128,20 @@ class _TimeSlice:
             self._with_job(job, self._plan)
         elif self.behind:
             self._catch_up(job)
-        elif self.music.suspects:
-            self.music.require()
-        elif chunk := chunks.claim(job, self.lease):
+        elif chunk := chunks.claim(job, self.lease, but_libraries=self.music.away, but_models=self.lacks):
             self._run_chunk(job, chunk)
         elif chunks.is_left(job):
             free_abandoned(job, self.looks)
+            self._require_all()
             self._sleep(1.0, job)  # a track waits for its next attempt, or another device has the last ones
         else:
             self._with_job(job, self._complete)
+
+    def _require_all(self) -> None:
+        """Raise what keeps this device from claiming what is left."""
+        self.music.require()
+        for error in self.lacks.values():
+            raise error
 
     def _with_job(self, job: BatchJob, step: Callable[[BatchJob, RaiseIfStopped], None]) -> None:
         """Do what only one device may do at a time; the others wait for it."""
@@ -202,10 +207,10 @@ class _TimeSlice:
                 seconds = self._embed(job, chunk, outcomes)
         except (Interrupted, NavembedError) as error:
             problem = error
-        if reason := self.music.away(chunk, outcomes, problem):
-            problem = LibraryUnavailable(reason)
-            outcomes = [outcome for outcome in outcomes if not may_be_away(outcome)]
-        elif given_up := self.music.gone(chunk, outcomes):
+        if away := self.music.look(chunk, outcomes, problem):
+            problem = None  # the next claims are of what can be read
+            outcomes = [outcome for outcome in outcomes if outcome.id not in away]
+        if given_up := self.music.gone(chunk, outcomes):
             self._retry_on_database_error(lambda: chunks.set_aside(job, self.lease, chunk, given_up))
         self.behind = True
         try:
@@ -218,7 +223,7 @@ class _TimeSlice:
         self._retry_on_database_error(lambda: chunks.release(chunk, self.lease))
         if isinstance(problem, NavembedError):
             raise problem
-        if problem is None:
+        if problem is None and not away:
             tell_work(job, self.lease.device)
         with self.spent.at("index"):  # also of a job that stops: it is little, and search should have it
             completion.index(job, self.lease.renew)
@@ -306,6 +311,11 @@ class _TimeSlice:
                 self._retry_on_database_error(lambda: chunks.blame(job, self.lease, chunk, reason))
 
     def _wait_or_fail(self, job: BatchJob, error: NavembedError) -> None:
+        is_new = bool(error.model) and error.model not in self.lacks
+        if is_new and job.planned and isinstance(error, OF_ONE_HOST) and hosts.another_works(self.lease.device):
+            self.lacks[error.model] = error  # this device goes on with the other models as long as there is work
+            return
+        self.lacks.pop(error.model, None)
         if not (isinstance(error, OF_ONE_HOST) and self._is_held_up_alone(str(error))):
             if error.model and isinstance(error, NOT_LOADABLE):
                 services.leave_out(job, error.model, str(error))

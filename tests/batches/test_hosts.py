@@ -19,7 +19,7 @@ from batches.requests import JobRequest
 from batches.selectors.dry_run import preview
 from batches.selectors.progress import snapshot
 from embeddings.embedder.client import EmbedderClient
-from embeddings.errors import EmbedderUnavailable, FingerprintChanged, SwitchRefused, WeightsMissing
+from embeddings.errors import EmbedderUnavailable, FingerprintChanged, SwitchRefused
 from navembed_site.errors import NavembedError
 from tests.batches.rows import (
     device,
@@ -54,20 +54,13 @@ def fails(monkeypatch: pytest.MonkeyPatch) -> Any:
     return fail
 
 
-def missing() -> WeightsMissing:
-    error = WeightsMissing("no weights")
-    error.model = "muq"
-    return error
-
-
-@pytest.mark.parametrize("error", [EmbedderUnavailable("away"), missing(), FingerprintChanged("other weights")])
+@pytest.mark.parametrize("error", [EmbedderUnavailable("away"), FingerprintChanged("other weights")])
 def test_what_keeps_a_device_from_working_is_its_own_problem_while_another_works(fails: Any, error: Any) -> None:
     elsewhere()
     job = make_job(make_tracks(1))
     fails(error)
     job.refresh_from_db()
     assert (job.status, job.message, device().problem) == ("initialized", "", str(error))
-    assert job.progress.get().left_out == ""
 
 
 def test_the_job_waits_when_the_last_device_is_kept_from_working(fails: Any) -> None:
