@@ -30,10 +30,10 @@ START_SECONDS = 180
 WORK_SECONDS = 0.1
 FIRST = "first"
 DAMAGE = {DAMAGED_TRACK: "mostly damaged"}
-# Who has written which vector; a host is known by the name of its connection.
+# Who has written which vector, and which of them together; a host is known by the name of its connection.
 LOG = """
 CREATE TABLE host_log (
-    id BIGSERIAL PRIMARY KEY, space BIGINT, track TEXT, host TEXT, at TIMESTAMPTZ DEFAULT clock_timestamp()
+    id BIGSERIAL PRIMARY KEY, space BIGINT, track TEXT, host TEXT, chunk BIGINT DEFAULT txid_current()
 );
 CREATE FUNCTION host_log() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
     INSERT INTO host_log (space, track, host) VALUES (NEW.space_id, NEW.track_id, current_setting('application_name'));
@@ -150,9 +150,10 @@ class Cluster:
         """How many vectors each host has written."""
         return Counter(dict(self.database.rows("SELECT host, COUNT(*) FROM host_log GROUP BY host")))
 
-    def last_writes(self) -> dict[str, str]:
-        """When each host has written last."""
-        return {host: str(at) for host, at in self.database.rows("SELECT host, MAX(at) FROM host_log GROUP BY host")}
+    def chunks(self, host: str) -> list[int]:
+        """How many vectors each of a host's commits has brought, in their order."""
+        sizes = "SELECT COUNT(*) FROM host_log WHERE host = ? GROUP BY chunk ORDER BY MIN(id)"
+        return [int(str(size)) for (size,) in self.database.rows(sizes, host)]
 
     def message_of(self, job: int) -> str:
         return str(self.database.rows("SELECT message FROM batches_batchjob WHERE id = ?", job)[0][0])
