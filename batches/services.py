@@ -49,7 +49,7 @@ def open_job() -> BatchJob | None:
     return BatchJob.objects.filter(status__in=BatchJob.OPEN).order_by(queued, "pk").first()
 
 
-def current_job() -> BatchJob | None:
+def active_job() -> BatchJob | None:
     """Return the active job."""
     return BatchJob.objects.filter(status__in=BatchJob.HOLDS_SLOT).first()
 
@@ -158,7 +158,7 @@ def _one_at_a_time(other: BatchJob | None) -> JobConflict:
 def promote_next() -> None:
     """Make the oldest queued job the active one when there is none."""
     first = BatchJob.objects.filter(status=Status.QUEUED).order_by("pk").first()
-    if first is None or current_job():
+    if first is None or active_job():
         return
     try:
         with transaction.atomic():

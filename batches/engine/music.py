@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 from batches.engine import chunks
@@ -15,6 +15,7 @@ from embeddings.library.fetching import fetched
 from embeddings.library.places import places
 from embeddings.library.storage import StorageWatch, gone_with_their_folder, why_away
 from embeddings.models import Track
+from navembed_site.process.slow_calls import RaiseIfStopped
 
 logger = logging.getLogger(__name__)
 
@@ -32,12 +33,12 @@ class Music:
         self._fetched: dict[str, str] = {}
 
     @contextmanager
-    def at_hand(self, chunk: Chunk, look: Callable[[], None]) -> Iterator[None]:
+    def at_hand(self, chunk: Chunk, raise_if_stopped: RaiseIfStopped) -> Iterator[None]:
         """Have the chunk's files on this host meanwhile, also those of a music server.
 
-        Raises LibraryUnavailable, and what ``look`` raises.
+        Raises LibraryUnavailable, and what ``raise_if_stopped`` raises.
         """
-        with fetched([claimed.track for claimed in chunk.tracks], look) as self._fetched:
+        with fetched([claimed.track for claimed in chunk.tracks], raise_if_stopped) as self._fetched:
             yield
 
     def file(self, track: Track) -> str:

@@ -88,7 +88,7 @@ class _TimeSlice:
         """Work until the deadline, at least one step; True when no job has work for a device."""
         while not stop_requested():
             try:
-                job = services.current_job()
+                job = services.active_job()
                 if job is None or job.status == BatchJob.Status.PAUSED:
                     return True
                 self._step(job)

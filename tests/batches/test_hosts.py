@@ -185,7 +185,7 @@ def test_two_devices_share_what_is_ready() -> None:
     claimed = [chunks.claim(job, lease) for lease in (first, second, first)]
     ids = [row.track_id for chunk in claimed if chunk for row in chunk.rows]
     assert len(ids) == len(set(ids))
-    assert services.current_job() == job
+    assert services.active_job() == job
 
 
 def test_a_host_without_a_library_leaves_planning_to_another(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
