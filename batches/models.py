@@ -127,7 +127,7 @@ class BatchJob(Leased):
                         then=Value(1),
                     )
                 ),
-                name="one_current_job",
+                name="one_active_job",
             ),
             models.CheckConstraint(
                 condition=Q(status__in=TERMINAL, finished_at__isnull=False)

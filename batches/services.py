@@ -49,7 +49,7 @@ def open_job() -> BatchJob | None:
     return BatchJob.objects.filter(status__in=BatchJob.OPEN).order_by(queued, "pk").first()
 
 
-def current_job() -> BatchJob | None:
+def active_job() -> BatchJob | None:
     """Return the active job."""
     return BatchJob.objects.filter(status__in=BatchJob.HOLDS_SLOT).first()
 
@@ -158,7 +158,7 @@ def _one_at_a_time(other: BatchJob | None) -> JobConflict:
 def promote_next() -> None:
     """Make the oldest queued job the active one when there is none."""
     first = BatchJob.objects.filter(status=Status.QUEUED).order_by("pk").first()
-    if first is None or current_job():
+    if first is None or active_job():
         return
     try:
         with transaction.atomic():
@@ -342,13 +342,16 @@ def left_out_text(job: BatchJob) -> str:
 
 
 def leave_out(job: BatchJob, model: str, reason: str) -> None:
-    """Leaves out a model that cannot be loaded; fails the job when none is left."""
+    """Leaves out a model that cannot be loaded; fails the job when none is left.
+
+    What devices have in hand of it, they may still commit; what comes back of it, the next claim takes out of the job.
+    """
     with transaction.atomic():
-        ModelProgress.objects.filter(job=job, model=model).update(left_out=reason)
         TrackResult.objects.filter(job=job, model=model, status=TrackResult.Status.PENDING).delete()
+        ModelProgress.objects.filter(job=job, model=model).update(left_out=reason)
         events.note(job, Kind.LEFT_OUT, f"{model}: {reason}")
+        plan.recount(job)
     logger.warning("job %d goes on without %s: %s", job.pk, model, reason)
-    plan.recount(job)
     if not job.progress.filter(left_out="").exists():
         set_failed(job, left_out_text(job))
 

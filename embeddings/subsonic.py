@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +18,7 @@ from embeddings.errors import ServerRefused, ServerUnavailable
 from navembed_site import VERSION
 from navembed_site.http.reasons import reason_of
 from navembed_site.names import short_text
+from navembed_site.process.slow_calls import RaiseIfStopped
 
 if TYPE_CHECKING:
     import httpx
@@ -64,17 +65,17 @@ class Subsonic:
             body = self._read(answer)
         return self._content(body)
 
-    def fetch(self, track_id: str, file: Path, look: Callable[[], None]) -> None:
-        """Write a track's file, as the server has it, to ``file``; ``look`` is called all the while.
+    def fetch(self, track_id: str, file: Path, raise_if_stopped: RaiseIfStopped) -> None:
+        """Write a track's file, as the server has it, to ``file``; ``raise_if_stopped`` is called all the while.
 
-        Raises ServerUnavailable, ServerRefused, OSError, and what ``look`` raises.
+        Raises ServerUnavailable, ServerRefused, OSError, and what ``raise_if_stopped`` raises.
         """
         with self._asked("stream", {"id": track_id, "format": "raw"}) as answer, file.open("wb") as out:
             if answer.headers.get("Content-Type", "").startswith(TEXTS):
                 self._content(self._read(answer))  # says why
                 raise ServerUnavailable(f"The music server {self._host} sends no music for {track_id}.")
             for piece in answer.iter_bytes(PIECE_BYTES):
-                look()
+                raise_if_stopped()
                 out.write(piece)
 
     @contextmanager

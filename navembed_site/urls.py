@@ -31,7 +31,7 @@ urlpatterns = [
     path("panel", panel.panel, name="panel"),
     path("panel/start", panel.start, name="panel_start"),
     path("panel/cancel", panel.cancel, name="panel_cancel"),
-    path("setup/<str:token>", first_user.first_user, name="setup"),
+    path("setup/<str:token>", first_user.first_user, name="first_user"),
     path("", include("batches.api.urls")),
     path("", include("embeddings.api.urls")),
     path("", include("navembed_site.api_urls")),

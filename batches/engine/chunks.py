@@ -54,12 +54,16 @@ class Chunk:
         return [row for claimed in self.tracks for row in claimed.results.values()]
 
 
-def claim(job: BatchJob, lease: DeviceLease) -> Chunk | None:
+def claim(
+    job: BatchJob, lease: DeviceLease, *, but_libraries: Collection[int] = (), but_models: Collection[str] = ()
+) -> Chunk | None:
     """Claim the next tracks, some seconds of estimated work; None when nothing is ready.
 
+    Tracks of ``but_libraries`` and results of ``but_models`` are left to others.
     Raises FingerprintChanged when a space of the job is not there any more.
     """
-    progress = {row.model: row for row in job.progress.filter(left_out="").select_related("space")}
+    wanted = job.progress.filter(left_out="").exclude(model__in=but_models)
+    progress = {row.model: row for row in wanted.select_related("space")}
     spaces = {model: row.space for model, row in progress.items() if row.space}
     if absent := progress.keys() - spaces:
         raise FingerprintChanged(f"what the job was building with {', '.join(sorted(absent))} has been dropped")
@@ -71,11 +75,15 @@ def claim(job: BatchJob, lease: DeviceLease) -> Chunk | None:
         is_ready = Q(not_before=None) | Q(not_before__lte=now) | Q(not_before__gt=now + max(PAUSES))
         rows = list(
             TrackResult.objects.filter(is_ready, job=job, status=Status.PENDING)
+            .exclude(track__library_id__in=but_libraries)
+            .exclude(model__in=but_models)
             .select_related("track")
             .select_for_update(skip_locked=True, of=("self",))
             .order_by("track_id", "model")[:MAX_ROWS]
         )
-        tracks = _cut_chunk(rows, lease.device, most_seconds)
+        # In hand when their model was left out, and given back since.
+        _withdraw(job, [row for row in rows if row.model not in spaces])
+        tracks = _cut_chunk([row for row in rows if row.model in spaces], lease.device, most_seconds)
         ids = [row.pk for claimed in tracks for row in claimed.results.values()]
         TrackResult.objects.filter(pk__in=ids).update(
             status=Status.RUNNING, attempts=F("attempts") + 1, device=lease.device
@@ -189,23 +197,30 @@ def release(chunk: Chunk, lease: DeviceLease) -> None:
 
 def set_aside(job: BatchJob, lease: DeviceLease, chunk: Chunk, track_ids: Collection[str]) -> None:
     """Take tracks whose music is away out of the job: they do not fail, and a later job finds them when it is back."""
-    tracks = {claimed.track.id: claimed.track for claimed in chunk.tracks if claimed.track.id in track_ids}
     with transaction.atomic():
         lease.renew()
-        rows = _claimed(chunk, lease).filter(track_id__in=tracks)
-        leaving = list(rows.values_list("track_id", "model"))
-        rows.delete()
-        for progress in ModelProgress.objects.select_for_update().filter(job=job).order_by("pk"):
-            mine = [tracks[track_id] for track_id, model in leaving if model == progress.model]
-            progress.total -= len(mine)
-            progress.audio_seconds_total -= sum(track.duration for track in mine)
-            progress.skipped["away"] = progress.skipped.get("away", 0) + len(mine)
-            progress.save(update_fields=["total", "audio_seconds_total", "skipped"])
-        ids = {track_id for track_id, _ in leaving}
-        kept = set(TrackResult.objects.filter(job=job, track_id__in=ids).values_list("track_id", flat=True))
-        BatchJob.objects.filter(pk=job.pk).update(total_tracks=F("total_tracks") - len(ids - kept))
-        counters.count_tracks(job, kept)
+        rows = list(_claimed(chunk, lease).filter(track_id__in=track_ids).select_related("track"))
+        _withdraw(job, rows, skipped="away")
+        ids = {row.track_id for row in rows}
         Track.objects.filter(pk__in=ids, playable=True).update(playable=False, away_since=looked_at())
+
+
+def _withdraw(job: BatchJob, rows: Sequence[TrackResult], *, skipped: str = "") -> None:
+    """Take open results out of the job, and out of what it counts; ``skipped`` says what they count as."""
+    if not rows:
+        return
+    TrackResult.objects.filter(pk__in=[row.pk for row in rows]).delete()
+    for progress in ModelProgress.objects.select_for_update().filter(job=job).order_by("pk"):
+        mine = [row.track for row in rows if row.model == progress.model]
+        progress.total -= len(mine)
+        progress.audio_seconds_total -= sum(track.duration for track in mine)
+        if skipped:
+            progress.skipped[skipped] = progress.skipped.get(skipped, 0) + len(mine)
+        progress.save(update_fields=["total", "audio_seconds_total", "skipped"])
+    ids = {row.track_id for row in rows}
+    kept = set(TrackResult.objects.filter(job=job, track_id__in=ids).values_list("track_id", flat=True))
+    BatchJob.objects.filter(pk=job.pk).update(total_tracks=F("total_tracks") - len(ids - kept))
+    counters.count_tracks(job, kept)
 
 
 def blame(job: BatchJob, lease: DeviceLease, chunk: Chunk, reason: str) -> None:

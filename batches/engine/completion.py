@@ -39,26 +39,28 @@ def complete(job: BatchJob, raise_if_stopped: RaiseIfStopped) -> None:
     if builds and plan_again(job):
         return
     for build in builds:
-        keep_old_vectors(build, _given_up(job, build))
+        keep_old_vectors(build, _given_up(job, build), raise_if_stopped=raise_if_stopped)
     notes = [] if job.is_restricted else [*_prune(job, raise_if_stopped), away_text()]
     index(job, raise_if_stopped)
     reconcile_with_milvus(job, "end", raise_if_stopped)
     for _, space in _spaces(job):
-        seal(space)
+        seal(space, raise_if_stopped)
         raise_if_stopped()
     notes += _switch(job, builds, raise_if_stopped)
     for _, space in _spaces(job):
         calibrate(space)
         raise_if_stopped()
-    point_aliases()
-    services.set_completed(job, " ".join(filter(None, notes)))
-    want_upkeep()
+    point_aliases(raise_if_stopped)
+    with transaction.atomic():
+        raise_if_stopped()  # who has lost the job meanwhile does not end it: its successor may have found more to do
+        services.set_completed(job, " ".join(filter(None, notes)))
+        want_upkeep()
 
 
 def index(job: BatchJob, raise_if_stopped: RaiseIfStopped) -> None:
     """Send to Milvus what it does not have yet."""
     for _, space in _spaces(job):
-        index_pending(space, progress=lambda _: raise_if_stopped())
+        index_pending(space, raise_if_stopped=raise_if_stopped)
 
 
 def reconcile_once(job: BatchJob, raise_if_stopped: RaiseIfStopped) -> None:
@@ -74,10 +76,10 @@ def reconcile_with_milvus(job: BatchJob, moment: str, raise_if_stopped: RaiseIfS
     for progress, space in _spaces(job):
         if moment in progress.reconciled:
             continue
-        found = reconcile(space, progress=lambda _: raise_if_stopped())
+        found = reconcile(space, raise_if_stopped)
         if any(found):
             logger.warning("job %d: %s differed from Milvus and was mended: %s", job.pk, space, found)
-            index_pending(space, progress=lambda _: raise_if_stopped())
+            index_pending(space, raise_if_stopped=raise_if_stopped)
         _write_down(progress, moment, found)
 
 
@@ -86,9 +88,9 @@ def _write_down(progress: ModelProgress, moment: str, found: Reconciliation) -> 
     ModelProgress.objects.filter(pk=progress.pk).update(reconciled=progress.reconciled)
 
 
-def point_aliases() -> None:
+def point_aliases(raise_if_stopped: RaiseIfStopped) -> None:
     """Points the aliases in Milvus at the live collections."""
-    if problem := ensure_live_aliases():
+    if problem := ensure_live_aliases(raise_if_stopped=raise_if_stopped):
         logger.warning("%s", problem)
 
 
@@ -114,7 +116,7 @@ def _switch(job: BatchJob, builds: Iterable[EmbeddingSpace], raise_if_stopped: R
         if good:
             events.note(job, events.Kind.SWITCHED, ", ".join(build.model for build in good))
     if problems:
-        point_aliases()
+        point_aliases(raise_if_stopped)
         raise SwitchRefused("; ".join(problems))
 
 

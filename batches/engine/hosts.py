@@ -52,6 +52,13 @@ def another_works(device: Device) -> bool:
     return at_work().exclude(pk=device.pk).exists()
 
 
+def tell_problem(device: Device, problem: str) -> None:
+    """Show what keeps a device from working; with an empty text that nothing does."""
+    if problem != device.problem:
+        Device.objects.filter(pk=device.pk).update(problem=problem)
+        device.problem = problem
+
+
 def forget_absent() -> int:
     """Delete hosts that have not been seen for a week; returns how many."""
     working = TrackResult.objects.filter(status=TrackResult.Status.RUNNING)
@@ -68,11 +75,16 @@ class Presence(threading.Thread):
 
     def run(self) -> None:
         while not self._stopping.wait(SIGN_SECONDS):
-            with suppress(DatabaseError):  # it is away; those who work say so
+            try:
                 close_old_connections()
                 announce()
                 for device in Device.objects.filter(host_id=host_key()):
                     _describe(device)
+                    announce()  # one that is frozen takes seconds
+            except DatabaseError:
+                pass  # it is away; those who work say so
+            except Exception:
+                logger.exception("this host could not tell what its devices hold")
 
     def stop(self) -> None:
         """Say that this host works no more."""

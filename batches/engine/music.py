@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+import logging
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 from batches.engine import chunks
@@ -14,6 +15,9 @@ from embeddings.library.fetching import fetched
 from embeddings.library.places import places
 from embeddings.library.storage import StorageWatch, gone_with_their_folder, why_away
 from embeddings.models import Track
+from navembed_site.process.slow_calls import RaiseIfStopped
+
+logger = logging.getLogger(__name__)
 
 MAY_BE_AWAY = {AudioFileMissing.__name__, FileUnreachable.__name__, DecoderDied.__name__}
 MOST_SUSPECTS = 8  # files that are looked at when storage may be away
@@ -24,41 +28,44 @@ class Music:
 
     def __init__(self) -> None:
         self.places = places()
-        self.suspects: list[str] = []
+        # Of libraries that cannot be read, some files that were away. Decoders would hang on one after the other.
+        self.away: dict[int, list[str]] = {}
         self._fetched: dict[str, str] = {}
 
     @contextmanager
-    def at_hand(self, chunk: Chunk, look: Callable[[], None]) -> Iterator[None]:
+    def at_hand(self, chunk: Chunk, raise_if_stopped: RaiseIfStopped) -> Iterator[None]:
         """Have the chunk's files on this host meanwhile, also those of a music server.
 
-        Raises LibraryUnavailable, and what ``look`` raises.
+        Raises LibraryUnavailable, and what ``raise_if_stopped`` raises.
         """
-        with fetched([claimed.track for claimed in chunk.tracks], look) as self._fetched:
+        with fetched([claimed.track for claimed in chunk.tracks], raise_if_stopped) as self._fetched:
             yield
 
     def file(self, track: Track) -> str:
         """Return where a track's file is on this host."""
         return self._fetched.get(track.pk) or self.places.file(track.path)
 
-    def away(self, chunk: Chunk, outcomes: Sequence[TrackOutcome], problem: Exception | None) -> str:
-        """Return why files of the chunk are merely away; empty when what failed is their own fault, or nothing did."""
+    def look(self, chunk: Chunk, outcomes: Sequence[TrackOutcome], problem: Exception | None) -> set[str]:
+        """Return the tracks of the chunk whose files are merely away; none when what failed is its own fault."""
         failed = {outcome.id for outcome in outcomes if may_be_away(outcome)}
         if isinstance(problem, EmbedderHung | LibraryUnavailable):  # perhaps on a share that does not answer
             failed |= {claimed.track.id for claimed in chunk.tracks} - {outcome.id for outcome in outcomes}
-        self.suspects = [claimed.track.path for claimed in chunk.tracks if claimed.track.id in failed][:MOST_SUSPECTS]
-        reason = why_away(self.suspects)
-        if not reason:
-            self.suspects = []
-        return reason
+        paths: dict[int, dict[str, str]] = {}
+        for claimed in chunk.tracks:
+            if claimed.track.id in failed:
+                paths.setdefault(claimed.track.library_id, {})[claimed.track.id] = claimed.track.path
+        for library, suspects in paths.items():
+            if reason := why_away(some := [*suspects.values()][:MOST_SUSPECTS]):
+                logger.warning("library %d is left to others for now: %s", library, reason)
+                self.away[library] = some
+        return {track_id for library in paths.keys() & self.away.keys() for track_id in paths[library]}
 
     def require(self) -> None:
-        """Raise LibraryUnavailable while the files that were away still are.
-
-        Else the embedder's decoders would hang on them one after the other.
-        """
-        if reason := why_away(self.suspects):
-            raise LibraryUnavailable(reason)
-        self.suspects = []
+        """Raise LibraryUnavailable while the files that were away still are."""
+        for library, paths in [*self.away.items()]:
+            if reason := why_away(paths):
+                raise LibraryUnavailable(reason)
+            del self.away[library]
 
     def gone(self, chunk: Chunk, outcomes: Sequence[TrackOutcome]) -> set[str]:
         """Return the tracks that would fail now because their file is missing, with its whole folder."""

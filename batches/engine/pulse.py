@@ -9,8 +9,10 @@ from collections.abc import Callable
 from django.db import Error as DatabaseError
 from django.db import close_old_connections
 
+from batches import services
+from batches.engine import hosts
 from batches.engine.leases import DeviceLease
-from batches.models import BatchJob
+from batches.models import BatchJob, Device
 from navembed_site.process import heartbeat
 from navembed_site.process.stopping import stop_requested
 
@@ -56,7 +58,15 @@ class Pulse:
         if self.current != self._shown:
             BatchJob.objects.filter(pk=self.job.pk).update(current_track=self.current)
             self._shown = self.current
+            tell_work(self.job, self.lease.device)
         require_wanted(self.job)
+
+
+def tell_work(job: BatchJob, device: Device) -> None:
+    """Show that the job advances, and that nothing keeps this device from it."""
+    if job.status != BatchJob.Status.RUNNING:
+        services.set_running(job)
+    hosts.tell_problem(device, "")
 
 
 def require_wanted(job: BatchJob) -> None:

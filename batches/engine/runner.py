@@ -19,11 +19,11 @@ from batches import services
 from batches.engine import chunks, completion, deaths, hosts
 from batches.engine.deaths import EmbedderHung
 from batches.engine.leases import DeviceLease, LeaseLost, Looks, free_abandoned, take, take_job
-from batches.engine.music import Music, may_be_away, watch
+from batches.engine.music import Music, watch
 from batches.engine.plan import plan
-from batches.engine.pulse import LOOK_SECONDS, Interrupted, Pulse, require_wanted
+from batches.engine.pulse import LOOK_SECONDS, Interrupted, Pulse, require_wanted, tell_work
 from batches.engine.spent import Spent
-from batches.models import BatchJob, Device, TrackResult
+from batches.models import BatchJob, TrackResult
 from embeddings.embedder.client import EmbedderClient, End, Heartbeat
 from embeddings.embedder.work import FileHash, Step, TrackOutcome, TrackRequest, failure_of
 from embeddings.errors import (
@@ -33,7 +33,6 @@ from embeddings.errors import (
     EmbedderUnavailable,
     FingerprintChanged,
     IndexRefused,
-    LibraryUnavailable,
 )
 from embeddings.library import has_library
 from embeddings.models import EmbeddingSpace
@@ -80,16 +79,16 @@ class _TimeSlice:
         self.begun = self.noted = False
         self.spare: dict[int, bool] = {}  # whether a space has vectors that an unknown file may turn out to have
         self.music = Music()
+        self.lacks: dict[str, NavembedError] = {}  # models that only others can load, and why
         self.looks = Looks()
         self.spent = Spent()
-        self.problem = lease.device.problem
         self.behind = True  # Milvus may lack something that an earlier slice has committed
 
     def run(self) -> bool:
         """Work until the deadline, at least one step; True when no job has work for a device."""
         while not stop_requested():
             try:
-                job = services.current_job()
+                job = services.active_job()
                 if job is None or job.status == BatchJob.Status.PAUSED:
                     return True
                 self._step(job)
@@ -110,7 +109,6 @@ class _TimeSlice:
                 self.begun = True
             self._advance(job)
             self.pause = 1.0
-            self._tell_problem("")
         except (LeaseLost, DatabaseError):
             raise
         except Interrupted:
@@ -130,15 +128,20 @@ class _TimeSlice:
             self._with_job(job, self._plan)
         elif self.behind:
             self._catch_up(job)
-        elif self.music.suspects:
-            self.music.require()
-        elif chunk := chunks.claim(job, self.lease):
+        elif chunk := chunks.claim(job, self.lease, but_libraries=self.music.away, but_models=self.lacks):
             self._run_chunk(job, chunk)
         elif chunks.is_left(job):
             free_abandoned(job, self.looks)
+            self._require_all()
             self._sleep(1.0, job)  # a track waits for its next attempt, or another device has the last ones
         else:
             self._with_job(job, self._complete)
+
+    def _require_all(self) -> None:
+        """Raise what keeps this device from claiming what is left."""
+        self.music.require()
+        for error in self.lacks.values():
+            raise error
 
     def _with_job(self, job: BatchJob, step: Callable[[BatchJob, RaiseIfStopped], None]) -> None:
         """Do what only one device may do at a time; the others wait for it."""
@@ -154,6 +157,10 @@ class _TimeSlice:
         try:
             if job.status in BatchJob.ADVANCING:  # still
                 step(job, raise_if_stopped)
+                hosts.tell_problem(self.lease.device, "")
+        except LeaseLost as error:
+            self.lease.renew()  # raises when the device is lost, too
+            logger.warning("%s", error)
         finally:
             with suppress(DatabaseError):  # then this device takes it again, or it runs out
                 lease.end()
@@ -180,14 +187,16 @@ class _TimeSlice:
 
     def _catch_up(self, job: BatchJob) -> None:
         """Bring Milvus up to what is committed, before more is computed; the first time, compare everything."""
-        completion.index(job, lambda: self._raise_if_stopped(job))
-        completion.reconcile_once(job, lambda: self._raise_if_stopped(job))
-        completion.point_aliases()
+        raise_if_stopped = partial(self._raise_if_stopped, job)
+        completion.index(job, raise_if_stopped)
+        completion.reconcile_once(job, raise_if_stopped)
+        completion.point_aliases(raise_if_stopped)
         self.behind = False
 
     def _run_chunk(self, job: BatchJob, chunk: chunks.Chunk) -> None:
         """Embed a chunk, commit what became of it, and send it to Milvus."""
-        services.set_running(job)
+        if not self.lease.device.problem:  # else it is to show first that it can
+            services.set_running(job)
         outcomes: list[TrackOutcome] = []
         problem: NavembedError | Interrupted | None = None
         seconds, kills = 0.0, deaths.out_of_memory_kills()
@@ -198,10 +207,10 @@ class _TimeSlice:
                 seconds = self._embed(job, chunk, outcomes)
         except (Interrupted, NavembedError) as error:
             problem = error
-        if reason := self.music.away(chunk, outcomes, problem):
-            problem = LibraryUnavailable(reason)
-            outcomes = [outcome for outcome in outcomes if not may_be_away(outcome)]
-        elif given_up := self.music.gone(chunk, outcomes):
+        if away := self.music.look(chunk, outcomes, problem):
+            problem = None  # the next claims are of what can be read
+            outcomes = [outcome for outcome in outcomes if outcome.id not in away]
+        if given_up := self.music.gone(chunk, outcomes):
             self._retry_on_database_error(lambda: chunks.set_aside(job, self.lease, chunk, given_up))
         self.behind = True
         try:
@@ -214,6 +223,8 @@ class _TimeSlice:
         self._retry_on_database_error(lambda: chunks.release(chunk, self.lease))
         if isinstance(problem, NavembedError):
             raise problem
+        if problem is None and not away:
+            tell_work(job, self.lease.device)
         with self.spent.at("index"):  # also of a job that stops: it is little, and search should have it
             completion.index(job, self.lease.renew)
         self.spent.write(job)
@@ -302,6 +313,11 @@ class _TimeSlice:
                 self._retry_on_database_error(lambda: chunks.blame(job, self.lease, chunk, reason))
 
     def _wait_or_fail(self, job: BatchJob, error: NavembedError) -> None:
+        is_new = bool(error.model) and error.model not in self.lacks
+        if is_new and job.planned and isinstance(error, OF_ONE_HOST) and hosts.another_works(self.lease.device):
+            self.lacks[error.model] = error  # this device goes on with the other models as long as there is work
+            return
+        self.lacks.pop(error.model, None)
         if not (isinstance(error, OF_ONE_HOST) and self._is_held_up_alone(str(error))):
             if error.model and isinstance(error, NOT_LOADABLE):
                 services.leave_out(job, error.model, str(error))
@@ -318,13 +334,8 @@ class _TimeSlice:
 
     def _is_held_up_alone(self, problem: str) -> bool:
         """Show what keeps this device from working; returns whether another one goes on with the job."""
-        self._tell_problem(problem)
+        hosts.tell_problem(self.lease.device, problem)
         return hosts.another_works(self.lease.device)
-
-    def _tell_problem(self, problem: str) -> None:
-        if problem != self.problem:
-            Device.objects.filter(pk=self.lease.device.pk).update(problem=problem)
-            self.problem = problem
 
     def _raise_if_stopped(self, job: BatchJob) -> None:
         """Renew the lease; raise Interrupted when the job or the worker is to stop."""

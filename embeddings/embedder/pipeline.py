@@ -162,7 +162,7 @@ class _Run:
         self._device_lock = pipeline._device_lock
         self._stages = pipeline._stages
         self._finished = pipeline._finished
-        self._unwanted = should_stop
+        self._should_stop = should_stop
         self._requests = iter(requests)
         self._requests_lock = threading.Lock()
         self._left = len(requests)
@@ -183,7 +183,7 @@ class _Run:
         for thread in threads:
             thread.start()
         try:
-            while (self._left or self._buckets or self._pooling or self._failed) and not self._unwanted():
+            while (self._left or self._buckets or self._pooling or self._failed) and not self._should_stop():
                 yield from self._take_pooled()
                 if self._run_if_due():
                     yield from self._run_batch()

@@ -25,6 +25,7 @@ from pymilvus.client.types import LoadState
 
 from embeddings.errors import IndexRefused, IndexUnavailable
 from navembed_site.names import ID_BYTES, can_be_id
+from navembed_site.process.slow_calls import RaiseIfStopped, patiently
 
 # It logs every failed call with a traceback; our callers get the same as an exception.
 logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
@@ -86,7 +87,8 @@ class VectorStore:
     """The index that the settings name. Cheap to make: all threads of a process share one connection.
 
     ``timeout`` bounds calls that read, ``write_timeout`` those that write, ``connect_pauses`` lie between tries to
-    connect; all in seconds. All methods raise IndexUnavailable when Milvus is away, too slow, or fails.
+    connect; all in seconds. ``raise_if_stopped`` is called about once a second while Milvus is slow: a call may take
+    longer than a lease lasts. All methods raise IndexUnavailable when Milvus is away, too slow, or fails.
     """
 
     def __init__(
@@ -95,12 +97,14 @@ class VectorStore:
         timeout: float = 5.0,
         write_timeout: float = 60.0,
         connect_pauses: Sequence[float] = CONNECT_PAUSES,
+        raise_if_stopped: RaiseIfStopped | None = None,
     ) -> None:
         self.uri = settings.MILVUS_URI or f"unix:{settings.MILVUS_LITE_SOCKET}"
         self.token = settings.MILVUS_TOKEN
         self.timeout = timeout
         self.write_timeout = write_timeout
         self.connect_pauses = connect_pauses
+        self.raise_if_stopped = raise_if_stopped
 
     # Collections
 
@@ -341,7 +345,7 @@ class VectorStore:
     def _guarded(self, call: Callable[[], T]) -> T:
         """Return the call's result; whatever it raises becomes IndexUnavailable."""
         try:
-            return call()
+            return patiently(call, self.raise_if_stopped) if self.raise_if_stopped else call()
         except MilvusException as error:
             raise IndexUnavailable(f"Milvus at {self.uri}: {error.message}") from error
         except grpc.RpcError as error:

@@ -24,6 +24,7 @@ from embeddings.index.projection import search_dimension, search_vectors
 from embeddings.models import Embedding, EmbeddingSpace, Track
 from embeddings.spaces.vectors import from_bytes
 from navembed_site.names import can_be_id
+from navembed_site.process.slow_calls import RaiseIfStopped
 
 if TYPE_CHECKING:
     from embeddings.index.store import IndexRow, VectorStore
@@ -70,15 +71,22 @@ def vector_store(**options: Any) -> VectorStore:
     return VectorStore(**options)
 
 
-def index_pending(space: EmbeddingSpace, *, batch: int = 200, progress: Callable[[int], None] | None = None) -> int:
+def index_pending(
+    space: EmbeddingSpace,
+    *,
+    batch: int = 200,
+    progress: Callable[[int], None] | None = None,
+    raise_if_stopped: RaiseIfStopped | None = None,
+) -> int:
     """Bring Milvus up to the database: remove what is deleting, send what is pending. Returns rows sent.
 
-    Call it outside transactions, from any number of processes. ``progress`` gets the rows sent so far. At
-    most ``batch`` embeddings are in memory. Raises IndexUnavailable; what was sent until then stays sent.
+    Call it outside transactions, from any number of processes. ``progress`` gets the rows sent so far;
+    ``raise_if_stopped`` is called after each step, and while Milvus is slow. At most ``batch`` embeddings are in
+    memory. Raises IndexUnavailable; what was sent until then stays sent.
     """
     if not EmbeddingSpace.objects.filter(pk=space.pk).exclude(status=EmbeddingSpace.Status.DROPPING).exists():
         return 0  # its collection would come back and stay for ever
-    store = vector_store()
+    store = vector_store(raise_if_stopped=raise_if_stopped)
     _open(store, space)
     _remove_deleting(store, space)
     sent = 0
@@ -86,6 +94,8 @@ def index_pending(space: EmbeddingSpace, *, batch: int = 200, progress: Callable
         sent += _send(store, space, rows)
         if progress:
             progress(sent)
+        if raise_if_stopped:
+            raise_if_stopped()
     return sent
 
 
@@ -105,9 +115,9 @@ def rebuild_index(space: EmbeddingSpace, progress: Callable[[int], None] | None 
     return sent
 
 
-def seal(space: EmbeddingSpace) -> None:
+def seal(space: EmbeddingSpace, raise_if_stopped: RaiseIfStopped | None = None) -> None:
     """Has a Milvus server build its index over what it holds of the space. Raises IndexUnavailable."""
-    store = vector_store()
+    store = vector_store(raise_if_stopped=raise_if_stopped)
     if store.exists(space.collection):
         store.seal(space.collection)
 
@@ -136,31 +146,29 @@ def verify(space: EmbeddingSpace) -> Verification:
     return Verification(in_database, in_index, missing, surplus)
 
 
-def reconcile(space: EmbeddingSpace, *, progress: Callable[[int], None] | None = None) -> Reconciliation:
+def reconcile(space: EmbeddingSpace, raise_if_stopped: RaiseIfStopped | None = None) -> Reconciliation:
     """Compare the database with Milvus itself, both ways, and mend what differs; others may write meanwhile.
 
     What Milvus has without an embedding is deleted there; what it lacks becomes pending (``index_pending`` sends
-    it). ``progress`` gets the ids compared so far; a page of them is in memory. Raises IndexUnavailable.
+    it). ``raise_if_stopped`` is called after each page of ids, and while Milvus is slow. Raises IndexUnavailable.
     """
-    store = vector_store()
+    store = vector_store(raise_if_stopped=raise_if_stopped)
     settle(store, space)
-    compared = missing = surplus = 0
-    for ids, unknown in _ids_in_index(store, space):
+    missing = surplus = 0
+    for _, unknown in _ids_in_index(store, space):
         if unknown:
             store.delete(space.collection, unknown)
             # Embedded meanwhile, perhaps sent already, and now deleted.
             send_again(space.embeddings.filter(track_id__in=unknown))
         surplus += len(unknown)
-        compared += len(ids)
-        if progress:
-            progress(compared)
+        if raise_if_stopped:
+            raise_if_stopped()
     if surplus:
         store.flush(space.collection)
-    for rows, lacking in _indexed_rows(store, space):
+    for _, lacking in _indexed_rows(store, space):
         missing += send_again(space.embeddings.filter(pk__in=lacking, index_state=INDEXED))
-        compared += len(rows)
-        if progress:
-            progress(compared)
+        if raise_if_stopped:
+            raise_if_stopped()
     return Reconciliation(missing, surplus)
 
 
@@ -200,9 +208,9 @@ def send_again(embeddings: QuerySet[Embedding]) -> int:
     return rows.update(index_state=PENDING, updated_at=timezone.now())
 
 
-def ensure_live_aliases(*, take_over: bool = False) -> str:
+def ensure_live_aliases(*, take_over: bool = False, raise_if_stopped: RaiseIfStopped | None = None) -> str:
     """Points each model's alias at its live collection. Returns what stands in the way; see ``point_aliases``."""
-    return point_aliases(vector_store(), take_over=take_over)
+    return point_aliases(vector_store(raise_if_stopped=raise_if_stopped), take_over=take_over)
 
 
 def _open(store: VectorStore, space: EmbeddingSpace) -> None:

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from embeddings.library.places import places
 from embeddings.library.subsonic import asking
 from embeddings.models import Track
 from embeddings.subsonic import NOT_FOUND
+from navembed_site.process.slow_calls import RaiseIfStopped
 
 LEFT_BEHIND_SECONDS = 86_400.0
 HEARD = f"{WORK}heard"
@@ -30,27 +31,28 @@ _fetching = threading.BoundedSemaphore(2)  # each keeps one of web's threads
 
 
 @contextmanager
-def fetched(tracks: Iterable[Track], look: Callable[[], None]) -> Iterator[dict[str, str]]:
+def fetched(tracks: Iterable[Track], raise_if_stopped: RaiseIfStopped) -> Iterator[dict[str, str]]:
     """Yield where the files of these tracks are for a while, by id; nothing when the music lies on this machine.
 
-    What the server does not have is left out. ``look`` is called all the while. Raises LibraryUnavailable, and what
-    ``look`` raises.
+    What the server does not have is left out. ``raise_if_stopped`` is called all the while. Raises
+    LibraryUnavailable, and what ``raise_if_stopped`` raises.
     """
     if not is_streamed():
         yield {}
         return
     settings.CACHE_DIR.mkdir(parents=True, exist_ok=True)
+    forget_left_behind()  # also on hosts that only compute, where nothing else keeps house
     with tempfile.TemporaryDirectory(prefix=WORK, dir=settings.CACHE_DIR) as folder:
-        yield _fetch(tracks, Path(folder), look)
+        yield _fetch(tracks, Path(folder), raise_if_stopped)
 
 
-def _fetch(tracks: Iterable[Track], folder: Path, look: Callable[[], None]) -> dict[str, str]:
+def _fetch(tracks: Iterable[Track], folder: Path, raise_if_stopped: RaiseIfStopped) -> dict[str, str]:
     files = {}
     with asking() as server:
         for number, track in enumerate(tracks):
             file = folder / f"{number}{Path(track.path).suffix}"
             try:
-                server.fetch(track.pk, file, look)
+                server.fetch(track.pk, file, raise_if_stopped)
                 files[track.pk] = str(file)
             except ServerRefused as refusal:
                 if refusal.code != NOT_FOUND:

@@ -74,13 +74,13 @@ def _kept(page: list[LibraryTrack], where: Places) -> list[LibraryTrack]:
     return [replace(track, path=where.path_kept(track.path)) for track in page]
 
 
-def _tell_deleted(library: Library, where: Places, raise_if_stopped: RaiseIfStopped, look: Callable[[], None]) -> None:
+def _tell_deleted(library: Library, where: Places, raise_if_stopped: RaiseIfStopped, tell: Callable[[], None]) -> None:
     """Tell tracks that have been deleted from those that are away, whose rows Navidrome may have purged."""
     away = Track.objects.filter(playable=False, away_since__isnull=False).order_by("pk")
     last = ""
     while page := list(away.filter(pk__gt=last).only("library_id", "path")[:PAGE_SIZE]):
         last = page[-1].pk
-        if deleted := patiently(partial(_deleted, library, where, page), look):
+        if deleted := patiently(partial(_deleted, library, where, page), tell):
             with transaction.atomic():
                 raise_if_stopped()
                 Track.objects.filter(pk__in=deleted, playable=False).update(away_since=None)

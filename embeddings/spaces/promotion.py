@@ -109,10 +109,13 @@ def approve(model: str) -> Examination:
     return found
 
 
-def keep_old_vectors(space: EmbeddingSpace, given_up: TrackIds) -> int:
+def keep_old_vectors(
+    space: EmbeddingSpace, given_up: TrackIds, *, raise_if_stopped: RaiseIfStopped = lambda: None
+) -> int:
     """Give a build the old vectors of tracks that failed or are away, where these are of the same fingerprint.
 
-    Not where the file has changed since. Returns how many; short transactions, and doing it again adds nothing.
+    Not where the file has changed since. Returns how many; short transactions, before each of which
+    ``raise_if_stopped`` is called, and doing it again adds nothing.
     """
     old = live_space(space.model)
     if old is None or old == space or old.fingerprint != space.fingerprint:
@@ -126,6 +129,7 @@ def keep_old_vectors(space: EmbeddingSpace, given_up: TrackIds) -> int:
     slice_ = max(1, SLICE_BYTES // vector_bytes(space))
     kept = last = 0
     while pks := list(rows.filter(pk__gt=last).order_by("pk").values_list("pk", flat=True)[:slice_]):
+        raise_if_stopped()
         kept += _copy(space, pks)
         last = pks[-1]
     return kept

@@ -176,7 +176,7 @@ def repeat(extent: Extent) -> Iterator[Figure]:
 
 
 def _job() -> BatchJob:
-    return _found(services.current_job())
+    return _found(services.active_job())
 
 
 def _take() -> DeviceLease:

@@ -33,7 +33,7 @@ def new_link() -> str | None:
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
         file.write(_digest(token))
     temporary.replace(_digest_path())
-    return reverse("setup", args=[token])
+    return reverse("first_user", args=[token])
 
 
 @never_cache
@@ -44,7 +44,7 @@ def first_user(request: HttpRequest, token: str) -> HttpResponse:
         return _gone(request)
     form = FirstUserForm(request.POST or None)
     if request.method != "POST" or not form.is_valid():
-        return render(request, "setup.html", {"form": form})
+        return render(request, "first_user.html", {"form": form})
     try:
         _digest_path().unlink()  # only one of two requests can; the other finds none
     except FileNotFoundError:
@@ -66,7 +66,7 @@ class FirstUserForm(UserCreationForm):  # type: ignore[type-arg]
 
 
 def _gone(request: HttpRequest) -> HttpResponse:
-    return render(request, "setup_gone.html", status=404)
+    return render(request, "first_user_gone.html", status=404)
 
 
 def _is_valid(token: str) -> bool:

@@ -15,6 +15,8 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from batches import services
+from batches.engine import plan
+from batches.engine.leases import DeviceLease
 from batches.models import BatchJob
 from batches.requests import JobRequest
 from embeddings.errors import LibraryUnavailable
@@ -151,6 +153,24 @@ def test_a_share_that_does_not_answer_is_told_of_and_kills_no_embedder(
     let_go()
     assert (run_to_end(job).status, job.processed_tracks, embedder.pid) == (Status.COMPLETED, 4, pid)
     assert not job.results.exclude(deaths=0).exists()
+
+
+@pytest.mark.usefixtures("milvus", "embedder", "one_track_a_chunk")
+def test_a_library_that_is_away_does_not_keep_another_from_being_embedded(
+    four: Music, lease: DeviceLease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nas = four.root.with_name("nas")
+    four.add_library(2, nas)
+    for number in range(3):
+        shutil.copy(four.pool[0], nas / f"a{number}.flac")
+        four.add_row(f"a{number}.flac", library_id=2)
+    job = start()
+    plan.plan(job, lease, lease.renew)
+    shutil.rmtree(nas)
+    lease.release()
+    assert run_until_waiting(job, monkeypatch) == f"the music folder {nas} is empty or not mounted"
+    assert embedded() == ["track0", "track1", "track2", "track3"]
+    assert list(job.results.exclude(status="succeeded").values_list("status", "attempts")) == [("pending", 0)] * 3
 
 
 # What is kept, and what goes

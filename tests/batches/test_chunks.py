@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,8 @@ import pytest
 from django.db import OperationalError, connection
 from django.utils import timezone
 
-from batches.engine import chunks
+from batches import services
+from batches.engine import chunks, plan
 from batches.engine.chunks import Chunk
 from batches.engine.leases import DeviceLease
 from batches.engine.pace import estimated_seconds
@@ -76,6 +79,44 @@ def test_note_of_a_file_stays_with_its_result(lease: DeviceLease) -> None:
 
 
 # Claiming
+
+
+def test_what_comes_back_of_a_model_that_was_left_out_leaves_the_job(lease: DeviceLease) -> None:
+    tracks = make_tracks(2)
+    job = make_job(tracks, ["muq", "latent"])
+    claim(job, take_device(1))
+    services.leave_out(job, "latent", "its weights are damaged")
+    chunks.release_abandoned(job, take_device(1))  # its first holder froze
+    chunk = claim(job, lease)
+    assert {row.model for row in chunk.rows} == {"muq"}
+    chunks.commit(job, lease, chunk, [success(track) for track in tracks], 1.0)
+    job.refresh_from_db()
+    assert (job.total_tracks, job.processed_tracks, progress_of(job, "latent").total) == (2, 2, 0)
+    assert not chunks.is_left(job)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_is_committed_during_a_recount_counts() -> None:
+    tracks = make_tracks(2)
+    job, lease = make_job(tracks), take_device()
+    chunk = claim(job, lease)
+
+    def commit() -> None:
+        chunks.commit(job, lease, chunk, [success(track) for track in tracks], 1.0)
+        connection.close()
+
+    beside = threading.Thread(target=commit)
+    begun = count()
+
+    def meanwhile() -> None:
+        if next(begun) == 1:  # a model has been counted
+            beside.start()
+            beside.join(0.5)
+
+    plan.recount(job, meanwhile)
+    beside.join()
+    job.refresh_from_db()
+    assert (job.processed_tracks, progress_of(job).succeeded) == (2, 2)
 
 
 def test_chunk_is_cut_by_the_measured_rate(lease: DeviceLease) -> None:

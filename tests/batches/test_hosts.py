@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,11 +13,13 @@ from django.utils import timezone
 from batches import services
 from batches.engine import chunks, hosts, leases, pace, runner
 from batches.engine.plan import _require_same_weights
+from batches.engine.pulse import Pulse
 from batches.models import BatchJob, Device, Host
 from batches.requests import JobRequest
 from batches.selectors.dry_run import preview
 from batches.selectors.progress import snapshot
-from embeddings.errors import EmbedderUnavailable, FingerprintChanged, SwitchRefused, WeightsMissing
+from embeddings.embedder.client import EmbedderClient
+from embeddings.errors import EmbedderUnavailable, FingerprintChanged, SwitchRefused
 from navembed_site.errors import NavembedError
 from tests.batches.rows import (
     device,
@@ -28,6 +32,7 @@ from tests.batches.rows import (
     take_device,
     work_on,
 )
+from tests.batches.whole_jobs import end_turn
 from tests.navidrome_db import make_navidrome
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
@@ -49,20 +54,13 @@ def fails(monkeypatch: pytest.MonkeyPatch) -> Any:
     return fail
 
 
-def missing() -> WeightsMissing:
-    error = WeightsMissing("no weights")
-    error.model = "muq"
-    return error
-
-
-@pytest.mark.parametrize("error", [EmbedderUnavailable("away"), missing(), FingerprintChanged("other weights")])
+@pytest.mark.parametrize("error", [EmbedderUnavailable("away"), FingerprintChanged("other weights")])
 def test_what_keeps_a_device_from_working_is_its_own_problem_while_another_works(fails: Any, error: Any) -> None:
     elsewhere()
     job = make_job(make_tracks(1))
     fails(error)
     job.refresh_from_db()
     assert (job.status, job.message, device().problem) == ("initialized", "", str(error))
-    assert job.progress.get().left_out == ""
 
 
 def test_the_job_waits_when_the_last_device_is_kept_from_working(fails: Any) -> None:
@@ -90,12 +88,34 @@ def test_what_concerns_the_job_itself_ends_it_whoever_else_works(fails: Any) -> 
     assert (job.status, job.message) == ("failed", "too few")
 
 
-def test_a_problem_is_forgotten_when_work_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    make_job(make_tracks(1))
-    Device.objects.filter(pk=device().pk).update(problem="away")
-    monkeypatch.setattr(runner._TimeSlice, "_advance", lambda work, _: setattr(work, "deadline", 0.0))
-    work_on()
-    assert device().problem == ""
+def test_a_problem_is_forgotten_when_work_goes_on() -> None:
+    job, lease = make_job(make_tracks(1)), take_device()
+    Device.objects.update(problem="away")
+    lease.device.refresh_from_db()
+    pulse = Pulse(job, lease, clock=count().__next__)
+    pulse.beat()
+    assert device().problem == "away"
+    pulse.current = "[muq] t000"
+    pulse.beat()
+    assert (device().problem, job.status) == ("", "running")
+
+
+def test_a_problem_stays_while_every_slice_is_held_up_anew(
+    milvus: object, settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.EMBEDDER_SOCKET = tmp_path / "none.sock"
+    job, seen, run_chunk = make_job(make_tracks(1)), [], runner._TimeSlice._run_chunk
+
+    def watched(work: runner._TimeSlice, job: BatchJob, chunk: chunks.Chunk) -> None:
+        seen.append(bool(device().problem))
+        run_chunk(work, job, chunk)
+
+    monkeypatch.setattr(runner._TimeSlice, "_run_chunk", watched)
+    monkeypatch.setattr(runner._TimeSlice, "_sleep", end_turn)
+    assert [work_on(), work_on()] == ["goes on", "goes on"]
+    job.refresh_from_db()
+    assert (seen, job.status) == ([False, True], "waiting")
+    assert job.events.get(kind="waiting").until is None
 
 
 def test_a_host_that_ends_says_so() -> None:
@@ -103,6 +123,25 @@ def test_a_host_that_ends_says_so() -> None:
     presence = hosts.Presence()
     presence.stop()
     assert not Host.objects.filter(seen_at__gt=timezone.now() - hosts.ABSENT / 2).exists()
+
+
+def test_a_host_stays_there_whatever_its_embedders_do(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.DEVICES = ("cuda:0", "cuda:1")
+    leases.recover()
+    presence, seen = hosts.Presence(), []
+
+    def answer(_: EmbedderClient) -> dict[str, Any]:
+        seen.append(Host.objects.get().seen_at > timezone.now() - hosts.ABSENT / 2)
+        Host.objects.update(seen_at=timezone.now() - hosts.ABSENT)  # so long did it take
+        if len(seen) == 4:
+            presence._stopping.set()
+        raise EmbedderUnavailable("it is frozen") if len(seen) % 2 else KeyError("what another version answers")
+
+    monkeypatch.setattr(hosts, "SIGN_SECONDS", 0.0)
+    monkeypatch.setattr(hosts, "close_old_connections", lambda: None)  # it would close the test's
+    monkeypatch.setattr(EmbedderClient, "status", answer)
+    presence.run()
+    assert seen == [True] * 4
 
 
 def test_hosts_that_were_not_seen_for_a_week_are_forgotten() -> None:
@@ -146,7 +185,7 @@ def test_two_devices_share_what_is_ready() -> None:
     claimed = [chunks.claim(job, lease) for lease in (first, second, first)]
     ids = [row.track_id for chunk in claimed if chunk for row in chunk.rows]
     assert len(ids) == len(set(ids))
-    assert services.current_job() == job
+    assert services.active_job() == job
 
 
 def test_a_host_without_a_library_leaves_planning_to_another(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
+from itertools import count
 from typing import Any
 
 import pytest
+from django.db import connections
+from django.db.models import F
 from django.utils import timezone
 from django_q.models import OrmQ
 
 from batches import services
-from batches.engine import chunks, completion, hosts, leases
-from batches.engine.leases import DeviceLease, LeaseLost, Looks, free_abandoned, take_job
+from batches.engine import chunks, completion, hosts, leases, runner
+from batches.engine.leases import DeviceLease, Lease, LeaseLost, Looks, free_abandoned, take_job
 from batches.engine.runner import run_device
 from batches.models import BatchJob, Device, Host
 from embeddings.models import Embedding
 from navembed_site.process.host import host_key
+from navembed_site.process.slow_calls import RaiseIfStopped
 from tests.batches.rows import device, elsewhere, make_job, make_tracks, success, take_device, work_on
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
@@ -241,11 +248,66 @@ def test_a_device_takes_a_job_again_that_it_holds_itself() -> None:
         first.renew()
 
 
-def test_no_second_device_completes_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
+# Completion
+
+
+def test_who_has_lost_the_job_does_not_end_it(milvus: object, monkeypatch: pytest.MonkeyPatch) -> None:
     job = make_job([])
-    first = take_job(job, elsewhere(), Looks())
-    completed: list[BatchJob] = []
-    monkeypatch.setattr(completion, "complete", lambda job, _: completed.append(job))
-    monkeypatch.setattr("batches.engine.runner._TimeSlice._catch_up", lambda work, _: setattr(work, "behind", False))
-    monkeypatch.setattr("batches.engine.runner._TimeSlice._sleep", lambda work, *_: setattr(work, "deadline", 0.0))
-    assert (bool(first), work_on(), completed) == (True, "goes on", [])
+    lease = take_job(job, device(0), Looks())
+    assert lease
+    # Telling Milvus took so long that a successor has taken over, and has found more to do.
+    taken = partial(BatchJob.objects.filter(pk=job.pk).update, seq=F("seq") + 1, planned=False)
+    monkeypatch.setattr(completion, "point_aliases", lambda *_: taken())
+    with pytest.raises(LeaseLost):
+        completion.complete(job, lease.renew)
+    job.refresh_from_db()
+    assert (job.status, job.planned) == ("initialized", False)
+
+
+def test_a_device_that_loses_the_job_goes_on_with_what_it_holds(
+    milvus: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, complete, times = make_job([]), completion.complete, count()
+
+    def lose_it_once(job: BatchJob, raise_if_stopped: RaiseIfStopped) -> None:
+        if next(times) == 0:
+            BatchJob.objects.filter(pk=job.pk).update(seq=F("seq") + 1)
+            raise_if_stopped()
+        complete(job, raise_if_stopped)
+
+    monkeypatch.setattr(completion, "complete", lose_it_once)
+    assert work_on() == "idle"
+    job.refresh_from_db()
+    assert job.status == "completed"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_devices_one_completes_the_job(milvus: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = make_job([])
+    devices = [device(index) for index in (0, 1)]
+    complete, take = completion.complete, runner.take_job
+    refused, completing = threading.Event(), []
+
+    def completed(job: BatchJob, raise_if_stopped: RaiseIfStopped) -> None:
+        completing.append(job.holder)
+        assert refused.wait(60), "the other device has not tried"
+        complete(job, raise_if_stopped)
+
+    def taken(*arguments: Any) -> Lease | None:
+        if (lease := take(*arguments)) is None:
+            refused.set()
+        return lease
+
+    def run(device: Device) -> str:
+        try:
+            return run_device(device.pk, device.seq)
+        finally:
+            connections.close_all()
+
+    monkeypatch.setattr(completion, "complete", completed)
+    monkeypatch.setattr(runner, "take_job", taken)
+    with ThreadPoolExecutor() as pool:
+        assert list(pool.map(run, devices)) == ["idle", "idle"]
+    job.refresh_from_db()
+    assert (job.status, len(completing)) == ("completed", 1)
+    assert job.events.filter(kind="ended").count() == 1

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db.models import Count
 
 from batches import services
-from batches.engine import plan
-from batches.engine.leases import Lease
+from batches.engine import plan, runner
+from batches.engine.leases import DeviceLease, Lease
 from batches.models import BatchJob
 from batches.requests import JobRequest
 from batches.selectors.progress import contract_progress
@@ -20,6 +21,8 @@ from embeddings.embedder.client import EmbedderClient
 from embeddings.errors import WeightsMissing
 from embeddings.models import Embedding, EmbeddingSpace
 from tests.batches.conftest import Music, RunToEnd
+from tests.batches.rows import device, elsewhere, work_on
+from tests.batches.whole_jobs import end_turn
 from tests.instances import EmbedderProcess
 
 pytestmark = pytest.mark.usefixtures("db", "milvus", "no_pauses")
@@ -71,6 +74,24 @@ def test_what_was_planned_already_is_not_tried(four: Music, latent: Path, run_to
     assert set(job.results.values_list("model", flat=True)) == {"muq"}
     lease.release()
     assert "latent does not fit" in run_to_end(job).message
+
+
+def test_a_device_goes_on_with_the_models_that_it_has_while_another_has_the_rest(
+    four: Music, latent: Path, lease: DeviceLease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere()
+    job = services.start_job(JobRequest(["muq", "latent"]))
+    plan.plan(job, lease, lease.renew)
+    EmbedderClient().unload("latent")
+    missing(latent)
+    lease.release()
+    monkeypatch.setattr(runner._TimeSlice, "_sleep", end_turn)
+    assert work_on() == "goes on"
+    job.refresh_from_db()
+    assert (job.status, "there is no folder" in device().problem) == ("running", True)
+    counts = job.results.values_list("model", "status").annotate(Count("pk")).order_by("model")
+    assert list(counts) == [("latent", "pending", 4), ("muq", "succeeded", 4)]
+    assert not job.progress.exclude(left_out="").exists()
 
 
 def test_the_panel_shows_what_is_left_out() -> None:

@@ -78,7 +78,7 @@ class Jobs(RuleBasedStateMachine):
     @rule(outcomes=st.lists(st.sampled_from(OUTCOMES), min_size=TRACKS, max_size=TRACKS))
     def work(self, outcomes: list[str]) -> None:
         self.lease = self.lease or take_device()
-        job = services.current_job()
+        job = services.active_job()
         if self.chunk:
             self._settle(job, outcomes)
         elif job and job.status in BatchJob.ADVANCING:
@@ -92,7 +92,7 @@ class Jobs(RuleBasedStateMachine):
     @rule()
     def embedder_dies(self) -> None:
         assert self.chunk
-        job = services.current_job()
+        job = services.active_job()
         assert job
         assert self.lease
         chunks.blame(job, self.lease, self.chunk, "killed the embedder")
@@ -103,13 +103,13 @@ class Jobs(RuleBasedStateMachine):
     def worker_is_killed(self) -> None:
         """Another one takes the device over; what was in hand has no outcome."""
         self.chunk, self.lease = None, take_device()
-        if job := services.current_job():
+        if job := services.active_job():
             chunks.release_abandoned(job, self.lease)
 
     @precondition(lambda self: self.chunk)
     @rule()
     def milvus_goes_away(self) -> None:
-        if job := services.current_job():
+        if job := services.active_job():
             services.set_waiting(job, "nothing listens")
 
     def _begin(self, job: BatchJob) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 
 from batches import services
 from batches.requests import JobRequest
-from embeddings.library.fetching import forget_left_behind
+from embeddings.library import fetching
 from embeddings.library.listing import WORK
 from embeddings.models import Embedding, Track
 from tests.batches.conftest import Music, RunToEnd
@@ -72,8 +72,18 @@ def test_a_server_that_is_away_makes_the_job_wait(
     assert run_to_end(job).processed_tracks == 2
 
 
-def test_what_killed_processes_have_left_goes_after_a_day(settings: Any, tmp_path: Path) -> None:
-    settings.CACHE_DIR = tmp_path / "cache"
+def fetch_nothing() -> int:
+    """As a host does that only computes, and never keeps house."""
+    with fetching.fetched([], lambda: None):
+        return 1
+
+
+@pytest.mark.parametrize("forget_left_behind", [fetching.forget_left_behind, fetch_nothing])
+def test_what_killed_processes_have_left_goes_after_a_day(
+    settings: Any, tmp_path: Path, forget_left_behind: Callable[[], int]
+) -> None:
+    settings.CACHE_DIR, settings.LIBRARY = tmp_path / "cache", "subsonic"
+    settings.SUBSONIC_URL, settings.SUBSONIC_USER, settings.SUBSONIC_PASSWORD = "http://127.0.0.1:9", "ann", PASSWORD
     old, new, other = (settings.CACHE_DIR / name for name in (f"{WORK}old", f"{WORK}new", "old"))
     for folder in (old, new, other):
         folder.mkdir(parents=True)

@@ -34,10 +34,10 @@ def compose() -> dict[str, Any]:
     return _yaml("compose.yaml")
 
 
-def pod() -> dict[str, Any]:
-    """The pod of the Deployment for Kubernetes."""
-    found: dict[str, Any] = _yaml("docs/examples/kubernetes.yaml")["spec"]["template"]["spec"]
-    return found
+def deployments() -> dict[str, dict[str, Any]]:
+    """What the Deployments for Kubernetes say, by name."""
+    text = (ROOT / "docs" / "examples" / "kubernetes.yaml").read_text(encoding="utf-8")
+    return {each["metadata"]["name"]: each["spec"] for each in yaml.safe_load_all(text)}
 
 
 def unit() -> dict[str, list[str]]:

@@ -33,15 +33,28 @@ def test_every_variable_that_is_set_exists() -> None:
         assert service(name)["environment"].keys() <= settings.KNOWN_VARIABLES
 
 
-def test_pod_is_what_the_image_is_made_for() -> None:
-    [container] = files.pod()["containers"]
-    variables = {each["name"]: each["value"] for each in container["env"]}
+@pytest.mark.parametrize("name", ["navembed", "navembed-cuda"])
+def test_pods_are_what_the_image_is_made_for(name: str) -> None:
+    pod = files.deployments()[name]["template"]["spec"]
+    [container] = pod["containers"]
+    variables = {each["name"]: each for each in container["env"]}
     assert variables.keys() <= settings.KNOWN_VARIABLES
-    assert Path(variables["NAVEMBED_HOME"]).parent == Path(files.variables()["NAVEMBED_HOME"])
-    user = files.pod()["securityContext"]
+    assert Path(variables["NAVEMBED_HOME"]["value"]).parent == Path(files.variables()["NAVEMBED_HOME"])
+    user = pod["securityContext"]
     assert files.instructions("USER") == [f"{user['runAsUser']}:{user['runAsGroup']}"]
+    mounts = {mount["name"] for mount in container["volumeMounts"]}
+    assert mounts == {volume["name"] for volume in pod["volumes"]}
+
+
+def test_pods_are_hosts_of_one_instance() -> None:
+    first, further = (spec["template"]["spec"]["containers"][0] for spec in files.deployments().values())
     for probe in ("startupProbe", "readinessProbe"):
-        assert container[probe]["httpGet"] == {"path": "/healthz", "port": settings.PORT}
+        assert first[probe]["httpGet"] == {"path": "/healthz", "port": settings.PORT}
+    assert further["args"] == ["serve", "--only", "worker,embedder"]
+    for name in ("DATABASE_URL", "NAVIDROME_MILVUS_URI", "TEXT_EMBEDDING_CHECKPOINT_DIR"):
+        of_both = [[each for each in container["env"] if each["name"] == name] for container in (first, further)]
+        assert of_both[0] == of_both[1] != []
+    assert files.deployments()["navembed"]["replicas"] == 1
 
 
 def test_ports_are_those_that_are_served() -> None:

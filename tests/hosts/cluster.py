@@ -7,7 +7,7 @@ import signal
 import subprocess
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -30,10 +30,10 @@ START_SECONDS = 180
 WORK_SECONDS = 0.1
 FIRST = "first"
 DAMAGE = {DAMAGED_TRACK: "mostly damaged"}
-# Who has written which vector; a host is known by the name of its connection.
+# Who has written which vector, and which of them together; a host is known by the name of its connection.
 LOG = """
 CREATE TABLE host_log (
-    id BIGSERIAL PRIMARY KEY, space BIGINT, track TEXT, host TEXT, at TIMESTAMPTZ DEFAULT clock_timestamp()
+    id BIGSERIAL PRIMARY KEY, space BIGINT, track TEXT, host TEXT, chunk BIGINT DEFAULT txid_current()
 );
 CREATE FUNCTION host_log() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
     INSERT INTO host_log (space, track, host) VALUES (NEW.space_id, NEW.track_id, current_setting('application_name'));
@@ -44,7 +44,7 @@ CREATE TRIGGER host_log AFTER INSERT OR UPDATE OF vector ON embeddings_embedding
 START = """
 from batches.requests import JobRequest
 from batches.services import start_job
-print(start_job(JobRequest({models})).pk)
+print(start_job(JobRequest({models}, limit={limit})).pk)
 """
 
 
@@ -141,8 +141,8 @@ class Cluster:
             Host(root / name, environment, self.database, link) for name, link in zip(names, links, strict=True)
         ]
 
-    def start_job(self) -> int:
-        started = self.hosts[0].run("shell", "--no-imports", "-c", START.format(models=self.models))
+    def start_job(self, limit: int | None = None) -> int:
+        started = self.hosts[0].run("shell", "--no-imports", "-c", START.format(models=self.models, limit=limit))
         assert started.returncode == 0, started.stderr
         return int(started.stdout)
 
@@ -150,9 +150,10 @@ class Cluster:
         """How many vectors each host has written."""
         return Counter(dict(self.database.rows("SELECT host, COUNT(*) FROM host_log GROUP BY host")))
 
-    def last_writes(self) -> dict[str, str]:
-        """When each host has written last."""
-        return {host: str(at) for host, at in self.database.rows("SELECT host, MAX(at) FROM host_log GROUP BY host")}
+    def chunks(self, host: str) -> list[int]:
+        """How many vectors each of a host's commits has brought, in their order."""
+        sizes = "SELECT COUNT(*) FROM host_log WHERE host = ? GROUP BY chunk ORDER BY MIN(id)"
+        return [int(str(size)) for (size,) in self.database.rows(sizes, host)]
 
     def message_of(self, job: int) -> str:
         return str(self.database.rows("SELECT message FROM batches_batchjob WHERE id = ?", job)[0][0])
@@ -163,14 +164,14 @@ class Cluster:
     def wait_for_end(self, job: int, seconds: float = 600) -> None:
         self.wait(lambda: not self.hosts[0].is_open(job), seconds)
 
-    def problems(self, job: int) -> list[str]:
+    def problems(self, job: int, must_fail: Mapping[str, str] = DAMAGE) -> list[str]:
         """Return what is lost, doubled or wrong after a job, by a judge that knows nothing of the product."""
         found = checker.read(self.database, self.milvus)
         verdict = checker.judge(found, self.library.truth, self.library.corpus.reference, models=self.models)
         twice = self.database.rows("SELECT space, track FROM host_log GROUP BY space, track HAVING COUNT(*) > 1")
         return [
             *verdict.details,
-            *checker.judge_job(self.database, job, (), DAMAGE),
+            *checker.judge_job(self.database, job, (), must_fail),
             *(f"{track} was written more than once in space {space}" for space, track in twice),
         ]
 

@@ -175,7 +175,7 @@ def test_a_rebuild_that_is_interrupted_goes_on_later(space: EmbeddingSpace, monk
     def interrupt(sent: int) -> None:
         raise IndexUnavailable("gone")
 
-    monkeypatch.setattr(index_pending, "__kwdefaults__", {"batch": 2, "progress": None})
+    monkeypatch.setattr(index_pending, "__kwdefaults__", index_pending.__kwdefaults__ | {"batch": 2})
     with pytest.raises(IndexUnavailable):
         rebuild_index(space, interrupt)
     assert index_pending(space) == 4

@@ -14,8 +14,8 @@ from tests.batches.rows import make_embedding, make_space, make_track
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 
 
-def free() -> None:
-    """A fence that stops nobody."""
+def raise_if_stopped() -> None:
+    """Stops nobody."""
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def now_names(named: PlaylistTrack) -> str:
 def test_a_recipe_follows_the_vector_of_the_same_file(named: PlaylistTrack) -> None:
     make_embedding(space := make_space(), named.track)
     make_track("new", path="/music/song.flac")
-    take_over_moved(space, free)
+    take_over_moved(space, raise_if_stopped)
     assert now_names(named) == "new"
 
 
@@ -47,12 +47,12 @@ def test_a_recipe_follows_the_vector_of_the_same_audio(named: PlaylistTrack) -> 
 
 def test_a_recipe_follows_a_file_that_has_no_vector(named: PlaylistTrack) -> None:
     make_track("new", path="/music/song.flac")
-    follow_moved(free)
+    follow_moved(raise_if_stopped)
     assert now_names(named) == "new"
 
 
 @pytest.mark.parametrize("other", [{"path": "/music/other.flac"}, {"size": 7}, {"mtime": "2031"}, {"playable": False}])
 def test_a_recipe_stays_with_what_another_file_does_not_replace(named: PlaylistTrack, other: dict[str, Any]) -> None:
     make_track("new", **{"path": "/music/song.flac"} | other)
-    follow_moved(free)
+    follow_moved(raise_if_stopped)
     assert now_names(named) == "old"

@@ -19,8 +19,8 @@ DELETING = Embedding.IndexState.DELETING
 PATH = "/music/song.flac"
 
 
-def free() -> None:
-    """A fence that stops nobody."""
+def raise_if_stopped() -> None:
+    """Stops nobody."""
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def owners(space: EmbeddingSpace) -> dict[str, bytes]:
 def test_a_new_id_takes_over_the_vector_of_the_same_file(space: EmbeddingSpace) -> None:
     gone(space)
     make_track("new", path=PATH)
-    assert take_over_moved(space, free) == 1
+    assert take_over_moved(space, raise_if_stopped) == 1
     assert owners(space) == {"new": b"old"}
     assert space.embeddings.get(track_id="new").index_state == "pending"
 
@@ -54,7 +54,7 @@ def test_a_new_id_takes_over_the_vector_of_the_same_file(space: EmbeddingSpace) 
 def test_milvus_is_told_to_forget_the_old_id(space: EmbeddingSpace) -> None:
     gone(space)
     make_track("new", path=PATH)
-    take_over_moved(space, free)
+    take_over_moved(space, raise_if_stopped)
     assert space.embeddings.get(track_id="old").index_state == DELETING
 
 
@@ -62,26 +62,26 @@ def test_milvus_is_told_to_forget_the_old_id(space: EmbeddingSpace) -> None:
 def test_another_file_takes_nothing_over(space: EmbeddingSpace, other: dict[str, Any]) -> None:
     gone(space)
     make_track("new", **{"path": PATH} | other)
-    assert take_over_moved(space, free) == 0
+    assert take_over_moved(space, raise_if_stopped) == 0
     assert owners(space) == {"old": b"old"}
 
 
 def test_a_vector_of_an_older_file_is_not_taken_over(space: EmbeddingSpace) -> None:
     Embedding.objects.filter(pk=gone(space).pk).update(mtime="2001")
     make_track("new", path=PATH)
-    assert take_over_moved(space, free) == 0
+    assert take_over_moved(space, raise_if_stopped) == 0
 
 
 def test_a_playable_track_keeps_its_vector(space: EmbeddingSpace) -> None:
     gone(space, playable=True)
     make_track("new", path=PATH)
-    assert take_over_moved(space, free) == 0
+    assert take_over_moved(space, raise_if_stopped) == 0
 
 
 def test_a_track_with_a_vector_takes_nothing_over(space: EmbeddingSpace) -> None:
     gone(space)
     make_embedding(space, make_track("new", path=PATH), vector=b"mine")
-    assert take_over_moved(space, free) == 0
+    assert take_over_moved(space, raise_if_stopped) == 0
     assert owners(space)["new"] == b"mine"
 
 
@@ -90,14 +90,14 @@ def test_each_library_gets_its_own_vector(space: EmbeddingSpace) -> None:
         gone(space, f"old{number}", library_id=number)
     for number in (2, 1):
         make_track(f"new{3 - number}", path=PATH, library_id=number)
-    assert take_over_moved(space, free) == 2
+    assert take_over_moved(space, raise_if_stopped) == 2
     assert owners(space) == {"new1": b"old2", "new2": b"old1"}
 
 
 def test_a_vector_of_another_library_is_better_than_none(space: EmbeddingSpace) -> None:
     gone(space, library_id=2)
     make_track("new", path=PATH, library_id=1)
-    assert take_over_moved(space, free) == 1
+    assert take_over_moved(space, raise_if_stopped) == 1
 
 
 def test_one_vector_is_taken_over_once(space: EmbeddingSpace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,7 +105,7 @@ def test_one_vector_is_taken_over_once(space: EmbeddingSpace, monkeypatch: pytes
     gone(space)
     for name in ("new1", "new2", "new3"):
         make_track(name, path=PATH)
-    assert take_over_moved(space, free) == 1
+    assert take_over_moved(space, raise_if_stopped) == 1
     assert owners(space) == {"new1": b"old"}
 
 
@@ -114,16 +114,16 @@ def test_many_slices_move_everything(space: EmbeddingSpace, monkeypatch: pytest.
     for number in range(10):
         gone(space, f"old{number}", path=f"/music/{number}.flac")
         make_track(f"new{number}", path=f"/music/{number}.flac")
-    assert take_over_moved(space, free) == 10
+    assert take_over_moved(space, raise_if_stopped) == 10
     assert owners(space) == {f"new{number}": b"old%d" % number for number in range(10)}
-    assert take_over_moved(space, free) == 0
+    assert take_over_moved(space, raise_if_stopped) == 0
 
 
 def test_other_spaces_are_left_alone(space: EmbeddingSpace) -> None:
     other = make_space("mert")
     gone(other)
     make_track("new", path=PATH)
-    assert take_over_moved(space, free) == 0
+    assert take_over_moved(space, raise_if_stopped) == 0
     assert owners(other) == {"old": b"old"}
 
 
@@ -141,9 +141,9 @@ def test_who_has_lost_the_lease_moves_nothing(space: EmbeddingSpace) -> None:
 
 def test_a_track_that_comes_back_in_time_keeps_its_vector(space: EmbeddingSpace) -> None:
     embedding = gone(space)
-    prune(space, free, force=True)
+    prune(space, raise_if_stopped, force=True)
     Track.objects.update(playable=True)
-    take_over_moved(space, free)
+    take_over_moved(space, raise_if_stopped)
     embedding.refresh_from_db()
     assert (embedding.index_state, embedding.updated_at < timezone.now()) == ("pending", True)
 
@@ -151,9 +151,9 @@ def test_a_track_that_comes_back_in_time_keeps_its_vector(space: EmbeddingSpace)
 def test_a_track_that_comes_back_without_its_vector_gets_none(space: EmbeddingSpace) -> None:
     gone(space)
     make_track("new", path=PATH)
-    take_over_moved(space, free)
+    take_over_moved(space, raise_if_stopped)
     Track.objects.update(playable=True)
-    take_over_moved(space, free)
+    take_over_moved(space, raise_if_stopped)
     assert owners(space) == {"new": b"old"}
 
 
@@ -241,14 +241,14 @@ def test_vectors_of_gone_tracks_are_orphans_until_they_leave(space: EmbeddingSpa
     if without_row:
         Track.objects.all().delete()
     assert (has_orphans(space), orphans(space)) == (True, [embedding.pk])
-    prune(space, free, force=True)
+    prune(space, raise_if_stopped, force=True)
     assert (has_orphans(space), orphans(space)) == (False, [])
 
 
 def test_the_gone_leave_and_the_others_stay(space: EmbeddingSpace) -> None:
     gone(space)
     make_embedding(space, make_track("a"))
-    assert prune(space, free) == (1, "")
+    assert prune(space, raise_if_stopped) == (1, "")
     assert list(owners(space)) == ["a"]
 
 
@@ -256,7 +256,7 @@ def test_when_most_are_gone_nothing_leaves_and_a_human_is_asked(space: Embedding
     for number in range(2):
         gone(space, f"old{number}")
     make_embedding(space, make_track("a"))
-    pruned, held = prune(space, free)
+    pruned, held = prune(space, raise_if_stopped)
     assert (pruned, len(owners(space))) == (0, 3)
     assert "2 of 3 muq embeddings" in held
     assert "prune --yes" in held
@@ -264,13 +264,13 @@ def test_when_most_are_gone_nothing_leaves_and_a_human_is_asked(space: Embedding
 
 def test_what_is_leaving_already_does_not_count(space: EmbeddingSpace) -> None:
     gone(space)
-    prune(space, free, force=True)
+    prune(space, raise_if_stopped, force=True)
     gone(space, "old2")
     make_embedding(space, make_track("a"))
-    assert prune(space, free) == (1, "")
+    assert prune(space, raise_if_stopped) == (1, "")
 
 
 def test_a_human_may_prune_everything(space: EmbeddingSpace) -> None:
     gone(space)
-    assert prune(space, free, force=True) == (1, "")
-    assert prune(space, free) == (0, "")
+    assert prune(space, raise_if_stopped, force=True) == (1, "")
+    assert prune(space, raise_if_stopped) == (0, "")

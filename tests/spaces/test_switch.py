@@ -249,7 +249,10 @@ def test_vector_that_the_build_has_is_not_overwritten(anew: EmbeddingSpace) -> N
 def test_vectors_are_kept_in_slices(anew: EmbeddingSpace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("embeddings.spaces.promotion.SLICE_BYTES", 2 * 4 * DIMENSION)
     Embedding.objects.filter(track_id="t4").update(index_state="deleting")
-    assert keep_old_vectors(anew, failed(*(f"t{n}" for n in range(5)))) == 4
+    asked: list[None] = []
+    given_up = failed(*(f"t{n}" for n in range(5)))
+    assert keep_old_vectors(anew, given_up, raise_if_stopped=lambda: asked.append(None)) == 4
+    assert len(asked) == 2
 
 
 def test_nothing_is_kept_where_the_build_is_already_live(anew: EmbeddingSpace) -> None:
