@@ -347,6 +347,7 @@ def leave_out(job: BatchJob, model: str, reason: str) -> None:
     What devices have in hand of it, they may still commit; what comes back of it, the next claim takes out of the job.
     """
     with transaction.atomic():
+        list(ModelProgress.objects.select_for_update().filter(job=job).order_by("pk"))  # others who count wait
         TrackResult.objects.filter(job=job, model=model, status=TrackResult.Status.PENDING).delete()
         ModelProgress.objects.filter(job=job, model=model).update(left_out=reason)
         events.note(job, Kind.LEFT_OUT, f"{model}: {reason}")

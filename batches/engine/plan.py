@@ -93,27 +93,33 @@ def plan_again(job: BatchJob) -> bool:
 
 
 def recount(job: BatchJob, raise_if_stopped: RaiseIfStopped = lambda: None) -> None:
-    """Set the counters to what the rows say. Others who count wait meanwhile, for seconds with a million tracks."""
+    """Set the counters to what the rows say, while nobody else writes any: nobody works yet, or the caller locks them.
+
+    It reads them all, in seconds for a million tracks, before the transaction in which it writes.
+    """
     rows = TrackResult.objects.filter(job=job)
     done, failed = Q(status__in=DONE), Q(status=Status.FAILED)
-    with transaction.atomic():
-        for progress in ModelProgress.objects.select_for_update().filter(job=job).order_by("pk"):
-            raise_if_stopped()
-            counts = rows.filter(model=progress.model).aggregate(
-                total=Count("pk"),
-                succeeded=Count("pk", filter=Q(status=Status.SUCCEEDED)),
-                failed=Count("pk", filter=failed),
-                audio_seconds_total=Coalesce(Sum("track__duration"), 0.0),
-                audio_seconds_done=Coalesce(Sum("track__duration", filter=done), 0.0),
-            )
-            ModelProgress.objects.filter(pk=progress.pk).update(**counts)
+    by_model = {}
+    for model in job.model_keys:
         raise_if_stopped()
-        tracks = rows.values("track").annotate(left=Count("pk", filter=~done), bad=Count("pk", filter=failed))
-        counted = tracks.aggregate(
-            total_tracks=Count("track"),
-            processed_tracks=Count("track", filter=Q(left=0, bad=0)),
-            failed_tracks=Count("track", filter=Q(left=0, bad__gt=0)),
+        by_model[model] = rows.filter(model=model).aggregate(
+            total=Count("pk"),
+            succeeded=Count("pk", filter=Q(status=Status.SUCCEEDED)),
+            failed=Count("pk", filter=failed),
+            audio_seconds_total=Coalesce(Sum("track__duration"), 0.0),
+            audio_seconds_done=Coalesce(Sum("track__duration", filter=done), 0.0),
         )
+    raise_if_stopped()
+    tracks = rows.values("track").annotate(left=Count("pk", filter=~done), bad=Count("pk", filter=failed))
+    counted = tracks.aggregate(
+        total_tracks=Count("track"),
+        processed_tracks=Count("track", filter=Q(left=0, bad=0)),
+        failed_tracks=Count("track", filter=Q(left=0, bad__gt=0)),
+    )
+    with transaction.atomic():
+        raise_if_stopped()
+        for model, counts in by_model.items():
+            ModelProgress.objects.filter(job=job, model=model).update(**counts)
         BatchJob.objects.filter(pk=job.pk).update(**counted)
 
 

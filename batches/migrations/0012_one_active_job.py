@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('batches', '0009_where_time_goes'),
+        ('batches', '0011_where_the_embedders_time_goes'),
     ]
 
     operations = [
