@@ -161,6 +161,9 @@ class UploadServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
             if self.claim(client):
                 with suppress(OSError):
                     client.sendall(_encoded(refusal(STOPPED)), socket.MSG_DONTWAIT)
+                with suppress(OSError):  # what lies unread would reset the connection
+                    while client.recv(MOST_BYTES, socket.MSG_DONTWAIT):
+                        pass
         self._path.unlink(missing_ok=True)
 
     def _run(self, target: Callable[..., None], *given: Any) -> None:

@@ -144,7 +144,7 @@ def test_a_stale_socket_is_replaced_and_none_is_left(short_tmp: Path, program: A
         half.sendall(b'{"music_file": "/nothing"')
         process.send_signal(signal.SIGTERM)
         half.sendall(b"}\n")
-        assert "no such file" in answer_of(half)["message"]
+        assert answer_of(half)["status"] == "error"  # no such file, or, on a busy machine, not in time
     assert process.wait(20) == 0
     assert not path.exists()
 
