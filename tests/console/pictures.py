@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 from playwright.sync_api import Page, sync_playwright
 
@@ -25,8 +26,10 @@ PAGES = {
     "tokens": "access/token/",
     "map": "map",
     "duplicates": "duplicates",
+    "uploads": "uploads",
+    "panel": "/panel",
 }
-PHONE_PAGES = ("home", "job")
+PHONE_PAGES = ("home", "job", "find", "problems")
 TAKES: tuple[tuple[Any, dict[str, Any]], ...] = (
     (PAGES, {"viewport": WIDE}),
     (PHONE_PAGES, {"viewport": PHONE, "color_scheme": "dark"}),
@@ -41,7 +44,7 @@ def main(address: str, password: str) -> None:
                 page = context.new_page()
                 _sign_in(page, address, password)
                 for name in names:
-                    page.goto(f"{address}/admin/{PAGES[name]}")
+                    page.goto(urljoin(f"{address}/admin/", PAGES[name]))
                     if name == "track":
                         page.locator("td a").first.click()
                     page.wait_for_load_state("networkidle")

@@ -73,7 +73,7 @@ def test_a_large_library_is_learnt_from_in_part(bridges: Path, monkeypatch: pyte
 
 def test_the_end_of_a_job_wants_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(completion, "reconcile_with_milvus", lambda *_: None)
-    monkeypatch.setattr(completion, "point_aliases", lambda: None)
+    monkeypatch.setattr(completion, "point_aliases", lambda *_: None)
     job = services.start_job(JobRequest(["muq"]))
     completion.complete(job, lambda: None)
     wanted = [message.func() for message in OrmQ.objects.all()]
