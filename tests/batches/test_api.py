@@ -44,7 +44,7 @@ def test_start_answers_with_the_jobs_id(go: GoServer) -> None:
     reply = go.start({"models": ["mert", "muq"], "clearExisting": True})
     job = BatchJob.objects.get()
     assert (reply.status_code, reply.json()) == (200, {"status": "started", "job_id": job.pk})
-    assert (job.model_keys, job.clear_existing, job.started_by) == (["muq", "mert"], True, "http")
+    assert (job.model_keys, job.clear_existing, job.started_by) == (["muq", "mert"], True, "Navidrome")
 
 
 @pytest.mark.parametrize("body", [{}, {"models": None}, {"models": []}])

@@ -29,7 +29,7 @@ PAGES = {
     "uploads": "uploads",
     "panel": "/panel",
 }
-PHONE_PAGES = ("home", "job", "find", "problems")
+PHONE_PAGES = ("home", "job", "problems")
 TAKES: tuple[tuple[Any, dict[str, Any]], ...] = (
     (PAGES, {"viewport": WIDE}),
     (PHONE_PAGES, {"viewport": PHONE, "color_scheme": "dark"}),

@@ -48,7 +48,7 @@ class BatchViewSet(ViewSet):
             return Response({"error": sentence(body.errors)}, status.HTTP_422_UNPROCESSABLE_ENTITY)
         wanted = JobRequest(body.validated_data["models"] or (), clear_existing=body.validated_data["clearExisting"])
         try:
-            job = services.start_or_join(wanted, started_by="http", via="navidrome")
+            job = services.start_or_join(wanted, started_by="Navidrome", via="navidrome")
         except services.JobConflict as error:
             running = error.job.pk if error.job else None
             return Response({"error": str(error), "job_id": running}, status.HTTP_400_BAD_REQUEST)
