@@ -47,9 +47,18 @@ def main(address: str, password: str) -> None:
                     page.goto(urljoin(f"{address}/admin/", PAGES[name]))
                     if name == "track":
                         page.locator("td a").first.click()
+                    if name == "duplicates":
+                        _look_for_duplicates(page)
                     page.wait_for_load_state("networkidle")
                     suffix = "-phone" if names is PHONE_PAGES else ""
                     page.screenshot(path=FOLDER / f"{name}{suffix}.png", full_page=bool(suffix))
+
+
+def _look_for_duplicates(page: Page) -> None:
+    page.get_by_role("button", name="Look for duplicates").click()
+    while not page.locator("article").count():
+        page.wait_for_timeout(1000)
+        page.reload()
 
 
 def _sign_in(page: Page, address: str, password: str) -> None:
