@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import signal
 import subprocess
 import sys
 import time
@@ -48,6 +49,8 @@ class Command(command.Command):
         settings.NAVIDROME_DB_PATH = library.database  # for what this process itself asks; it has read them before
         _manage("migrate", "--verbosity", "0")
         password = _make_user()
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda number, _: sys.exit(128 + number))  # which stops what is started now
         _say(console, "Starting all processes")
         _manage("serve", "--detach")
         try:
