@@ -104,7 +104,7 @@ def _encoded(answer: Answer) -> bytes:
 
 
 class UploadServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
-    """Serves on a unix socket of mode 0600, one thread a client."""
+    """Serves on a unix socket of mode 0600, one thread a client. It takes its place when made; then ``listen``."""
 
     daemon_threads = True
     request_queue_size = 64
@@ -116,11 +116,16 @@ class UploadServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         self._unanswered: set[socket.socket] = set()
         self.uploads = Uploads(self._stopping.is_set)
         self._take_place()
+        super().__init__(str(path), _Handler, bind_and_activate=False)
+
+    def listen(self) -> None:
+        """Let clients connect. Whoever ends this process by ``stop`` sees to it before: it owes them an answer."""
         umask = os.umask(0o177)
         try:
-            super().__init__(str(path), _Handler)
+            self.server_bind()
         finally:
             os.umask(umask)
+        self.server_activate()
 
     def _take_place(self) -> None:
         """Wait until nobody listens there, and remove what is left of a socket."""

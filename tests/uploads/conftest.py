@@ -38,6 +38,7 @@ def names_are_free(monkeypatch: pytest.MonkeyPatch) -> None:
 def serving(path: Path) -> Iterator[UploadServer]:
     """A server in this process, which is stopped at the end."""
     server = UploadServer(path)
+    server.listen()
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     yield server

@@ -31,10 +31,11 @@ class Command(BaseCommand):
         die_with_parent()
         with hold("uploads"):
             server = UploadServer(settings.UPLOAD_SOCKET)
-            end_without(settings.UPLOAD_SOCKET)
             for number in (signal.SIGTERM, signal.SIGINT):
                 # shutdown() waits for the loop in this very thread, so another one must call it.
                 signal.signal(number, lambda *_: threading.Thread(target=server.shutdown).start())
+            server.listen()
+            end_without(settings.UPLOAD_SOCKET)
             logger.info("uploads are taken at %s", settings.UPLOAD_SOCKET)
             server.serve_forever(poll_interval=0.2)
             server.stop()
