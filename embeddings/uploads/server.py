@@ -104,7 +104,10 @@ def _encoded(answer: Answer) -> bytes:
 
 
 class UploadServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
-    """Serves on a unix socket of mode 0600, one thread a client. It takes its place when made; then ``listen``."""
+    """Serves on a unix socket of mode 0600, one thread a client.
+
+    Waits, when made, until nobody else serves there. Clients can connect after ``listen``.
+    """
 
     daemon_threads = True
     request_queue_size = 64
@@ -119,7 +122,7 @@ class UploadServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         super().__init__(str(path), _Handler, bind_and_activate=False)
 
     def listen(self) -> None:
-        """Let clients connect. Whoever ends this process by ``stop`` sees to it before: it owes them an answer."""
+        """Accepts connections. Call it once signals lead to ``stop``, which answers every client."""
         umask = os.umask(0o177)
         try:
             self.server_bind()
@@ -154,7 +157,7 @@ class UploadServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         return True
 
     def stop(self) -> None:
-        """Let what runs end, if it soon does; break off what does not, and answer whoever still waits."""
+        """Waits a moment for running requests, then breaks them off, and answers every client that still waits."""
         while select.select([self.socket], [], [], 0)[0]:
             self.process_request(*self.get_request())  # who has connected is answered, too
         self.server_close()

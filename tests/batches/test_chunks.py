@@ -200,7 +200,7 @@ def test_vector_of_a_changed_file_is_replaced_and_indexed_again(lease: DeviceLea
 
 @contextmanager
 def failing_at(words: str) -> Iterator[None]:
-    """Let the database fail at the statement that begins so."""
+    """Fails each statement that begins with ``words``."""
 
     def execute(run: Callable[..., Any], sql: str, *arguments: Any) -> Any:
         if sql.startswith(words):

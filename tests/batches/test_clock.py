@@ -32,7 +32,7 @@ DAY = timedelta(days=1)
 
 @pytest.fixture
 def set_back(monkeypatch: pytest.MonkeyPatch) -> SetBack:
-    """Set the clock back, for Django and whoever asks it."""
+    """Sets the clock back that Django shows."""
     now = timezone.now
 
     def set_back(by: timedelta) -> None:

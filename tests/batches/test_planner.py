@@ -306,7 +306,7 @@ def test_planner_goes_on_after_an_interruption_between_two_slices(
 
 
 def lost_after(slices: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the device be taken over in the middle of the slice after so many."""
+    """Takes the device over in the middle of a slice, after ``slices`` whole ones."""
     count, planned = planner._count, []
 
     def counting(job: BatchJob, *arguments: Any) -> None:

@@ -107,7 +107,7 @@ def test_track_that_changes_during_a_build_is_done_again_before_the_switch(
 
 
 def spoil(music: Music, name: str) -> None:
-    """Let a file be no audio any more, and the library have noticed."""
+    """Overwrites a file with what is no audio; the library shows that it has changed."""
     (music.root / name).write_bytes(b"not audio any more" * 100)
     music.change(name.partition(".")[0], updated_at="2031-01-01")
 

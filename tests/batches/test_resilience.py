@@ -108,7 +108,7 @@ def test_death_without_a_successor_is_nobodys_fault(
 
 @pytest.fixture
 def failing_database() -> Any:
-    """Let the next statements that begin so fail, as often as asked."""
+    """Fails the next statements that begin with given words, a given number of times."""
     left: dict[str, int] = {}
 
     def execute(run: Callable[..., Any], sql: str, *arguments: Any) -> Any:

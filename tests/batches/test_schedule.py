@@ -40,7 +40,7 @@ def berlin(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def run(now: datetime) -> BatchJob | None:
-    """Let the schedule look; returns the job that it started, which then is as old as ``now``."""
+    """Runs the schedule; returns the job that it started, created at ``now``."""
     before = BatchJob.objects.count()
     schedule.run(now)
     if BatchJob.objects.count() == before:
