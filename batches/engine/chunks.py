@@ -53,6 +53,11 @@ class Chunk:
     def rows(self) -> list[TrackResult]:
         return [row for claimed in self.tracks for row in claimed.results.values()]
 
+    @property
+    def is_suspect(self) -> bool:
+        """Whether the embedder has died on one of these tracks: then they are embedded apart."""
+        return any(row.chunk_limit for row in self.rows)
+
 
 def claim(
     job: BatchJob, lease: DeviceLease, *, but_libraries: Collection[int] = (), but_models: Collection[str] = ()

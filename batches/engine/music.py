@@ -14,7 +14,6 @@ from embeddings.errors import AudioFileMissing, DecoderDied, FileUnreachable, Li
 from embeddings.library.fetching import fetched
 from embeddings.library.places import places
 from embeddings.library.storage import StorageWatch, gone_with_their_folder, why_away
-from embeddings.models import Track
 from navembed_site.process.slow_calls import RaiseIfStopped
 
 logger = logging.getLogger(__name__)
@@ -30,20 +29,16 @@ class Music:
         self.places = places()
         # Of libraries that cannot be read, some files that were away. Decoders would hang on one after the other.
         self.away: dict[int, list[str]] = {}
-        self._fetched: dict[str, str] = {}
 
     @contextmanager
-    def at_hand(self, chunk: Chunk, raise_if_stopped: RaiseIfStopped) -> Iterator[None]:
-        """Have the chunk's files on this host meanwhile, also those of a music server.
+    def at_hand(self, chunk: Chunk, raise_if_stopped: RaiseIfStopped) -> Iterator[dict[str, str]]:
+        """Yield where the chunk's files are on this host, by track id; those of a music server are there meanwhile.
 
         Raises LibraryUnavailable, and what ``raise_if_stopped`` raises.
         """
-        with fetched([claimed.track for claimed in chunk.tracks], raise_if_stopped) as self._fetched:
-            yield
-
-    def file(self, track: Track) -> str:
-        """Return where a track's file is on this host."""
-        return self._fetched.get(track.pk) or self.places.file(track.path)
+        tracks = [claimed.track for claimed in chunk.tracks]
+        with fetched(tracks, raise_if_stopped) as files:
+            yield {track.pk: files.get(track.pk) or self.places.file(track.path) for track in tracks}
 
     def look(self, chunk: Chunk, outcomes: Sequence[TrackOutcome], problem: Exception | None) -> set[str]:
         """Return the tracks of the chunk whose files are merely away; none when what failed is its own fault."""

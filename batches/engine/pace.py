@@ -17,7 +17,7 @@ Rates = Mapping[str, float]
 """Seconds of audio per second of work, by model."""
 CHUNK_SECONDS = 10.0  # of estimated work: short enough for live progress, long enough to fill batches
 SHORTEST_SECONDS = 1.0
-PARTS = 2  # each takes at most so little of what is left, that the others end with it
+PARTS = 3  # a device, which has two chunks in hand, takes so little of what is left that the others end with it
 GUESSED_TERAFLOPS = 1.0  # of a device, until a rate has been measured
 SMOOTHING = 0.3  # weight of the newest chunk in a rolling rate
 

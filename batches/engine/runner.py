@@ -1,5 +1,7 @@
 """The loop of a device: claim a chunk, have it embedded, commit it, index it; again, until the job has ended.
 
+The next chunk is claimed, and the embedder has it, while the last one is computed, committed and indexed.
+
 Slow work (embedder, Milvus, files) happens outside transactions; every write is fenced by the lease. What keeps one
 device from working holds up the job only when no other device goes on with it.
 """
@@ -9,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 
 from django.db import Error as DatabaseError
@@ -18,6 +20,7 @@ from django.db import close_old_connections
 from batches import services
 from batches.engine import chunks, completion, deaths, hosts
 from batches.engine.deaths import EmbedderHung
+from batches.engine.in_hand import ChunkInHand
 from batches.engine.leases import DeviceLease, LeaseLost, Looks, free_abandoned, take, take_job
 from batches.engine.music import Music, watch
 from batches.engine.plan import plan
@@ -25,21 +28,19 @@ from batches.engine.pulse import LOOK_SECONDS, Interrupted, Pulse, require_wante
 from batches.engine.spent import Spent
 from batches.models import BatchJob, TrackResult
 from embeddings.embedder.client import EmbedderClient, End, Heartbeat
-from embeddings.embedder.work import FileHash, Step, TrackOutcome, TrackRequest, failure_of
+from embeddings.embedder.work import FileHash, Step, TrackOutcome
 from embeddings.errors import (
     NOT_LOADABLE,
     OF_ONE_HOST,
     EmbedderDied,
     EmbedderUnavailable,
     FingerprintChanged,
-    IndexRefused,
 )
 from embeddings.library import has_library
 from embeddings.models import EmbeddingSpace
 from embeddings.spaces.reuse import has_spare_vectors
 from navembed_site.database import health
 from navembed_site.errors import NavembedError
-from navembed_site.names import ID_BYTES, can_be_id
 from navembed_site.process import heartbeat
 from navembed_site.process.slow_calls import RaiseIfStopped
 from navembed_site.process.stopping import stop_requested
@@ -128,7 +129,7 @@ class _TimeSlice:
             self._with_job(job, self._plan)
         elif self.behind:
             self._catch_up(job)
-        elif chunk := chunks.claim(job, self.lease, but_libraries=self.music.away, but_models=self.lacks):
+        elif chunk := self._claim(job):
             self._run_chunk(job, chunk)
         elif chunks.is_left(job):
             free_abandoned(job, self.looks)
@@ -194,19 +195,78 @@ class _TimeSlice:
         self.behind = False
 
     def _run_chunk(self, job: BatchJob, chunk: chunks.Chunk) -> None:
-        """Embed a chunk, commit what became of it, and send it to Milvus."""
+        """Embed a chunk, and those that follow it as long as nothing is in the way.
+
+        The embedder has the next one already while what became of this one is committed and sent to Milvus.
+        """
         if not self.lease.device.problem:  # else it is to show first that it can
             services.set_running(job)
-        outcomes: list[TrackOutcome] = []
-        problem: NavembedError | Interrupted | None = None
-        seconds, kills = 0.0, deaths.out_of_memory_kills()
-        pid = self.client.pid()
+        work: ChunkInHand | None = self._begin(job, chunk)
+        while work:
+            ahead, goes_on = None, False
+            with closing(work):
+                try:
+                    ahead = self._begin_next(job, work)
+                    goes_on = self._finish(job, work)
+                finally:
+                    if ahead and not goes_on:
+                        self._give_back(job, ahead)
+            work = ahead if goes_on else None
+
+    def _begin(self, job: BatchJob, chunk: chunks.Chunk) -> ChunkInHand:
+        """Have a chunk's files at hand, settle what is known, and give the rest to the embedder."""
+        work = ChunkInHand(self.client, chunk)
         try:
-            with self.spent.at("embedder"), self.music.at_hand(chunk, Pulse(job, self.lease).beat):
-                chunk = self._settle_known(job, chunk)
-                seconds = self._embed(job, chunk, outcomes)
+            with self.spent.at("embedder"):
+                work.files = work.at_hand.enter_context(self.music.at_hand(chunk, Pulse(job, self.lease).beat))
+                work.chunk = self._settle_known(job, work)
+                work.ask()
         except (Interrupted, NavembedError) as error:
-            problem = error
+            work.problem = error
+        except BaseException:
+            work.close()
+            raise
+        return work
+
+    def _begin_next(self, job: BatchJob, before: ChunkInHand) -> ChunkInHand | None:
+        """Give the embedder the chunk after ``before``; not beside tracks that are suspected of its death."""
+        if before.problem or before.chunk.is_suspect or time.monotonic() >= self.deadline or stop_requested():
+            return None
+        try:
+            chunk = self._claim(job)
+            if chunk and not chunk.is_suspect:
+                return self._begin(job, chunk)
+            if chunk:
+                chunks.release(chunk, self.lease)
+        except NavembedError:
+            pass  # the next step meets it again
+        except DatabaseError as error:  # what is in hand goes on meanwhile
+            logger.warning("the database is away while a chunk runs: %s", error)
+            self.begun = False
+        return None
+
+    def _claim(self, job: BatchJob) -> chunks.Chunk | None:
+        return chunks.claim(job, self.lease, but_libraries=self.music.away, but_models=self.lacks)
+
+    def _give_back(self, job: BatchJob, work: ChunkInHand) -> None:
+        """Commit what the embedder has done of a chunk that nobody goes on with, and queue the rest again."""
+        work.close()
+        done = [outcome for outcome in work.outcomes if not outcome.failures]
+        with suppress(FingerprintChanged):
+            self._retry_on_database_error(lambda: chunks.commit(job, self.lease, work.chunk, done))
+        self._retry_on_database_error(lambda: chunks.release(work.chunk, self.lease))
+
+    def _finish(self, job: BatchJob, work: ChunkInHand) -> bool:
+        """Commit what becomes of a chunk, and send it to Milvus; returns whether the next one may follow."""
+        problem, seconds = work.problem, 0.0
+        if not problem:
+            try:
+                with self.spent.at("embedder"):
+                    seconds = self._listen(job, work)
+            except (Interrupted, NavembedError) as error:
+                problem = error
+        work.close()
+        chunk, outcomes = work.chunk, work.outcomes
         if away := self.music.look(chunk, outcomes, problem):
             problem = None  # the next claims are of what can be read
             outcomes = [outcome for outcome in outcomes if outcome.id not in away]
@@ -219,7 +279,7 @@ class _TimeSlice:
         except FingerprintChanged as error:
             problem = error
         if isinstance(problem, EmbedderDied):
-            self._judge(job, chunk, pid, problem, deaths.out_of_memory_kills() > kills)
+            self._judge(job, work, problem)
         self._retry_on_database_error(lambda: chunks.release(chunk, self.lease))
         if isinstance(problem, NavembedError):
             raise problem
@@ -229,11 +289,13 @@ class _TimeSlice:
             completion.index(job, self.lease.renew)
         self.spent.write(job)
         self.behind = False
+        return problem is None and not away
 
-    def _settle_known(self, job: BatchJob, chunk: chunks.Chunk) -> chunks.Chunk:
+    def _settle_known(self, job: BatchJob, work: ChunkInHand) -> chunks.Chunk:
         """Settle what only has other tags or another id, by the hash of its audio; returns the rest."""
+        chunk = work.chunk
         unsure = [claimed.track for claimed in chunk.tracks if self._may_be_known(claimed, chunk.spaces)]
-        asked = {self.music.file(track): track.id for track in unsure}
+        asked = {work.files[track.id]: track.id for track in unsure}
         if not asked:
             return chunk
         hashes: dict[str, str] = {}
@@ -259,43 +321,30 @@ class _TimeSlice:
                 return True
         return False
 
-    def _embed(self, job: BatchJob, chunk: chunks.Chunk, outcomes: list[TrackOutcome]) -> float:
-        """Collect the outcomes of a chunk; returns the seconds of work, without those of loading models."""
-        began = time.monotonic()
-        names = {claimed.track.id: str(claimed.track) for claimed in chunk.tracks}
-        pulse, storage = Pulse(job, self.lease), watch(chunk)
+    def _listen(self, job: BatchJob, work: ChunkInHand) -> float:
+        """Collect the outcomes of a chunk; returns the seconds of work."""
+        names = {claimed.track.id: str(claimed.track) for claimed in work.chunk.tracks}
+        pulse, storage = Pulse(job, self.lease), watch(work.chunk)
         # A device that is slow is not one that hangs: what is allowed grows with the work and the measured rate.
-        most = HANG_SECONDS + HANG_FACTOR * sum(claimed.estimated_seconds for claimed in chunk.tracks)
-        outcomes += [_refused(claimed) for claimed in chunk.tracks if not can_be_id(claimed.track.id)]
-        requests = [self._request(claimed, chunk) for claimed in chunk.tracks if can_be_id(claimed.track.id)]
-        fingerprints = {model: space.fingerprint for model, space in chunk.spaces.items()}
-        for event in self.client.embed(requests, fingerprints) if requests else ():
+        most = HANG_SECONDS + HANG_FACTOR * sum(claimed.estimated_seconds for claimed in work.chunk.tracks)
+        for event in work.events():
             match event:
                 case TrackOutcome():
-                    outcomes.append(event)
                     storage.forget(event.id)
                 case Step():
                     pulse.current = f"[{event.model}] {names[event.track_id]}"
                 case End():
                     self.spent.add("decode", event.decode_seconds)
                     self.spent.add("device", event.device_seconds)
-                    return max(0.0, time.monotonic() - began - event.load_seconds)
+                    return event.seconds
                 case Heartbeat() if event.idle_seconds > most:
                     raise EmbedderHung(f"hung the embedder for {most:.0f} s")
                 case Heartbeat():
                     storage.look(event.idle_seconds)
             pulse.beat()
-        return 0.0
+        raise AssertionError("an answer ends with an End, or raises")
 
-    def _request(self, claimed: chunks.ClaimedTrack, chunk: chunks.Chunk) -> TrackRequest:
-        return TrackRequest(
-            id=claimed.track.id,
-            path=self.music.file(claimed.track),
-            models=tuple(claimed.results),
-            spool_name=chunks.spool_name(claimed, chunk.spaces),
-        )
-
-    def _judge(self, job: BatchJob, chunk: chunks.Chunk, pid: int, death: EmbedderDied, out_of_memory: bool) -> None:
+    def _judge(self, job: BatchJob, work: ChunkInHand, death: EmbedderDied) -> None:
         """Blame the chunk if the embedder has died of it."""
 
         def wait(message: str, condition: Callable[[], bool], seconds: float) -> bool:
@@ -307,10 +356,11 @@ class _TimeSlice:
                 require_wanted(job)
             return holds
 
+        out_of_memory = work.is_out_of_memory()
         with suppress(Interrupted):
-            if deaths.is_chunks_fault(self.client, pid, death, wait):
+            if deaths.is_chunks_fault(self.client, work.pid, death, wait):
                 reason = deaths.reason_of(death, out_of_memory=out_of_memory)
-                self._retry_on_database_error(lambda: chunks.blame(job, self.lease, chunk, reason))
+                self._retry_on_database_error(lambda: chunks.blame(job, self.lease, work.chunk, reason))
 
     def _wait_or_fail(self, job: BatchJob, error: NavembedError) -> None:
         is_new = bool(error.model) and error.model not in self.lacks
@@ -376,9 +426,3 @@ class _TimeSlice:
         close_old_connections()
         time.sleep(self.database_pause)
         self.database_pause = min(MAX_DATABASE_PAUSE_SECONDS, self.database_pause * 2)
-
-
-def _refused(claimed: chunks.ClaimedTrack) -> TrackOutcome:
-    reason = f"{claimed.track.id!r} cannot be a track's id: 1 to {ID_BYTES} bytes without control characters"
-    failure = failure_of(IndexRefused(reason))
-    return TrackOutcome(claimed.track.id, failures=dict.fromkeys(claimed.results, failure))

@@ -43,12 +43,12 @@ class Heartbeat:
 
 @dataclass(frozen=True)
 class End:
-    """All tracks are done. ``load_seconds`` went into loading models.
+    """All tracks are done, after so many seconds, without those of waiting for other requests and of loading models.
 
-    While they were, the device has waited for files to be read, and has worked, for so many seconds.
+    For some of them the device has waited for files to be read, for some it has worked.
     """
 
-    load_seconds: float
+    seconds: float = 0.0
     decode_seconds: float = 0.0
     device_seconds: float = 0.0
 
@@ -242,5 +242,5 @@ def _hash_event(event: str, header: Header, _: Arrays) -> FileHash | Heartbeat |
         case "heartbeat":
             return Heartbeat(**header)
         case "end":
-            return End(load_seconds=0.0)
+            return End()
     raise ValueError(f"no event is named {event}")

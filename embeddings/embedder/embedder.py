@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,13 +41,21 @@ class RequestQueue:
         self._pipeline = pipeline
         self._progress = time.monotonic()
 
-    def embed(self, requests: list[TrackRequest], should_stop: Callable[[], bool]) -> Generator[TrackOutcome | Step]:
-        """Embed tracks until ``should_stop()``; the caller holds ``lock``."""
-        self._progress = time.monotonic()
-        with closing(self._pipeline.embed(requests, should_stop=should_stop)) as events:
+    def embed(
+        self, requests: list[TrackRequest], should_stop: Callable[[], bool], begin: Callable[[], None]
+    ) -> Generator[TrackOutcome | Step]:
+        """Embed tracks until ``should_stop()``; ``begin`` is called when those that were asked for before are done."""
+        with closing(self._pipeline.embed(requests, should_stop=should_stop, turn=self._turn(begin))) as events:
             for event in events:
                 self._progress = time.monotonic()
                 yield event
+
+    @contextmanager
+    def _turn(self, begin: Callable[[], None]) -> Iterator[None]:
+        with self.lock:
+            self._progress = time.monotonic()
+            begin()
+            yield
 
     @property
     def idle_seconds(self) -> float:

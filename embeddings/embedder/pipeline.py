@@ -14,7 +14,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,6 +34,22 @@ MAX_WAITING_TO_BE_POOLED = 8
 MAX_BUCKET_BYTES = 256 * 2**20
 NO_TRACKS_FAULT = (*NOT_LOADABLE, OSError)
 """Errors that end a run: of a model as a whole, or no room on the disk, no process left."""
+
+
+_NO_TURN = nullcontext()
+
+
+class _Call:
+    """What the next call waits for. Calls are served in the order in which they come."""
+
+    def __init__(self) -> None:
+        self.decoders_left = threading.Event()
+        """Each file has a decoder, so that those which come free are for the next call."""
+        self.ended = threading.Event()
+
+    def end(self) -> None:
+        self.decoders_left.set()
+        self.ended.set()
 
 
 class _Entry(NamedTuple):
@@ -117,34 +133,58 @@ class Pipeline:
         self._device_lock = device_lock
         self._stages = stages or StageSeconds()
         self._finished: set[str] = set()
+        self._finished_before: set[str] = set()
+        self._last = _Call()
+        self._last.end()
+        self._calls_lock = threading.Lock()
 
     def embed(
-        self, requests: Sequence[TrackRequest], *, should_stop: Callable[[], bool] = lambda: False
+        self,
+        requests: Sequence[TrackRequest],
+        *,
+        should_stop: Callable[[], bool] = lambda: False,
+        turn: AbstractContextManager[object] = _NO_TURN,
     ) -> Generator[TrackOutcome | Step]:
         """Embed all tracks; yields a Step per device batch and a TrackOutcome per track, in order of completion.
 
-        Models that do not fit in memory together take turns, and a track has an outcome for each turn.
-        Ends early, without the rest, once ``should_stop()``. Rows of finished tracks are kept until the next
-        call, when the caller has stored what they led to.
+        ``turn`` is entered before anything but decoding begins: the first files are read as soon as the call
+        before has a decoder for each of its own. Models that do not fit in memory together take turns, and a track
+        has an outcome for each. Ends early, without the rest, once ``should_stop()``. Rows of finished tracks are
+        kept until the call after the next: then the caller has stored what they led to.
 
         Raises WeightsMissing, WeightsUnusable and DeviceOutOfMemory, which name the model; OSError when the disk is
         full, EmbedderDied when the device is lost to this process; what concerns one track alone is a Failure in its
         outcome.
         """
-        for spool_name in self._finished - {request.spool_name for request in requests}:
-            forget_spooled(self._spool, spool_name)
-        self._finished.clear()
         models = sorted({model for request in requests for model in request.models})
-        with self._manager.expect(models):
-            for group in self._manager.groups(models):
-                if should_stop():
-                    return
-                for model in group:
-                    with self._manager.use(model):
-                        pass  # a model that cannot be loaded concerns the whole chunk, before any work is done
-                narrowed = [_narrow(request, group) for request in requests]
-                run = _Run(self, [request for request in narrowed if request.models], should_stop)
-                yield from run.events()
+        with self._manager.expect(models), ExitStack() as ending:
+            with self._calls_lock:
+                before, call = self._last, _Call()
+                self._last = call
+            ending.callback(call.end)
+            groups = self._manager.groups(models) or [[]]
+            runs = [_Run(self, requests, group, should_stop) for group in groups]
+            for run in runs:
+                ending.callback(run.close)
+            # While models take turns, the next call gets no decoder before all of them are done.
+            runs[0].decode(before.decoders_left, call.decoders_left if len(runs) == 1 else threading.Event())
+            before.ended.wait()
+            with turn:
+                self._forget_stored(requests)
+                for group, run in zip(groups, runs, strict=True):
+                    if should_stop():
+                        return
+                    for model in group:
+                        with self._manager.use(model):
+                            pass  # a model that cannot be loaded concerns the whole chunk, before any work is done
+                    if run is not runs[0]:
+                        run.decode(before.decoders_left, threading.Event())
+                    yield from run.events()
+
+    def _forget_stored(self, requests: Sequence[TrackRequest]) -> None:
+        for spool_name in self._finished_before - {request.spool_name for request in requests}:
+            forget_spooled(self._spool, spool_name)
+        self._finished_before, self._finished = self._finished, set()
 
 
 def _narrow(request: TrackRequest, models: Sequence[str]) -> TrackRequest:
@@ -155,17 +195,25 @@ def _narrow(request: TrackRequest, models: Sequence[str]) -> TrackRequest:
 class _Run:
     """One pass over some tracks with models that fit in memory together."""
 
-    def __init__(self, pipeline: Pipeline, requests: Sequence[TrackRequest], should_stop: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        requests: Sequence[TrackRequest],
+        models: Sequence[str],
+        should_stop: Callable[[], bool],
+    ) -> None:
+        narrowed = [_narrow(request, models) for request in requests]
+        wanted = [request for request in narrowed if request.models]
         self._manager = pipeline._manager
         self._pool = pipeline._pool
         self._spool = pipeline._spool
         self._device_lock = pipeline._device_lock
         self._stages = pipeline._stages
-        self._finished = pipeline._finished
+        self._pipeline = pipeline
         self._should_stop = should_stop
-        self._requests = iter(requests)
+        self._requests = iter(wanted)
         self._requests_lock = threading.Lock()
-        self._left = len(requests)
+        self._left = self._without_decoder = len(wanted)
         self._tracks: set[_TrackInWork] = set()
         self._blocks: queue.Queue[_Part | Exception] = queue.Queue(MAX_WAITING_BLOCKS)
         self._stop = threading.Event()
@@ -174,14 +222,17 @@ class _Run:
         self._failed: list[_TrackInWork] = []
         """Tracks of which nothing is left to be pooled."""
         self._pooling: deque[tuple[_TrackInWork, str, Future[Pooled]]] = deque()
+        self._threads: list[threading.Thread] = []
+
+    def decode(self, may_begin: threading.Event, decoders_left: threading.Event) -> None:
+        """Have the files read once ``may_begin`` is set; sets ``decoders_left`` when each of them has a decoder."""
+        self._may_decode, self._decoders_left = may_begin, decoders_left
+        for number in range(min(self._pool.processes, self._left)):
+            thread = threading.Thread(target=self._decode_tracks, name=f"decode-{number}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
 
     def events(self) -> Iterator[TrackOutcome | Step]:
-        threads = [
-            threading.Thread(target=self._decode_tracks, name=f"decode-{n}", daemon=True)
-            for n in range(min(self._pool.processes, self._left))
-        ]
-        for thread in threads:
-            thread.start()
         try:
             while (self._left or self._buckets or self._pooling or self._failed) and not self._should_stop():
                 yield from self._take_pooled()
@@ -190,16 +241,22 @@ class _Run:
                 elif self._left:
                     self._take_block()
         finally:
-            self._stop.set()
-            self._poolers.shutdown(cancel_futures=True)
-            for thread in threads:
-                thread.join()
-            for track in self._tracks:
-                track.close()
+            self.close()
+
+    def close(self) -> None:
+        self._stop.set()
+        self._poolers.shutdown(cancel_futures=True)
+        for thread in self._threads:
+            thread.join()
+        while self._tracks:
+            self._tracks.pop().close()
 
     # Decoder threads
 
     def _decode_tracks(self) -> None:
+        # Not before: decoders that wait for the device with a file in hand would be missing to the call before.
+        while not self._may_decode.wait(0.2) and not self._stop.is_set():
+            pass
         while not self._stop.is_set():
             with self._requests_lock:
                 request = next(self._requests, None)
@@ -214,15 +271,24 @@ class _Run:
         track = _TrackInWork(request, self._manager, self._spool)
         self._tracks.add(track)
         formats = list({self._manager.encoder(model).audio for model in request.models})
-        try:
-            with closing(self._pool.decode(request.path, formats)) as parts:
-                for part in self._stages.waited("decode", parts):
-                    if not self._put(_Part(track, part)):
-                        return
-        except OSError:
-            raise
-        except Exception as error:
-            self._put(_Part(track, error))
+        with ExitStack() as once:
+            once.callback(self._count_decoder)
+            try:
+                with closing(self._pool.decode(request.path, formats)) as parts:
+                    for part in self._stages.waited("decode", parts):
+                        once.close()
+                        if not self._put(_Part(track, part)):
+                            return
+            except OSError:
+                raise
+            except Exception as error:
+                self._put(_Part(track, error))
+
+    def _count_decoder(self) -> None:
+        with self._requests_lock:
+            self._without_decoder -= 1
+        if not self._without_decoder:
+            self._decoders_left.set()
 
     def _put(self, part: _Part | Exception) -> bool:
         """Hand over to the caller's thread; False when nobody wants it any more."""
@@ -357,5 +423,5 @@ class _Run:
         if track.ended and not track.segmenters and track in self._tracks:
             self._tracks.remove(track)
             if track.request.spool_name and all(failure.permanent for failure in track.failures.values()):
-                self._finished.add(track.request.spool_name)
+                self._pipeline._finished.add(track.request.spool_name)
             yield TrackOutcome(track.request.id, track.vectors, track.failures, track.audio)

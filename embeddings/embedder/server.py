@@ -161,7 +161,7 @@ class _Handler(BaseHTTPRequestHandler):
             closed = EmbedderUnavailable("the embedder is shutting down")
             write_frame(stream, {"event": "error", **error_to_json(closed)})
         else:
-            write_frame(stream, {"event": "end", "load_seconds": 0.0})
+            write_frame(stream, {"event": "end"})
 
     def _text(self) -> None:
         try:
@@ -186,8 +186,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         stream = _Stream(self.wfile.write, lambda: queue.idle_seconds)
         try:
-            with queue.lock:
-                self._stream_events(stream, queue, requests, fingerprints)
+            self._stream_events(stream, queue, requests, fingerprints)
         except _CallerGone:
             logger.info("the caller of a chunk of %d tracks has gone; its work stops", len(requests))
         finally:
@@ -217,11 +216,14 @@ class _Handler(BaseHTTPRequestHandler):
     def _stream_events(
         self, stream: _Stream, queue: RequestQueue, requests: list[TrackRequest], fingerprints: dict[str, str]
     ) -> None:
-        embedder = self.server.embedder
-        before = self._seconds()
-        try:
+        embedder, before = self.server.embedder, dict[str, float]()
+
+        def begin() -> None:
             embedder.require(fingerprints)
-            with closing(queue.embed(requests, lambda: embedder.closing or stream.broken)) as events:
+            before.update(self._seconds())
+
+        try:
+            with closing(queue.embed(requests, lambda: embedder.closing or stream.broken, begin)) as events:
                 for event in events:
                     if embedder.closing:
                         break  # it may be a failure that the end of the decoders causes
@@ -242,7 +244,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _seconds(self) -> dict[str, float]:
         embedder = self.server.embedder
         return {
-            "load_seconds": embedder.manager.seconds_spent_loading,
+            "seconds": time.monotonic() - embedder.manager.seconds_spent_loading,
             "decode_seconds": embedder.stages.of("decode"),
             "device_seconds": embedder.stages.of("encode"),
         }

@@ -187,9 +187,10 @@ def test_milvus_lost_after_a_commit_gets_it_before_more_is_computed(
     with monkeypatch.context() as patch:
         at_event(1, lambda: milvus.end(signal.SIGKILL), patch)
         run_until_waiting(job, patch)
-    assert statuses(job)["succeeded"] == 1
+    committed = statuses(job)["succeeded"]
+    assert committed in (1, 2)  # the embedder had the second chunk, too
     run_until_waiting(job, monkeypatch)
-    assert statuses(job)["succeeded"] == 1
+    assert statuses(job) == {**dict.fromkeys(TrackResult.Status.values, 0), "succeeded": committed, "pending": 4 - committed}
     milvus.start()
     run_to_end(job)
     assert library_status(ask_milvus=True)["models"]["latent"]["in_milvus"] == 4

@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from batches.engine import pulse, runner
+from batches.engine.in_hand import ChunkInHand, Event
 from batches.models import BatchJob, TrackResult
-from embeddings.embedder.client import EmbedderClient, Heartbeat
-from embeddings.embedder.work import TrackRequest
+from embeddings.embedder.client import Heartbeat
 from embeddings.models import Embedding
 from tests.batches.rows import work_on
 
 
 def at_event(number: int, act: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
     """Let ``act`` happen when the embedder has told of its step or finished track of this number."""
-    embed, told = EmbedderClient.embed, itertools.count(1)
+    events, told = ChunkInHand.events, itertools.count(1)
 
-    def acting(client: EmbedderClient, requests: Sequence[TrackRequest], *rest: Any) -> Iterator[object]:
-        for event in embed(client, requests, *rest):
+    def acting(work: ChunkInHand) -> Iterator[Event]:
+        for event in events(work):
             if not isinstance(event, Heartbeat) and next(told) == number:
                 act()
             yield event
 
-    monkeypatch.setattr(EmbedderClient, "embed", acting)
+    monkeypatch.setattr(ChunkInHand, "events", acting)
     monkeypatch.setattr(pulse, "LOOK_SECONDS", 0.0)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from itertools import groupby
 from pathlib import Path
 
@@ -15,12 +15,13 @@ import pytest
 from numpy.typing import NDArray
 
 from embeddings.audio.decode import decode
-from embeddings.audio.pool import DecodePool
+from embeddings.audio.pool import AudioBlock, DecodePool
+from embeddings.audio.summary import AudioSummary
 from embeddings.embedder.model_manager import ModelManager
 from embeddings.embedder.pipeline import Pipeline
 from embeddings.embedder.row_spool import RowStore
 from embeddings.embedder.work import Step, TrackOutcome, TrackRequest
-from embeddings.encoders.base import Pooled
+from embeddings.encoders.base import AudioFormat, Pooled
 from embeddings.encoders.gathering import Items
 from embeddings.encoders.mert import MertSegmenter
 from embeddings.encoders.registry import MODEL_KEYS, encoder_class
@@ -157,6 +158,51 @@ def test_models_that_do_not_fit_together_take_turns(
     assert len(together) == 5
     for key, vector in vectors_of(events).items():
         assert vector @ together[key] >= 0.999999
+
+
+def test_files_of_the_next_call_are_read_while_the_first_has_the_device(
+    pipeline: Pipeline, pool: DecodePool, songs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_read, decode = threading.Event(), pool.decode
+
+    def noticing(path: str, formats: Sequence[AudioFormat]) -> Iterator[AudioBlock | AudioSummary]:
+        for part in decode(path, formats):
+            if path == str(songs["short.wav"]):
+                is_read.set()
+            yield part
+
+    monkeypatch.setattr(pool, "decode", noticing)
+    first = pipeline.embed([asked(songs["song.flac"], "muq")])
+    assert isinstance(next(first), Step)
+    answer: list[TrackOutcome | Step] = []
+    second = threading.Thread(target=lambda: answer.extend(pipeline.embed([asked(songs["short.wav"], "muq")])))
+    second.start()
+    assert is_read.wait(60)
+    assert not answer
+    assert outcomes_of(first)
+    second.join()
+    assert outcomes_of(answer)["short.wav"].vectors
+
+
+@pytest.mark.parametrize("memory_bytes", [1e12, 1], ids=["together", "models take turns"])
+def test_calls_share_one_decoder_in_the_order_in_which_they_came(
+    make_manager: Callable[..., CountingManager], songs: dict[str, Path], tmp_path: Path, memory_bytes: float
+) -> None:
+    served: list[int] = []
+    with closing(DecodePool(1, block_seconds=0.5)) as single:  # a file is more than may wait for the device
+        pipeline = Pipeline(make_manager(memory_bytes), single, tmp_path)
+
+        def embed(number: int) -> None:
+            requests = [asked(songs["short.wav"], "muq", "latent", id=str(n)) for n in range(3)]
+            served.extend(number for event in pipeline.embed(requests) if isinstance(event, TrackOutcome))
+
+        calls = [threading.Thread(target=embed, args=[number], daemon=True) for number in range(4)]
+        for call in calls:
+            call.start()
+        for call in calls:
+            call.join(120)
+    each = 3 if memory_bytes > 1 else 6
+    assert [len(list(of_call)) for _, of_call in groupby(served)] == [each] * 4
 
 
 def test_each_batch_waits_for_its_turn(manager: CountingManager, pool: DecodePool, songs: dict[str, Path]) -> None:
@@ -316,11 +362,12 @@ def test_a_finished_track_can_be_asked_for_again_without_work(
     np.testing.assert_array_equal(first, again)
 
 
-def test_rows_of_finished_tracks_go_with_the_next_call(
+def test_rows_of_finished_tracks_go_with_the_call_after_the_next(
     pipeline: Pipeline, songs: dict[str, Path], tmp_path: Path
 ) -> None:
     list(pipeline.embed([long_request(songs)]))
-    assert list((tmp_path / "spool").iterdir())
+    list(pipeline.embed([asked(songs["short.wav"], "muq")]))
+    assert list((tmp_path / "spool").iterdir())  # the caller may store what they led to while the next call runs
     list(pipeline.embed([asked(songs["short.wav"], "muq")]))
     assert not list((tmp_path / "spool").iterdir())
 
