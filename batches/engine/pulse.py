@@ -69,8 +69,13 @@ def tell_work(job: BatchJob, device: Device) -> None:
     hosts.tell_problem(device, "")
 
 
+def is_wanted(job: BatchJob) -> bool:
+    """Whether neither the job nor this worker is to stop."""
+    job.refresh_from_db(fields=["status"])
+    return job.status in BatchJob.ADVANCING and not stop_requested()
+
+
 def require_wanted(job: BatchJob) -> None:
     """Raise Interrupted when the job, or this worker, is to stop."""
-    job.refresh_from_db(fields=["status"])
-    if job.status not in BatchJob.ADVANCING or stop_requested():
+    if not is_wanted(job):
         raise Interrupted

@@ -15,16 +15,16 @@ from contextlib import closing, suppress
 from functools import partial
 
 from django.db import Error as DatabaseError
-from django.db import close_old_connections
 
 from batches import services
 from batches.engine import chunks, completion, deaths, hosts
+from batches.engine.database_wait import DatabaseWait
 from batches.engine.deaths import EmbedderHung
 from batches.engine.in_hand import ChunkInHand
 from batches.engine.leases import DeviceLease, LeaseLost, Looks, free_abandoned, take, take_job
 from batches.engine.music import Music, watch
 from batches.engine.plan import plan
-from batches.engine.pulse import LOOK_SECONDS, Interrupted, Pulse, require_wanted, tell_work
+from batches.engine.pulse import LOOK_SECONDS, Interrupted, Pulse, is_wanted, require_wanted, tell_work
 from batches.engine.spent import Spent
 from batches.models import BatchJob, TrackResult
 from embeddings.embedder.client import EmbedderClient, End, Heartbeat
@@ -39,9 +39,7 @@ from embeddings.errors import (
 from embeddings.library import has_library
 from embeddings.models import EmbeddingSpace
 from embeddings.spaces.reuse import has_spare_vectors
-from navembed_site.database import health
 from navembed_site.errors import NavembedError
-from navembed_site.process import heartbeat
 from navembed_site.process.slow_calls import RaiseIfStopped
 from navembed_site.process.stopping import stop_requested
 
@@ -50,7 +48,6 @@ logger = logging.getLogger(__name__)
 SLICE_SECONDS = 120.0  # then the task ends and a new message goes on: Django-Q recycles its workers
 MAX_PAUSE_SECONDS = 60.0
 EMBEDDER_PAUSE_SECONDS = 4.0
-MAX_DATABASE_PAUSE_SECONDS = 10.0
 HANG_SECONDS = 120.0  # without a device batch …
 HANG_FACTOR = 20.0  # … and so many times what the whole chunk should take
 
@@ -76,8 +73,9 @@ class _TimeSlice:
         self.lease = lease
         self.client = EmbedderClient(lease.device.index)
         self.deadline = time.monotonic() + SLICE_SECONDS
-        self.pause = self.database_pause = 1.0
-        self.begun = self.noted = False
+        self.pause = 1.0
+        self.begun = False
+        self.database = DatabaseWait()
         self.spare: dict[int, bool] = {}  # whether a space has vectors that an unknown file may turn out to have
         self.music = Music()
         self.lacks: dict[str, NavembedError] = {}  # models that only others can load, and why
@@ -93,9 +91,9 @@ class _TimeSlice:
                 if job is None or job.status == BatchJob.Status.PAUSED:
                     return True
                 self._step(job)
-                self._database_is_back()
+                self.database.is_over()
             except DatabaseError as error:
-                self._wait_for_database(error)
+                self.database.sleep(error)
                 self.begun = False  # what was claimed is queued again
                 continue
             if time.monotonic() >= self.deadline:
@@ -253,8 +251,8 @@ class _TimeSlice:
         work.close()
         done = [outcome for outcome in work.outcomes if not outcome.failures]
         with suppress(FingerprintChanged):
-            self._retry_on_database_error(lambda: chunks.commit(job, self.lease, work.chunk, done))
-        self._retry_on_database_error(lambda: chunks.release(work.chunk, self.lease))
+            self.database.retry(lambda: chunks.commit(job, self.lease, work.chunk, done))
+        self.database.retry(lambda: chunks.release(work.chunk, self.lease))
 
     def _finish(self, job: BatchJob, work: ChunkInHand) -> bool:
         """Commit what becomes of a chunk, and send it to Milvus; returns whether the next one may follow."""
@@ -271,16 +269,16 @@ class _TimeSlice:
             problem = None  # the next claims are of what can be read
             outcomes = [outcome for outcome in outcomes if outcome.id not in away]
         if given_up := self.music.gone(chunk, outcomes):
-            self._retry_on_database_error(lambda: chunks.set_aside(job, self.lease, chunk, given_up))
+            self.database.retry(lambda: chunks.set_aside(job, self.lease, chunk, given_up))
         self.behind = True
         try:
             with self.spent.at("database"):
-                self._retry_on_database_error(lambda: chunks.commit(job, self.lease, chunk, outcomes, seconds))
+                self.database.retry(lambda: chunks.commit(job, self.lease, chunk, outcomes, seconds))
         except FingerprintChanged as error:
             problem = error
         if isinstance(problem, EmbedderDied):
             self._judge(job, work, problem)
-        self._retry_on_database_error(lambda: chunks.release(chunk, self.lease))
+        self.database.retry(lambda: chunks.release(chunk, self.lease))
         if isinstance(problem, NavembedError):
             raise problem
         if problem is None and not away:
@@ -289,7 +287,7 @@ class _TimeSlice:
             completion.index(job, self.lease.renew)
         self.spent.write(job)
         self.behind = False
-        return problem is None and not away
+        return problem is None and not away and is_wanted(job)
 
     def _settle_known(self, job: BatchJob, work: ChunkInHand) -> chunks.Chunk:
         """Settle what only has other tags or another id, by the hash of its audio; returns the rest."""
@@ -360,7 +358,7 @@ class _TimeSlice:
         with suppress(Interrupted):
             if deaths.is_chunks_fault(self.client, work.pid, death, wait):
                 reason = deaths.reason_of(death, out_of_memory=out_of_memory)
-                self._retry_on_database_error(lambda: chunks.blame(job, self.lease, work.chunk, reason))
+                self.database.retry(lambda: chunks.blame(job, self.lease, work.chunk, reason))
 
     def _wait_or_fail(self, job: BatchJob, error: NavembedError) -> None:
         is_new = bool(error.model) and error.model not in self.lacks
@@ -399,30 +397,3 @@ class _TimeSlice:
             while time.monotonic() < until:
                 self._raise_if_stopped(job)
                 time.sleep(min(LOOK_SECONDS, max(0.0, until - time.monotonic())))
-
-    def _retry_on_database_error(self, write: Callable[[], None]) -> None:
-        """Write what has cost device time, also when the database is away for a while. Raises LeaseLost."""
-        while True:
-            try:
-                write()
-                return self._database_is_back()
-            except DatabaseError as error:
-                self._wait_for_database(error)
-                if stop_requested():
-                    raise
-
-    def _database_is_back(self) -> None:
-        self.database_pause = 1.0
-        if self.noted:
-            health.forget()
-            self.noted = False
-
-    def _wait_for_database(self, error: DatabaseError) -> None:
-        """The database is locked, full, damaged or away: no row can say so, the log and a note do."""
-        logger.warning("the database is away, trying again in %.0f s: %s", self.database_pause, error)
-        health.note(error)
-        self.noted = True
-        heartbeat.beat()
-        close_old_connections()
-        time.sleep(self.database_pause)
-        self.database_pause = min(MAX_DATABASE_PAUSE_SECONDS, self.database_pause * 2)

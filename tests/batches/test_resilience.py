@@ -13,7 +13,7 @@ import pytest
 from django.db import OperationalError, connection
 
 from batches import services
-from batches.engine import deaths, runner
+from batches.engine import database_wait, deaths, runner
 from batches.models import BatchJob
 from batches.requests import JobRequest
 from embeddings.embedder import client
@@ -133,7 +133,7 @@ def test_database_that_fails_for_a_while_costs_no_computing(
     words: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(runner, "MAX_DATABASE_PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr(database_wait, "MAX_PAUSE_SECONDS", 0.1)
     outcomes: list[str] = []
     job = start()
     failing_database[words] = 0
