@@ -249,10 +249,14 @@ class _TimeSlice:
     def _give_back(self, job: BatchJob, work: ChunkInHand) -> None:
         """Commit what the embedder has done of a chunk that nobody goes on with, and queue the rest again."""
         work.close()
+        self.behind = True
         done = [outcome for outcome in work.outcomes if not outcome.failures]
         with suppress(FingerprintChanged):
             self.database.retry(lambda: chunks.commit(job, self.lease, work.chunk, done))
         self.database.retry(lambda: chunks.release(work.chunk, self.lease))
+        with suppress(NavembedError):
+            completion.index(job, self.lease.renew)
+            self.behind = False
 
     def _finish(self, job: BatchJob, work: ChunkInHand) -> bool:
         """Commit what becomes of a chunk, and send it to Milvus; returns whether the next one may follow."""

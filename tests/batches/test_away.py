@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from batches import services
 from batches.engine import plan
+from batches.engine.in_hand import ChunkInHand
 from batches.engine.leases import DeviceLease
 from batches.models import BatchJob
 from batches.requests import JobRequest
@@ -28,7 +29,7 @@ from embeddings.models import Embedding, EmbeddingSpace, Track
 from embeddings.spaces.pruning import prune
 from tests.batches.conftest import Music, RunToEnd
 from tests.batches.rows import make_embedding, make_job, make_space
-from tests.batches.whole_jobs import at_event, run_until_waiting
+from tests.batches.whole_jobs import run_until_waiting
 from tests.chaos.share import hold_files
 from tests.instances import EmbedderProcess
 
@@ -96,12 +97,16 @@ def test_a_disk_that_is_not_mounted_costs_nothing(two_disks: Path, run_to_end: R
 def test_a_disk_that_is_unmounted_in_the_middle_fails_no_track(
     two_disks: Path, run_to_end: RunToEnd, monkeypatch: pytest.MonkeyPatch, left: str
 ) -> None:
-    def unmount() -> None:
+    ask = ChunkInHand.ask
+
+    def unmount_after(work: ChunkInHand) -> None:
+        ask(work)
         (two_disks / "nas").rename(two_disks.parent / "disk")
         if left == "empty":
             (two_disks / "nas").mkdir()
+        monkeypatch.setattr(ChunkInHand, "ask", ask)
 
-    at_event(1, unmount, monkeypatch)
+    monkeypatch.setattr(ChunkInHand, "ask", unmount_after)
     job = run_to_end(start())
     away_now = 5 - job.processed_tracks
     assert (job.status, job.failed_tracks, job.total_tracks) == (Status.COMPLETED, 0, 5 - away_now)

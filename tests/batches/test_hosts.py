@@ -167,7 +167,7 @@ def test_a_chunk_is_so_many_seconds_of_the_devices_own_work() -> None:
     progress = list(job.progress.all())
     assert pace.chunk_seconds(progress, [fast, slow]) == pace.CHUNK_SECONDS
     job.progress.update(audio_seconds_done=940)  # sixty are left: five seconds of both together
-    assert pace.chunk_seconds(list(job.progress.all()), [fast, slow]) == pytest.approx(2.5)
+    assert pace.chunk_seconds(list(job.progress.all()), [fast, slow]) == pytest.approx(5 / pace.PARTS)
 
 
 def test_the_time_that_is_left_is_that_of_all_devices_together() -> None:
