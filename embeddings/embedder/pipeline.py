@@ -74,7 +74,7 @@ class _TrackInWork:
         """Make a model's rows into its vector; changes nothing here, so that another thread may."""
         return self.segmenters[model].pool(self.rows[model].rows())
 
-    def finish(self, model: str, pooled: Future[Pooled]) -> None:
+    def finish(self, model: str, pooled: Future[Pooled], precision: str) -> None:
         """Take a model's vector, or why there is none."""
         try:
             vector, windows = pooled.result()
@@ -83,7 +83,7 @@ class _TrackInWork:
         except Exception as error:
             self.fail(model, error)
             return
-        self.vectors[model] = TrackVector(vector, windows, self.seconds[model])
+        self.vectors[model] = TrackVector(vector, windows, self.seconds[model], precision)
         self.rows[model].close()
         del self.segmenters[model]
 
@@ -350,7 +350,7 @@ class _Run:
         idle = not self._left and not self._buckets
         while self._pooling and (idle or self._pooling[0][2].done() or len(self._pooling) > MAX_WAITING_TO_BE_POOLED):
             track, model, pooled = self._pooling.popleft()
-            track.finish(model, pooled)
+            track.finish(model, pooled, self._manager.encoder(model).precision)
             yield from self._settle(track)
 
     def _settle(self, track: _TrackInWork) -> Iterator[TrackOutcome]:
