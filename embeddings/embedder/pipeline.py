@@ -1,6 +1,6 @@
 """Tracks in, vectors out: the only place where decoding, cutting, encoding and pooling meet.
 
-Decoder threads feed blocks of audio into one queue. The caller's thread cuts them into items, fills a bucket for
+Decoder threads cut blocks of audio into items and feed them into one queue. The caller's thread fills a bucket for
 each model and item shape with the items of any tracks, and runs the device whenever a bucket is full or no audio
 is waiting. Other threads pool what is complete, so that the device need not wait for sorting. Memory is bounded by the
 queue, the buckets and the number of tracks to pool, not by the number or the length of the tracks.
@@ -12,7 +12,7 @@ import queue
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
@@ -28,7 +28,7 @@ from embeddings.embedder.work import Failure, Step, TrackOutcome, TrackRequest, 
 from embeddings.encoders.base import Item, Pooled, Segmenter
 from embeddings.errors import NOT_LOADABLE, DecoderDied, EmbedderDied
 
-MAX_WAITING_BLOCKS = 2
+MAX_WAITING_PARTS = 2
 POOL_THREADS = 2
 MAX_WAITING_TO_BE_POOLED = 8
 MAX_BUCKET_BYTES = 256 * 2**20
@@ -93,10 +93,11 @@ class _TrackInWork:
 
 
 class _Part(NamedTuple):
-    """What a decoder thread found next of a track; its summary or an error is the last."""
+    """What a decoder thread has next of a track: items with their models; the last one has its summary or an error."""
 
     track: _TrackInWork
-    content: AudioBlock | AudioSummary | Exception
+    items: Sequence[tuple[str, Item]]
+    end: AudioSummary | Exception | None
 
 
 class Pipeline:
@@ -167,7 +168,7 @@ class _Run:
         self._requests_lock = threading.Lock()
         self._left = len(requests)
         self._tracks: set[_TrackInWork] = set()
-        self._blocks: queue.Queue[_Part | Exception] = queue.Queue(MAX_WAITING_BLOCKS)
+        self._parts: queue.Queue[_Part | Exception] = queue.Queue(MAX_WAITING_PARTS)
         self._stop = threading.Event()
         self._buckets: dict[tuple[str, tuple[int, ...]], list[_Entry]] = defaultdict(list)
         self._poolers = ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="pool")
@@ -188,7 +189,7 @@ class _Run:
                 if self._run_if_due():
                     yield from self._run_batch()
                 elif self._left:
-                    self._take_block()
+                    self._take_part()
         finally:
             self._stop.set()
             self._poolers.shutdown(cancel_futures=True)
@@ -217,18 +218,32 @@ class _Run:
         try:
             with closing(self._pool.decode(request.path, formats)) as parts:
                 for part in self._stages.waited("decode", parts):
-                    if not self._put(_Part(track, part)):
+                    end = part if isinstance(part, AudioSummary) else None
+                    if not self._put(_Part(track, list(self._cut(track, part)), end)):
                         return
-        except OSError:
+        except (OSError, MemoryError):
             raise
         except Exception as error:
-            self._put(_Part(track, error))
+            self._put(_Part(track, (), error))
+
+    def _cut(self, track: _TrackInWork, part: AudioBlock | AudioSummary) -> Iterator[tuple[str, Item]]:
+        """Yield the items that are complete with this part, and begin to send them to the device."""
+        for model, segmenter in tuple(track.segmenters.items()):  # the other thread may give one up
+            encoder = self._manager.encoder(model)
+            if isinstance(part, AudioBlock):
+                items = segmenter.push(part.waveforms[encoder.audio])
+            else:
+                items = segmenter.finish()
+            for item in items:
+                if item.index not in track.rows[model]:
+                    encoder.gatherer.send(item.samples)
+                    yield model, item
 
     def _put(self, part: _Part | Exception) -> bool:
         """Hand over to the caller's thread; False when nobody wants it any more."""
         while not self._stop.is_set():
             try:
-                self._blocks.put(part, timeout=0.2)
+                self._parts.put(part, timeout=0.2)
                 return True
             except queue.Full:
                 continue
@@ -240,45 +255,38 @@ class _Run:
         """Whether a batch should run now: a bucket is full, much is waiting, or no audio is."""
         if not self._buckets:
             return False
-        if not self._left or self._blocks.empty():
+        if not self._left or self._parts.empty():
             return True
         full = any(len(entries) >= self._manager.batch_size(key[0]) for key, entries in self._buckets.items())
         waiting = sum(len(entries) * entries[0].item.samples.nbytes for entries in self._buckets.values())
         return full or waiting > MAX_BUCKET_BYTES
 
-    def _take_block(self) -> None:
+    def _take_part(self) -> None:
         try:
-            got = self._blocks.get(timeout=0.2)
+            got = self._parts.get(timeout=0.2)
         except queue.Empty:
             return
         if isinstance(got, Exception):
             raise got
-        track, part = got
-        if isinstance(part, AudioBlock):
-            for model, segmenter in track.segmenters.items():
-                audio = self._manager.encoder(model).audio
-                self._collect(track, model, segmenter.push(part.waveforms[audio]))
+        track, items, end = got
+        for model, item in items:
+            if model in track.segmenters:
+                track.outstanding[model] += 1
+                self._buckets[model, item.samples.shape].append(_Entry(track, item))
+        if end is None:
             return
         self._left -= 1
         track.ended = True
-        if isinstance(part, AudioSummary):
-            track.audio = part
-            for model, segmenter in track.segmenters.items():
-                self._collect(track, model, segmenter.finish())
+        if isinstance(end, AudioSummary):
+            track.audio = end
         else:
             for model in list(track.segmenters):
-                track.fail(model, part)
-            if track.request.spool_name and not isinstance(part, DecoderDied):
+                track.fail(model, end)
+            if track.request.spool_name and not isinstance(end, DecoderDied):
                 # What the storage gave may have been wrong long before it was noticed.
                 forget_spooled(self._spool, track.request.spool_name)
             self._drop_abandoned_items()
         self._pool_complete(track)
-
-    def _collect(self, track: _TrackInWork, model: str, items: Iterable[Item]) -> None:
-        for item in items:
-            if item.index not in track.rows[model]:
-                track.outstanding[model] += 1
-                self._buckets[model, item.samples.shape].append(_Entry(track, item))
 
     def _drop_abandoned_items(self) -> None:
         """Forget items whose track has failed: their vectors would be thrown away."""

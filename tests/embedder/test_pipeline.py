@@ -20,7 +20,7 @@ from embeddings.embedder.model_manager import ModelManager
 from embeddings.embedder.pipeline import Pipeline
 from embeddings.embedder.row_spool import RowStore
 from embeddings.embedder.work import Step, TrackOutcome, TrackRequest
-from embeddings.encoders.base import Pooled
+from embeddings.encoders.base import Item, Pooled
 from embeddings.encoders.gathering import Items
 from embeddings.encoders.mert import MertSegmenter
 from embeddings.encoders.registry import MODEL_KEYS, encoder_class
@@ -247,6 +247,24 @@ def test_in_a_batch_of_many_tracks_only_the_guilty_one_fails(
     outcomes = outcomes_of(pipeline.embed([asked(tmp_path / f"{n}.wav", "mert") for n in range(6)]))
     assert {name for name, outcome in outcomes.items() if outcome.failures} == {"3.wav"}
     assert sum(bool(outcome.vectors) for outcome in outcomes.values()) == 5
+
+
+def test_what_is_wrong_with_cutting_a_track_is_its_own_failure_and_no_work_of_the_devices_thread(
+    pipeline: Pipeline, songs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish, threads = MertSegmenter.finish, set()
+
+    def finished(segmenter: MertSegmenter) -> Iterator[Item]:
+        threads.add(threading.current_thread().name)
+        if segmenter._stream._backlog.end < 3 * 24_000:
+            raise IndexError("no such window")
+        return finish(segmenter)
+
+    monkeypatch.setattr(MertSegmenter, "finish", finished)
+    outcomes = outcomes_of(pipeline.embed([asked(songs["short.wav"], "mert"), asked(songs["song.flac"], "mert")]))
+    assert outcomes["short.wav"].failures["mert"].error_class == "IndexError"
+    assert outcomes["song.flac"].vectors
+    assert threads <= {"decode-0", "decode-1"}
 
 
 def test_a_lost_device_ends_the_run(
