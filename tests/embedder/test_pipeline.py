@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from embeddings.audio.decode import decode
 from embeddings.audio.pool import DecodePool
 from embeddings.embedder.model_manager import ModelManager
-from embeddings.embedder.pipeline import Pipeline
+from embeddings.embedder.pipeline import BATCHES_AHEAD, Pipeline
 from embeddings.embedder.row_spool import RowStore
 from embeddings.embedder.work import Step, TrackOutcome, TrackRequest
 from embeddings.encoders.base import Item, Pooled
@@ -77,14 +77,17 @@ def test_every_batch_is_a_step(pipeline: Pipeline, manager: CountingManager, son
     assert sum(step.items for step in steps) == sum(sum(sizes) for sizes in manager.batches.values())
 
 
-def test_order_and_batch_sizes_do_not_matter(
-    pipeline: Pipeline, manager: CountingManager, songs: dict[str, Path]
+def test_order_and_batch_sizes_do_not_matter_and_as_for_a_gpu_the_next_batch_is_made_ahead(
+    pipeline: Pipeline, manager: CountingManager, songs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     requests = [asked(songs[name], "mert", "latent") for name in ("short.wav", "song.flac", "window.mp3")]
     vectors = vectors_of(pipeline.embed(requests))
     for slot in manager._slots.values():
         slot.batch = 8
-    for key, vector in vectors_of(pipeline.embed(requests[::-1])).items():
+    monkeypatch.setitem(BATCHES_AHEAD, "cpu", 1)
+    vectors_ahead = vectors_of(pipeline.embed(requests[::-1]))
+    assert vectors_ahead.keys() == vectors.keys()
+    for key, vector in vectors_ahead.items():
         assert vector @ vectors[key] >= 0.999999
 
 
@@ -230,8 +233,9 @@ def test_a_track_that_one_model_cannot_embed_succeeds_for_the_others(
     assert "Traceback" in failure.traceback
 
 
+@pytest.mark.parametrize("ahead", [0, 1])
 def test_in_a_batch_of_many_tracks_only_the_guilty_one_fails(
-    pipeline: Pipeline, manager: CountingManager, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ahead: int, pipeline: Pipeline, manager: CountingManager, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     encode = manager.encoder("mert").encode
 
@@ -241,6 +245,7 @@ def test_in_a_batch_of_many_tracks_only_the_guilty_one_fails(
         return encode(items)
 
     monkeypatch.setattr(manager.encoder("mert"), "encode", fails_for_silence)
+    monkeypatch.setitem(BATCHES_AHEAD, "cpu", ahead)
     manager._slots["mert"].batch = 8
     for n in range(6):
         write_audio(tmp_path / f"{n}.wav", tone(2, seed=n) * (n != 3), 44_100)
