@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 Items = Sequence[NDArray[np.float32]] | NDArray[np.float32]
 """Items of equal shape, float32 […samples]; several may be views of one waveform."""
 
+MAX_BYTES_AHEAD = 2**30
+
 
 class Gatherer:
     """Puts batches together on ``device``. Windows overlap: MERT's hear each second six times.
@@ -28,9 +30,13 @@ class Gatherer:
         self._copies = _stream(device) if device.startswith("cuda") else None
 
     def send(self, item: NDArray[np.float32]) -> None:
-        """Begin to send what ``item`` is a view of; from any thread, so that its batch finds it there."""
+        """Begin to send what ``item`` is a view of; from any thread, so that its batch finds it there.
+
+        Beyond ``MAX_BYTES_AHEAD`` batches send for themselves: many decoders shall not fill a small device.
+        """
         whole = _whole(item)
-        if self.device != "cpu" and _is_plain(whole):
+        there = sum(tensor.nbytes for _, tensor in tuple(self._there.values()))
+        if self.device != "cpu" and _is_plain(whole) and there < MAX_BYTES_AHEAD:
             with suppress(RuntimeError):  # no memory: its batch will meet that, too, where some can be made
                 self._sent(whole)
 
@@ -86,7 +92,7 @@ def gatherer_on(device: str) -> Gatherer:
 def _stream(device: str) -> Any:
     import torch
 
-    return torch.cuda.Stream(device)
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def _whole(item: NDArray[np.float32]) -> NDArray[np.float32]:
