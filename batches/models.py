@@ -272,6 +272,12 @@ class TrackResult(models.Model):
         blank=True, db_default="", help_text="What of the file was not heard as it is, though it has a vector."
     )
     seconds = models.FloatField(null=True, help_text="Of work on the device.")
+    precision = models.CharField(
+        max_length=8,
+        blank=True,
+        db_default="",
+        help_text="In which the network computed: float32, bfloat16, float16.",
+    )
     audio_seconds = models.FloatField(null=True)
     finished_at = models.DateTimeField(null=True)
 

@@ -187,7 +187,7 @@ def _finish(job: BatchJob, rows: list[TrackResult], measured: Mapping[str, float
         update_conflicts=True,
         unique_fields=["pk"],
         update_fields=["status", "device", "not_before", "error_class", "error_message", "traceback",
-                       "note", "recognised", "seconds", "audio_seconds", "finished_at"],
+                       "note", "recognised", "seconds", "precision", "audio_seconds", "finished_at"],
     )  # fmt: skip
     counters.count_models(job, rows, measured)
     counters.count_tracks(job, {row.track_id for row in rows})
@@ -355,7 +355,8 @@ def _settle_rows(claimed: ClaimedTrack, outcome: TrackOutcome) -> list[TrackResu
     rows = []
     for model, row in claimed.results.items():
         if model in outcome.vectors:
-            row.status, row.seconds = Status.SUCCEEDED, outcome.vectors[model].seconds
+            vector = outcome.vectors[model]
+            row.status, row.seconds, row.precision = Status.SUCCEEDED, vector.seconds, vector.precision
             row.error_class = row.error_message = row.traceback = ""
         elif model in outcome.failures:
             _fail(row, outcome.failures[model])

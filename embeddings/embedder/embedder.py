@@ -78,7 +78,8 @@ class Embedder:
         self.interactive = RequestQueue(
             Pipeline(manager, self._pools[1], spool / "interactive", device_lock=lock.interactive, stages=self.stages)
         )
-        self.texts = Texts(manager, lock.interactive)
+        # Embedders of other devices share the folder.
+        self.texts = Texts(manager, lock.interactive, spool / f"text-used-{self._device}")
         self._closing = threading.Event()
         forget_old_rows(spool / "jobs", older_than=time.time() - KEEP_ROWS_SECONDS)
         threading.Thread(target=self._unload_idle, name="idle", daemon=True).start()
@@ -88,6 +89,10 @@ class Embedder:
         return self._closing.is_set()
 
     @property
+    def _device(self) -> str:
+        return next(self.manager.encoder(key).device for key in self.manager.encoder_keys)
+
+    @property
     def decoders(self) -> DecodePool:
         """Those of jobs."""
         return self._pools[0]
@@ -95,7 +100,7 @@ class Embedder:
     def status(self) -> dict[str, Any]:
         return {
             "pid": os.getpid(),
-            "device": name_of(next(self.manager.encoder(key).device for key in self.manager.encoder_keys)),
+            "device": name_of(self._device),
             "models": self.manager.report(),
             "busy": self.jobs.lock.locked(),
             "stage_seconds": self.stages.report(),

@@ -1,9 +1,10 @@
 """Tracks in, vectors out: the only place where decoding, cutting, encoding and pooling meet.
 
-Decoder threads feed blocks of audio into one queue. The caller's thread cuts them into items, fills a bucket for
-each model and item shape with the items of any tracks, and runs the device whenever a bucket is full or no audio
-is waiting. Other threads pool what is complete, so that the device need not wait for sorting. Memory is bounded by the
-queue, the buckets and the number of tracks to pool, not by the number or the length of the tracks.
+Decoder threads cut blocks of audio into items and feed them into one queue. The caller's thread fills a bucket for
+each model and item shape with the items of any tracks, and makes a batch whenever a bucket is full or no audio is
+waiting. The device has a thread of its own, where a GPU finds the next batch when one ends; other threads pool what is
+complete, so that it need not wait for sorting. Memory is bounded by the queue, the buckets, the batches and the number
+of tracks to pool, not by the number or the length of the tracks.
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ import queue
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from embeddings.audio.pool import AudioBlock, DecodePool
 from embeddings.audio.summary import AudioSummary
@@ -28,10 +32,12 @@ from embeddings.embedder.work import Failure, Step, TrackOutcome, TrackRequest, 
 from embeddings.encoders.base import Item, Pooled, Segmenter
 from embeddings.errors import NOT_LOADABLE, DecoderDied, EmbedderDied
 
-MAX_WAITING_BLOCKS = 2
+MAX_WAITING_PARTS = 2
 POOL_THREADS = 2
 MAX_WAITING_TO_BE_POOLED = 8
 MAX_BUCKET_BYTES = 256 * 2**20
+BATCHES_AHEAD = {"cpu": 0}
+"""That wait while the device computes one; elsewhere 1. A CPU's cores do the work in between, too."""
 NO_TRACKS_FAULT = (*NOT_LOADABLE, OSError)
 """Errors that end a run: of a model as a whole, or no room on the disk, no process left."""
 
@@ -90,7 +96,7 @@ class _TrackInWork:
         """Make a model's rows into its vector; changes nothing here, so that another thread may."""
         return self.segmenters[model].pool(self.rows[model].rows())
 
-    def finish(self, model: str, pooled: Future[Pooled]) -> None:
+    def finish(self, model: str, pooled: Future[Pooled], precision: str) -> None:
         """Take a model's vector, or why there is none."""
         try:
             vector, windows = pooled.result()
@@ -99,7 +105,7 @@ class _TrackInWork:
         except Exception as error:
             self.fail(model, error)
             return
-        self.vectors[model] = TrackVector(vector, windows, self.seconds[model])
+        self.vectors[model] = TrackVector(vector, windows, self.seconds[model], precision)
         self.rows[model].close()
         del self.segmenters[model]
 
@@ -109,10 +115,19 @@ class _TrackInWork:
 
 
 class _Part(NamedTuple):
-    """What a decoder thread found next of a track; its summary or an error is the last."""
+    """What a decoder thread has next of a track: items with their models; the last one has its summary or an error."""
 
     track: _TrackInWork
-    content: AudioBlock | AudioSummary | Exception
+    items: Sequence[tuple[str, Item]]
+    end: AudioSummary | Exception | None
+
+
+class _Batch(NamedTuple):
+    """What the device computes, or will next: rows [items, …] and the seconds that they took."""
+
+    model: str
+    entries: Sequence[_Entry]
+    computed: Future[tuple[NDArray[np.float32], float]]
 
 
 class Pipeline:
@@ -215,9 +230,12 @@ class _Run:
         self._requests_lock = threading.Lock()
         self._left = self._without_decoder = len(wanted)
         self._tracks: set[_TrackInWork] = set()
-        self._blocks: queue.Queue[_Part | Exception] = queue.Queue(MAX_WAITING_BLOCKS)
+        self._parts: queue.Queue[_Part | Exception] = queue.Queue(MAX_WAITING_PARTS)
         self._stop = threading.Event()
         self._buckets: dict[tuple[str, tuple[int, ...]], list[_Entry]] = defaultdict(list)
+        self._device = ThreadPoolExecutor(1, thread_name_prefix="device")
+        self._ahead = BATCHES_AHEAD.get(self._manager.encoder(models[0]).device, 1) if models else 0
+        self._in_hand: deque[_Batch] = deque()
         self._poolers = ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="pool")
         self._failed: list[_TrackInWork] = []
         """Tracks of which nothing is left to be pooled."""
@@ -234,17 +252,22 @@ class _Run:
 
     def events(self) -> Iterator[TrackOutcome | Step]:
         try:
-            while (self._left or self._buckets or self._pooling or self._failed) and not self._should_stop():
+            while self._is_work_left() and not self._should_stop():
                 yield from self._take_pooled()
-                if self._run_if_due():
-                    yield from self._run_batch()
+                if self._is_batch_due():
+                    self._start_batch()
+                    if len(self._in_hand) > self._ahead:
+                        yield from self._finish_batch()
+                elif self._in_hand and (not self._left or self._parts.empty()):
+                    yield from self._finish_batch()
                 elif self._left:
-                    self._take_block()
+                    self._take_part()
         finally:
             self.close()
 
     def close(self) -> None:
         self._stop.set()
+        self._device.shutdown(cancel_futures=True)
         self._poolers.shutdown(cancel_futures=True)
         for thread in self._threads:
             thread.join()
@@ -277,12 +300,13 @@ class _Run:
                 with closing(self._pool.decode(request.path, formats)) as parts:
                     for part in self._stages.waited("decode", parts):
                         once.close()
-                        if not self._put(_Part(track, part)):
+                        end = part if isinstance(part, AudioSummary) else None
+                        if not self._put(_Part(track, list(self._cut(track, part)), end)):
                             return
-            except OSError:
+            except (OSError, MemoryError):
                 raise
             except Exception as error:
-                self._put(_Part(track, error))
+                self._put(_Part(track, (), error))
 
     def _count_decoder(self) -> None:
         with self._requests_lock:
@@ -290,11 +314,24 @@ class _Run:
         if not self._without_decoder:
             self._decoders_left.set()
 
+    def _cut(self, track: _TrackInWork, part: AudioBlock | AudioSummary) -> Iterator[tuple[str, Item]]:
+        """Yield the items that are complete with this part, and begin to send them to the device."""
+        for model, segmenter in tuple(track.segmenters.items()):  # the other thread may give one up
+            encoder = self._manager.encoder(model)
+            if isinstance(part, AudioBlock):
+                items = segmenter.push(part.waveforms[encoder.audio])
+            else:
+                items = segmenter.finish()
+            for item in items:
+                if item.index not in track.rows[model]:
+                    encoder.gatherer.send(item.samples)
+                    yield model, item
+
     def _put(self, part: _Part | Exception) -> bool:
         """Hand over to the caller's thread; False when nobody wants it any more."""
         while not self._stop.is_set():
             try:
-                self._blocks.put(part, timeout=0.2)
+                self._parts.put(part, timeout=0.2)
                 return True
             except queue.Full:
                 continue
@@ -302,49 +339,45 @@ class _Run:
 
     # The caller's thread
 
-    def _run_if_due(self) -> bool:
-        """Whether a batch should run now: a bucket is full, much is waiting, or no audio is."""
+    def _is_work_left(self) -> bool:
+        return bool(self._left or self._buckets or self._in_hand or self._pooling or self._failed)
+
+    def _is_batch_due(self) -> bool:
+        """Whether a bucket is full, much is waiting, or no audio is and the device has nothing to do."""
         if not self._buckets:
             return False
-        if not self._left or self._blocks.empty():
+        if not self._left or (self._parts.empty() and not self._in_hand):
             return True
         full = any(len(entries) >= self._manager.batch_size(key[0]) for key, entries in self._buckets.items())
         waiting = sum(len(entries) * entries[0].item.samples.nbytes for entries in self._buckets.values())
         return full or waiting > MAX_BUCKET_BYTES
 
-    def _take_block(self) -> None:
+    def _take_part(self) -> None:
         try:
-            got = self._blocks.get(timeout=0.2)
+            got = self._parts.get(timeout=0.2)
         except queue.Empty:
             return
         if isinstance(got, Exception):
             raise got
-        track, part = got
-        if isinstance(part, AudioBlock):
-            for model, segmenter in track.segmenters.items():
-                audio = self._manager.encoder(model).audio
-                self._collect(track, model, segmenter.push(part.waveforms[audio]))
+        track, items, end = got
+        for model, item in items:
+            if model in track.segmenters:
+                track.outstanding[model] += 1
+                self._buckets[model, item.samples.shape].append(_Entry(track, item))
+        if end is None:
             return
         self._left -= 1
         track.ended = True
-        if isinstance(part, AudioSummary):
-            track.audio = part
-            for model, segmenter in track.segmenters.items():
-                self._collect(track, model, segmenter.finish())
+        if isinstance(end, AudioSummary):
+            track.audio = end
         else:
             for model in list(track.segmenters):
-                track.fail(model, part)
-            if track.request.spool_name and not isinstance(part, DecoderDied):
+                track.fail(model, end)
+            if track.request.spool_name and not isinstance(end, DecoderDied):
                 # What the storage gave may have been wrong long before it was noticed.
                 forget_spooled(self._spool, track.request.spool_name)
             self._drop_abandoned_items()
         self._pool_complete(track)
-
-    def _collect(self, track: _TrackInWork, model: str, items: Iterable[Item]) -> None:
-        for item in items:
-            if item.index not in track.rows[model]:
-                track.outstanding[model] += 1
-                self._buckets[model, item.samples.shape].append(_Entry(track, item))
 
     def _drop_abandoned_items(self) -> None:
         """Forget items whose track has failed: their vectors would be thrown away."""
@@ -353,8 +386,8 @@ class _Run:
             if not self._buckets[key]:
                 del self._buckets[key]
 
-    def _run_batch(self) -> Iterator[TrackOutcome | Step]:
-        """Run the fullest bucket's first items on the device and give the rows to their tracks."""
+    def _start_batch(self) -> None:
+        """Hand the fullest bucket's first items to the device."""
         key = max(self._buckets, key=lambda k: len(self._buckets[k]) / self._manager.batch_size(k[0]))
         model, size = key[0], self._manager.batch_size(key[0])
         batch, rest = self._buckets[key][:size], self._buckets[key][size:]
@@ -362,36 +395,52 @@ class _Run:
             self._buckets[key] = rest
         else:
             del self._buckets[key]
-        began = time.monotonic()
-        self._encode(model, batch)
-        seconds = time.monotonic() - began
-        self._stages.add(seconds, "encode", model)
-        for entry in batch:
-            entry.track.outstanding[model] -= 1
-            entry.track.seconds[model] += seconds / len(batch)
-        yield Step(model, batch[-1].track.request.id, len(batch), seconds)
-        for track in {id(entry.track): entry.track for entry in batch}.values():
-            self._pool_complete(track)
+        self._in_hand.append(self._submit(model, batch))
 
-    def _encode(self, model: str, batch: Sequence[_Entry]) -> None:
+    def _submit(self, model: str, entries: Sequence[_Entry]) -> _Batch:
+        return _Batch(model, entries, self._device.submit(self._encode, model, entries))
+
+    def _encode(self, model: str, entries: Sequence[_Entry]) -> tuple[NDArray[np.float32], float]:
+        """What the device's thread does; changes nothing here."""
+        began = time.monotonic()
         try:
             with self._device_lock():
-                rows = self._manager.encode(model, [entry.item.samples for entry in batch])
+                rows = self._manager.encode(model, [entry.item.samples for entry in entries])
+        finally:
+            seconds = time.monotonic() - began
+            self._stages.add(seconds, "encode", model)
+        return rows, seconds
+
+    def _finish_batch(self) -> Iterator[TrackOutcome | Step]:
+        """Wait for the oldest batch in hand and give its rows to their tracks."""
+        batch = self._in_hand.popleft()
+        seconds = self._take_rows(batch)
+        for entry in batch.entries:
+            entry.track.outstanding[batch.model] -= 1
+            entry.track.seconds[batch.model] += seconds / len(batch.entries)
+        yield Step(batch.model, batch.entries[-1].track.request.id, len(batch.entries), seconds)
+        for track in {id(entry.track): entry.track for entry in batch.entries}.values():
+            self._pool_complete(track)
+
+    def _take_rows(self, batch: _Batch) -> float:
+        """Give a batch's rows to their tracks; returns the seconds that they took."""
+        model, entries, computed = batch
+        try:
+            rows, seconds = computed.result()
         except NO_TRACKS_FAULT:
             raise
         except Exception as error:
             if is_lost(error):
                 raise EmbedderDied(f"the device failed: {error}") from error
-            if len(batch) > 1:  # find the track whose item it is
-                for entry in batch:
-                    self._encode(model, [entry])
-            else:
-                batch[0].track.fail(model, error)
-                self._drop_abandoned_items()
-            return
-        for entry, row in zip(batch, rows, strict=True):
+            if len(entries) > 1:  # find the track whose item it is
+                return sum(self._take_rows(self._submit(model, [entry])) for entry in entries)
+            entries[0].track.fail(model, error)
+            self._drop_abandoned_items()
+            return 0.0
+        for entry, row in zip(entries, rows, strict=True):
             if model in entry.track.segmenters:
                 entry.track.rows[model].put(entry.item.index, row)
+        return seconds
 
     # Pooling
 
@@ -413,10 +462,10 @@ class _Run:
         """
         while self._failed:
             yield from self._settle(self._failed.pop())
-        idle = not self._left and not self._buckets
+        idle = not self._left and not self._buckets and not self._in_hand
         while self._pooling and (idle or self._pooling[0][2].done() or len(self._pooling) > MAX_WAITING_TO_BE_POOLED):
             track, model, pooled = self._pooling.popleft()
-            track.finish(model, pooled)
+            track.finish(model, pooled, self._manager.encoder(model).precision)
             yield from self._settle(track)
 
     def _settle(self, track: _TrackInWork) -> Iterator[TrackOutcome]:

@@ -63,7 +63,10 @@ def write_outcome(stream: Writer, outcome: TrackOutcome) -> None:
     header = {
         "event": "outcome",
         "id": outcome.id,
-        "vectors": {m: {"windows": v.windows, "seconds": v.seconds} for m, v in outcome.vectors.items()},
+        "vectors": {
+            m: {"windows": v.windows, "seconds": v.seconds, "precision": v.precision}
+            for m, v in outcome.vectors.items()
+        },
         "failures": {m: asdict(failure) for m, failure in outcome.failures.items()},
         "audio": asdict(outcome.audio) if outcome.audio else None,
     }

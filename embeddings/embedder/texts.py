@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,8 @@ from embeddings.encoders.registry import TEXT_MODEL
 from embeddings.errors import EmbedderDied, EmbedderUnavailable, FingerprintChanged, TextNotReady, WeightsUnusable
 from navembed_site.errors import NavembedError
 
+LATELY_SECONDS = 3_600
+
 
 class Texts:
     """The text model of one device. On a GPU it takes ``device_lock``, which goes before a job's next batch.
@@ -24,13 +28,22 @@ class Texts:
     On a CPU it runs beside the batch, which may take many seconds; the cores are shared by the system anyway. That
     is safe, because inference only reads a network, and torch keeps its modes per thread. The tokenizer does change
     while it works, so all prompts share one thread; there, too, loading goes on when its caller has been told to
-    ask again.
+    ask again. The time of the file ``used`` is that of the last text: after a restart the model is loaded at once when
+    that was lately.
     """
 
-    def __init__(self, manager: ModelManager, device_lock: Callable[[], AbstractContextManager[object]]) -> None:
+    def __init__(
+        self,
+        manager: ModelManager,
+        device_lock: Callable[[], AbstractContextManager[object]],
+        used: Path | None = None,
+    ) -> None:
         self._manager = manager
         self._device_lock = device_lock
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="text")
+        self._used = used
+        if used and _take(used):
+            self._thread.submit(self._load)
 
     def embed(self, prompt: str, weights: Sequence[str] | None, wait_seconds: float) -> NDArray[np.float32]:
         """Embed a prompt; returns a unit vector, float32 [512].
@@ -76,11 +89,24 @@ class Texts:
                 vector = _embedded(model, prompt)
         if not np.isfinite(vector).all():
             raise WeightsUnusable(f"the text model of {found.source} makes no numbers of a text: is it damaged?")
+        if self._used:
+            with suppress(OSError):
+                self._used.parent.mkdir(parents=True, exist_ok=True)
+                self._used.touch()
         return vector
 
     def close(self) -> None:
         """Take no more prompts; the one under way may end."""
         self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+def _take(used: Path) -> bool:
+    """Delete the file; True when its time was lately. It is gone before loading, which might end this process again."""
+    with suppress(OSError):
+        lately = abs(time.time() - used.stat().st_mtime) < LATELY_SECONDS
+        used.unlink()
+        return lately
+    return False
 
 
 def _embedded(model: TextModel, prompt: str) -> NDArray[np.float32]:

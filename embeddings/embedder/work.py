@@ -31,6 +31,8 @@ class TrackVector:
     windows: int
     seconds: float
     """Of work on the device."""
+    precision: str
+    """In which the network computed it."""
 
 
 @dataclass(frozen=True)

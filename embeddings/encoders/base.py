@@ -18,7 +18,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from embeddings.encoders.gathering import Gatherer, Items
+from embeddings.encoders.gathering import Gatherer, Items, gatherer_on
 from embeddings.errors import WeightsMissing, WeightsUnusable
 from embeddings.weights.locate import Files, find_checkpoint, find_part, remembered, stamp
 from embeddings.weights.tensors import Selection, load_strictly, open_tensors, read_tensors, without_weights
@@ -253,10 +253,10 @@ class Encoder(Model):
     def encode(self, items: Items) -> NDArray[np.float32]:
         """Encode a batch [items, …samples] on the device; returns float32 [items, …row]. The model is loaded."""
 
-    @cached_property
+    @property
     def gatherer(self) -> Gatherer:
         """Brings items to the device."""
-        return Gatherer(self.device)
+        return gatherer_on(self.device)
 
     def embed(self, waveform: Waveform) -> Pooled:
         """Embed one whole waveform [channels, samples] at ``audio.sample_rate``."""

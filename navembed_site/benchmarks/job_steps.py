@@ -218,7 +218,7 @@ def _succeed(job: BatchJob, extent: Extent, begins: Callable[[str], bool]) -> No
 
 
 def _outcome(claimed: chunks.ClaimedTrack, extent: Extent) -> TrackOutcome:
-    vectors = {model: TrackVector(_vector(_dimension(model, extent)), 1, 0.1) for model in claimed.results}
+    vectors = {model: TrackVector(_vector(_dimension(model, extent)), 1, 0.1, "float32") for model in claimed.results}
     audio = AudioSummary(SECONDS, SECONDS, 0, claimed.track.id, "flac", 44_100, 2)
     return TrackOutcome(claimed.track.id, vectors=vectors, audio=audio)
 

@@ -108,7 +108,7 @@ def audio() -> AudioSummary:
 
 
 def success(track: Track, *models: str, seconds: float = 1.0) -> TrackOutcome:
-    vectors = {model: TrackVector(VECTOR, 1, seconds) for model in models or ("muq",)}
+    vectors = {model: TrackVector(VECTOR, 1, seconds, "bfloat16") for model in models or ("muq",)}
     return TrackOutcome(track.id, vectors=vectors, audio=audio())
 
 

@@ -181,8 +181,8 @@ def test_commit_writes_vectors_and_results(lease: DeviceLease) -> None:
         stored = from_bytes(row.vector, "float16" if row.space.model == "mert" else "float32", DIMENSION)
         assert np.array_equal(stored, VECTOR)
         assert (row.size, row.mtime, row.index_state) == (track.size, track.mtime, "pending")
-    assert set(job.results.values_list("status", "device", "seconds", "audio_seconds")) == {
-        ("succeeded", None, 0.5, SECONDS)
+    assert set(job.results.values_list("status", "device", "seconds", "precision", "audio_seconds")) == {
+        ("succeeded", None, 0.5, "bfloat16", SECONDS)
     }
 
 

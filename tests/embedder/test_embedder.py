@@ -80,6 +80,7 @@ def test_a_chunk_streams_steps_outcomes_and_an_end(embedder: EmbedderProcess, so
     for of_track in vectors.values():
         for found in of_track.values():
             assert (found.vector**2).sum() == pytest.approx(1, abs=1e-5)
+            assert found.precision == "float32"
     assert isinstance(events[-1], End)
 
 

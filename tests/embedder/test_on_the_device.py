@@ -10,12 +10,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from embeddings.encoders.base import AudioFormat, Encoder, Waveform
+from embeddings.encoders.gathering import Gatherer
 from embeddings.encoders.registry import MODEL_KEYS, encoder_class
 from tests.encoders.audio import noise, piece
 from tests.instances import shared_checkpoints
@@ -70,6 +72,14 @@ def test_the_fingerprint_does_not_depend_on_precision(pairs: dict[str, tuple[Enc
     for reduced, exact in pairs.values():
         assert reduced.precision != exact.precision
         assert reduced.describe().fingerprint == exact.describe().fingerprint
+
+
+def test_what_was_sent_ahead_arrives_whole() -> None:
+    gatherer, track = Gatherer(DEVICE), noise(AudioFormat(24_000, 1), 240).copy()
+    items = [track[0, start : start + 720_000] for start in range(0, 5_000_000, 120_000)]
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(gatherer.send, items))
+    np.testing.assert_array_equal(gatherer.batch(items).cpu().numpy(), np.stack(items))
 
 
 OUT_OF_MEMORY = """

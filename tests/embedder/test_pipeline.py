@@ -18,10 +18,10 @@ from embeddings.audio.decode import decode
 from embeddings.audio.pool import AudioBlock, DecodePool
 from embeddings.audio.summary import AudioSummary
 from embeddings.embedder.model_manager import ModelManager
-from embeddings.embedder.pipeline import Pipeline
+from embeddings.embedder.pipeline import BATCHES_AHEAD, Pipeline
 from embeddings.embedder.row_spool import RowStore
 from embeddings.embedder.work import Step, TrackOutcome, TrackRequest
-from embeddings.encoders.base import AudioFormat, Pooled
+from embeddings.encoders.base import AudioFormat, Item, Pooled
 from embeddings.encoders.gathering import Items
 from embeddings.encoders.mert import MertSegmenter
 from embeddings.encoders.registry import MODEL_KEYS, encoder_class
@@ -78,14 +78,17 @@ def test_every_batch_is_a_step(pipeline: Pipeline, manager: CountingManager, son
     assert sum(step.items for step in steps) == sum(sum(sizes) for sizes in manager.batches.values())
 
 
-def test_order_and_batch_sizes_do_not_matter(
-    pipeline: Pipeline, manager: CountingManager, songs: dict[str, Path]
+def test_order_and_batch_sizes_do_not_matter_and_as_for_a_gpu_the_next_batch_is_made_ahead(
+    pipeline: Pipeline, manager: CountingManager, songs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     requests = [asked(songs[name], "mert", "latent") for name in ("short.wav", "song.flac", "window.mp3")]
     vectors = vectors_of(pipeline.embed(requests))
     for slot in manager._slots.values():
         slot.batch = 8
-    for key, vector in vectors_of(pipeline.embed(requests[::-1])).items():
+    monkeypatch.setitem(BATCHES_AHEAD, "cpu", 1)
+    vectors_ahead = vectors_of(pipeline.embed(requests[::-1]))
+    assert vectors_ahead.keys() == vectors.keys()
+    for key, vector in vectors_ahead.items():
         assert vector @ vectors[key] >= 0.999999
 
 
@@ -276,8 +279,9 @@ def test_a_track_that_one_model_cannot_embed_succeeds_for_the_others(
     assert "Traceback" in failure.traceback
 
 
+@pytest.mark.parametrize("ahead", [0, 1])
 def test_in_a_batch_of_many_tracks_only_the_guilty_one_fails(
-    pipeline: Pipeline, manager: CountingManager, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ahead: int, pipeline: Pipeline, manager: CountingManager, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     encode = manager.encoder("mert").encode
 
@@ -287,12 +291,31 @@ def test_in_a_batch_of_many_tracks_only_the_guilty_one_fails(
         return encode(items)
 
     monkeypatch.setattr(manager.encoder("mert"), "encode", fails_for_silence)
+    monkeypatch.setitem(BATCHES_AHEAD, "cpu", ahead)
     manager._slots["mert"].batch = 8
     for n in range(6):
         write_audio(tmp_path / f"{n}.wav", tone(2, seed=n) * (n != 3), 44_100)
     outcomes = outcomes_of(pipeline.embed([asked(tmp_path / f"{n}.wav", "mert") for n in range(6)]))
     assert {name for name, outcome in outcomes.items() if outcome.failures} == {"3.wav"}
     assert sum(bool(outcome.vectors) for outcome in outcomes.values()) == 5
+
+
+def test_what_is_wrong_with_cutting_a_track_is_its_own_failure_and_no_work_of_the_devices_thread(
+    pipeline: Pipeline, songs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish, threads = MertSegmenter.finish, set()
+
+    def finished(segmenter: MertSegmenter) -> Iterator[Item]:
+        threads.add(threading.current_thread().name)
+        if segmenter._stream._backlog.end < 3 * 24_000:
+            raise IndexError("no such window")
+        return finish(segmenter)
+
+    monkeypatch.setattr(MertSegmenter, "finish", finished)
+    outcomes = outcomes_of(pipeline.embed([asked(songs["short.wav"], "mert"), asked(songs["song.flac"], "mert")]))
+    assert outcomes["short.wav"].failures["mert"].error_class == "IndexError"
+    assert outcomes["song.flac"].vectors
+    assert threads <= {"decode-0", "decode-1"}
 
 
 def test_a_lost_device_ends_the_run(

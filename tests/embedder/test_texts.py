@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -122,6 +123,25 @@ def test_an_idle_text_model_is_unloaded(texts: Texts, manager: ModelManager, clo
     clock.now = 100
     assert manager.unload_idle() == ["muq-text"]
     assert texts.embed("calm piano", None, WAIT).any()
+
+
+@pytest.mark.parametrize(("hours", "is_loaded"), [(0, True), (2, False)])
+def test_a_start_loads_the_model_when_a_text_was_asked_for_lately(
+    hours: int, is_loaded: bool, manager: ModelManager, device_lock: PriorityLock, tmp_path: Path
+) -> None:
+    def started() -> bool:
+        texts = Texts(manager, device_lock.interactive, tmp_path / "spool" / "text-used")
+        texts._thread.submit(lambda: None).result(WAIT)  # what was begun has ended
+        texts.close()
+        return manager.unload("muq-text")
+
+    with closing(Texts(manager, device_lock.interactive, tmp_path / "spool" / "text-used")) as texts:
+        texts.embed("calm piano", None, WAIT)
+    assert manager.unload("muq-text")
+    asked = time.time() - 3_600 * hours
+    os.utime(tmp_path / "spool" / "text-used", (asked, asked))
+    assert started() == is_loaded
+    assert not started()  # if loading ended the former one, it shall not go on like that
 
 
 def test_on_a_cpu_a_text_does_not_wait_for_the_batch(texts: Texts, device_lock: PriorityLock) -> None:

@@ -7,6 +7,7 @@ import weakref
 import numpy as np
 import pytest
 
+from embeddings.encoders import gathering
 from embeddings.encoders.gathering import Gatherer
 from embeddings.encoders.mert import MertSegmenter
 from tests.encoders.audio import noise
@@ -25,10 +26,23 @@ def test_a_batch_is_what_its_items_are() -> None:
 def test_overlapping_windows_are_sent_once() -> None:
     track, gatherer = noise(MONO, 240).copy(), Gatherer("meta")
     items = [item.samples for item in MertSegmenter().push(track)]
+    for item in items:
+        gatherer.send(item)
+    assert gatherer.bytes_sent == track.nbytes
     for start in range(0, len(items), 8):
         gatherer.batch(items[start : start + 8])
     assert sum(item.nbytes for item in items) > 5 * track.nbytes
     assert gatherer.bytes_sent == track.nbytes
+
+
+def test_not_too_much_is_sent_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    tracks, gatherer = [noise(MONO, seconds).copy() for seconds in (1, 2)], Gatherer("meta")
+    monkeypatch.setattr(gathering, "MAX_BYTES_AHEAD", tracks[0].nbytes)
+    for track in tracks:
+        gatherer.send(track[0])
+    assert gatherer.bytes_sent == tracks[0].nbytes
+    gatherer.batch([tracks[1][0]])
+    assert gatherer.bytes_sent == sum(track.nbytes for track in tracks)
 
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])

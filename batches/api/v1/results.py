@@ -27,7 +27,7 @@ SLICE = 1000  # rows in memory; far more than a track has models
 FORMULA = (*"=+-@＝＋－＠", "\t", "\r", "\n")  # full-width, too: what a spreadsheet would run, or skip and then run
 COLUMNS = (
     "track", "title", "artist", "album", "path", "model", "status", "reason", "recognised", "attempts",
-    "error_class", "error_message", "note", "seconds", "audio_seconds", "finished_at",
+    "error_class", "error_message", "note", "seconds", "precision", "audio_seconds", "finished_at",
 )  # fmt: skip
 
 CSV = OpenApiExample("A damaged file", f"{','.join(COLUMNS)}\r\n0a1b2c,Gymnopédie No. 1,…\r\n", media_type="text/csv")
@@ -54,6 +54,7 @@ CSV = OpenApiExample("A damaged file", f"{','.join(COLUMNS)}\r\n0a1b2c,Gymnopéd
                 "error_message": "no audio could be decoded",
                 "note": "",
                 "seconds": None,
+                "precision": "",
                 "audio_seconds": None,
                 "finished_at": "2026-11-25T20:01:00Z",
             },
@@ -61,7 +62,7 @@ CSV = OpenApiExample("A damaged file", f"{','.join(COLUMNS)}\r\n0a1b2c,Gymnopéd
     ]
 )
 class ResultSerializer(serializers.ModelSerializer[TrackResult]):
-    """One track × model of a job. ``seconds`` are of work on the device."""
+    """One track × model of a job. ``seconds`` are of work on the device, in which it computed with ``precision``."""
 
     track = TrackNameSerializer(read_only=True)
 
@@ -69,7 +70,7 @@ class ResultSerializer(serializers.ModelSerializer[TrackResult]):
         model = TrackResult
         fields = [
             "track", "model", "status", "reason", "recognised", "attempts", "error_class", "error_message",
-            "note", "seconds", "audio_seconds", "finished_at",
+            "note", "seconds", "precision", "audio_seconds", "finished_at",
         ]  # fmt: skip
         read_only_fields = fields
 
@@ -150,7 +151,7 @@ def _values(row: TrackResult) -> tuple[object, ...]:
     return (
         track.pk, track.title, track.artist, track.album, track.path, row.model, row.status, row.reason,
         row.recognised, row.attempts, row.error_class, row.error_message, row.note, row.seconds,
-        row.audio_seconds, row.finished_at and row.finished_at.isoformat(),
+        row.precision, row.audio_seconds, row.finished_at and row.finished_at.isoformat(),
     )  # fmt: skip
 
 
