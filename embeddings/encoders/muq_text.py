@@ -111,7 +111,9 @@ def _packed(network: Any) -> Any:
             del part.weight
             part.register_buffer("weight", weight)
             multiply = torch.ops.mkldnn._linear_pointwise
-            part.forward = partial(multiply, W=weight, B=part.bias, attr="none", scalars=[], algorithm="")
+            part.forward = partial(  # type: ignore[method-assign]
+                multiply, W=weight, B=part.bias, attr="none", scalars=[], algorithm=""
+            )
     return network
 
 
