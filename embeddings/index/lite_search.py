@@ -149,7 +149,7 @@ def nearest(vectors: Floats, lengths: Floats, queries: Floats, top_k: int, valid
 def _products(queries: Floats, vectors: Floats) -> Floats:
     """Return the dot products of each with each: [queries, vectors]."""
     found = np.empty((len(queries), len(vectors)), np.float32)
-    step = max(1, BLOCK_BYTES // max(1, vectors[:1].nbytes))
+    step = max(1, BLOCK_BYTES // vectors[0].nbytes)
     for start in range(0, len(vectors), step):
         found[:, start : start + step] = queries @ vectors[start : start + step].T
     return found
