@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -98,15 +97,24 @@ class MuqText(TextModel):
 
 
 def _packed(network: Any) -> Any:
-    """Return the network with its matrices laid out for oneDNN, which takes a sixth less for a short text."""
+    """Return the network with its matrices laid out as oneDNN multiplies, which else arranges them for every text.
+
+    That took half of a short text's time.
+    """
     import torch
 
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return network
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of TorchScript, in which torch has written this
-        from torch.utils.mkldnn import to_mkldnn
-    return to_mkldnn(network)  # type: ignore[no-untyped-call]
+    for part in network.modules():
+        if isinstance(part, torch.nn.Linear):
+            weight = torch.ops.mkldnn._reorder_linear_weight(part.weight.detach())
+            del part.weight
+            part.register_buffer("weight", weight)
+            multiply = torch.ops.mkldnn._linear_pointwise
+            part.forward = partial(  # type: ignore[method-assign]
+                multiply, W=weight, B=part.bias, attr="none", scalars=[], algorithm=""
+            )
+    return network
 
 
 def _tokenizer(part: Checkpoint, config: dict[str, Any]) -> Any:

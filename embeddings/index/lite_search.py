@@ -17,6 +17,7 @@ from milvus_lite.search.indexed_filter import evaluate_segment_filter
 from numpy.typing import NDArray
 
 COSINE = "COSINE"
+BLOCK_BYTES = 2**18  # of vectors at a time: OpenBLAS multiplies so few as they lie, and rearranges more of them first
 
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
@@ -130,7 +131,7 @@ def nearest(vectors: Floats, lengths: Floats, queries: Floats, top_k: int, valid
     Nearest first; where there are fewer, the places end in −1 and the distances in infinity.
     """
     units = (queries / lengths_of(queries)[:, None]).astype(np.float32)
-    distances = np.maximum(1 - units @ vectors.T / lengths, 0)
+    distances = np.maximum(1 - _products(units, vectors) / lengths, 0)
     if valid is not None:
         distances[:, ~valid] = np.inf
     places = np.full((len(queries), top_k), -1, np.int64)
@@ -143,3 +144,12 @@ def nearest(vectors: Floats, lengths: Floats, queries: Floats, top_k: int, valid
         places[row, : len(best)] = best
         found[row, : len(best)] = of_query[best]
     return places, found
+
+
+def _products(queries: Floats, vectors: Floats) -> Floats:
+    """Return the dot products of each with each: [queries, vectors]."""
+    found = np.empty((len(queries), len(vectors)), np.float32)
+    step = max(1, BLOCK_BYTES // vectors[0].nbytes)
+    for start in range(0, len(vectors), step):
+        found[:, start : start + step] = queries @ vectors[start : start + step].T
+    return found

@@ -25,6 +25,8 @@ class Candidate:
 
     def lowered(self, share: float) -> Candidate:
         """Return the candidate with this share of its score taken."""
+        if not share:
+            return self
         return replace(self, score=self.score * (1 - share), lost=1 - (1 - self.lost) * (1 - share))
 
     @property

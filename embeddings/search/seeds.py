@@ -73,7 +73,8 @@ def start_of(space: EmbeddingSpace, seeds: Sequence[Seed], now: datetime, deadli
     known = space.embeddings.filter(track_id__in=list(weights)).values_list("track_id", flat=True)
     ordered = sorted(known, key=lambda track_id: (-weights[track_id], track_id))
     looked_up = track_probes(space, {track_id: weights[track_id] for track_id in ordered[:MOST_SEEDS]}, deadline)
-    probes = sorted([*given, *looked_up], key=lambda each: (-each.weight, each.track_id, each.vector.tobytes()))
+    given.sort(key=lambda each: each.vector.tobytes())
+    probes = sorted([*given, *looked_up], key=lambda each: (-each.weight, each.track_id))
     left_out = len(ordered) + len(given) - MOST_SEEDS
     return Start(probes[:MOST_SEEDS], len(weights) - len(ordered), max(0, left_out))
 

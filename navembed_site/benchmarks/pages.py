@@ -25,7 +25,7 @@ from embeddings.maps.vectors import keys_of
 from embeddings.models import BadFile, DuplicatePair, Embedding, EmbeddingSpace, Playlist, SpaceMap, Track
 from navembed_site.benchmarks.jobs import FILLING, Extent, Figure, run_step
 from navembed_site.benchmarks.scratch import StepFailed
-from navembed_site.console import health, pace
+from navembed_site.console import colours, health, pace
 
 REPEATS = 11
 MOST_MS = 300
@@ -83,6 +83,7 @@ def _forget() -> None:
     for each in (counts, health.signs, health.models):
         each.forget()
     pace.forget()
+    colours.frequent.cache_clear()
 
 
 def _milliseconds(client: Client, path: str) -> float:

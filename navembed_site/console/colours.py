@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Any
 from zlib import crc32
 
@@ -11,10 +12,12 @@ import numpy as np
 from django.db.models import Count, QuerySet
 from numpy.typing import NDArray
 
+from embeddings.encoders.registry import ENCODERS
 from embeddings.errors import LibraryUnavailable
 from embeddings.library import open_library
 from embeddings.models import Embedding, EmbeddingSpace, SpaceMap
-from embeddings.spaces.rows import rows_of
+from embeddings.spaces.rows import around_sample, rows_of
+from navembed_site.http.remembered import Remembered
 
 GREY = 11
 """Number of the last colour; console.css has them."""
@@ -45,15 +48,16 @@ def legend(drawn: SpaceMap, kind: str) -> list[Entry]:
     if kind == "cluster":
         counts = np.bincount(np.frombuffer(drawn.clusters, np.uint8))
         return [Entry(colour, f"Group {colour + 1}", int(count)) for colour, count in enumerate(counts)]
-    values, rest = _frequent(drawn.space, kind)
+    values, rest = frequent(drawn.space_id, kind).get()
     names = _names(kind)
     entries = [Entry(i, names.get(value, str(value)), tracks) for i, (value, tracks) in enumerate(values)]
     return [*entries, Entry(GREY, "Others", rest)] if rest else entries
 
 
 def colours(drawn: SpaceMap, kind: str) -> NDArray[Any]:
-    """Return the tracks that can be played and their colours, ordered by key: ``POINT`` [tracks]."""
-    rows = shown(drawn.space).values_list("pk", COLUMNS[kind]).iterator(chunk_size=ROWS_A_BLOCK)
+    """Return what is drawn of the tracks that can be played, hardly more, and the colours: ``POINT``, by key."""
+    some = around_sample(shown(drawn.space), np.frombuffer(drawn.keys, "<i8"))
+    rows = some.values_list("pk", COLUMNS[kind]).iterator(chunk_size=ROWS_A_BLOCK)
     found = np.fromiter(_coloured(rows, drawn, kind), POINT)
     found.sort(order="key")
     return found
@@ -66,17 +70,23 @@ def _coloured(rows: Iterator[tuple[int, Any]], drawn: SpaceMap, kind: str) -> It
         keys, groups = np.frombuffer(drawn.keys, "<i8").tolist(), np.frombuffer(drawn.clusters, np.uint8).tolist()
         of_track = dict(zip(keys, groups, strict=True))
         return ((key, of_track.get(key, GREY)) for key, _ in rows)
-    numbers = {value: number for number, (value, _) in enumerate(_frequent(drawn.space, kind)[0])}
+    numbers = {value: number for number, (value, _) in enumerate(frequent(drawn.space_id, kind).get()[0])}
     return ((key, numbers.get(value, GREY)) for key, value in rows)
 
 
-def _frequent(space: EmbeddingSpace, kind: str) -> tuple[list[tuple[Any, int]], int]:
+@lru_cache(maxsize=len(ENCODERS) * len(KINDS))
+def frequent(space_id: int, kind: str) -> Remembered[tuple[list[tuple[Any, int]], int]]:
+    """Return what the legend and the points both are coloured by, and ask all tracks for."""
+    return Remembered(partial(_frequent, space_id, kind))
+
+
+def _frequent(space_id: int, kind: str) -> tuple[list[tuple[Any, int]], int]:
     """Return the most frequent values with their counts, and how many tracks have another one, or none."""
     column = COLUMNS[kind]
-    counted = shown(space).order_by().values_list(column).annotate(tracks=Count("pk")).order_by("-tracks", column)
-    rows = list(counted)
-    frequent = [(value, tracks) for value, tracks in rows if value not in ("", None)][:GREY]
-    return frequent, sum(tracks for _, tracks in rows) - sum(tracks for _, tracks in frequent)
+    of_space = shown(EmbeddingSpace(pk=space_id)).order_by().values_list(column)
+    rows = list(of_space.annotate(tracks=Count("pk")).order_by("-tracks", column))
+    named = [(value, tracks) for value, tracks in rows if value not in ("", None)][:GREY]
+    return named, sum(tracks for _, tracks in rows) - sum(tracks for _, tracks in named)
 
 
 def _names(kind: str) -> Mapping[Any, str]:

@@ -15,7 +15,7 @@ from batches.models import BatchJob
 from embeddings.encoders.registry import MODEL_KEYS
 from embeddings.maps.making import make_map
 from embeddings.models import BadFile, EmbeddingSpace, Track
-from navembed_site.console import health, maps, pace
+from navembed_site.console import colours, health, maps, pace
 from tests.batches.rows import make_embedding, make_job, make_track, set_status
 
 Person = Callable[[str], Client]
@@ -45,6 +45,7 @@ def forget() -> None:
         each.forget()
     pace.forget()
     maps._sketch.cache_clear()
+    colours.frequent.cache_clear()
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import pytest
 from milvus_lite.engine import collection
 from milvus_lite.index.brute_force import BruteForceIndex
 
+from embeddings.index import lite_search
 from embeddings.index.lite_search import faster, lengths_of, nearest
 from embeddings.index.lite_server import _open, _server
 from embeddings.index.store import VectorStore
@@ -25,7 +26,8 @@ QUERIES = 2 * unit(4, 8, seed=1)
 
 @pytest.mark.parametrize("top_k", [1, 10, 50, 60])
 @pytest.mark.parametrize("excluded", [0, 7, 49, 50])
-def test_places_and_distances_are_those_of_lite(top_k: int, excluded: int) -> None:
+def test_places_and_distances_are_those_of_lite(top_k: int, excluded: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lite_search, "BLOCK_BYTES", 7 * VECTORS[0].nbytes)
     valid = np.arange(50) >= excluded if excluded else None
     places, distances = nearest(VECTORS, lengths_of(VECTORS), QUERIES, top_k, valid)
     expected_places, expected = BruteForceIndex(VECTORS, "COSINE").search(QUERIES, top_k, valid)

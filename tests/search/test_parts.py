@@ -10,16 +10,19 @@ import numpy as np
 import pytest
 from pymilvus.client.types import LoadState
 
+from embeddings.encoders.registry import encoder_class
 from embeddings.errors import OutOfTime
 from embeddings.index.store import VectorStore
 from embeddings.index.sync import index_pending
-from embeddings.models import EmbeddingSpace
+from embeddings.models import Embedding, EmbeddingSpace
+from embeddings.search import comparing
 from embeddings.search.calibration import SMALLEST_DEVIATION, calibrate, space_calibration
-from embeddings.search.comparing import cosines, probe, turn
+from embeddings.search.comparing import Probe, cosines, gram, probe, turn
 from embeddings.search.deadline import Deadline
 from embeddings.search.diversity import most_of_an_artist
 from embeddings.search.seeds import grouped
 from embeddings.search.warm_up import warm_up
+from embeddings.spaces.vectors import DTYPES
 from tests.index.conftest import unit
 from tests.milvus import LiteServer
 from tests.spaces.conftest import embed, make_space
@@ -46,6 +49,33 @@ def test_a_comparison_waits_for_a_free_core_and_not_longer_than_its_answer(monke
     with turn(Deadline(9)), pytest.raises(OutOfTime):
         cosines(space, probes, ["a", "b"], Deadline(0.05))
     assert cosines(space, probes, ["b", "a"], Deadline(9))[0] == ["a", "b"]
+
+
+@pytest.mark.database
+@pytest.mark.django_db
+@pytest.mark.parametrize("model", ["muq", "mert"])
+def test_cosines_are_those_of_whole_vectors_however_little_is_read_at_a_time(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = make_space(model=model, vectors=12)
+    dtype = DTYPES[encoder_class(model).stored_dtype]
+    for name, numbers in {"READ_BYTES": 32, "BLOCK_BYTES": 80}.items():  # two embeddings; five
+        monkeypatch.setattr(comparing, name, numbers * dtype.itemsize)
+    monkeypatch.setattr(comparing, "CACHED_BYTES", 3 * 5 * 8)  # three columns
+    for track, damaged in {"t3": np.zeros(16), "t5": np.full(16, np.inf), "t7": np.ones(9)}.items():
+        Embedding.objects.filter(track=track).update(vector=damaged.astype(dtype).tobytes())
+    expected_ids = sorted({f"t{number}" for number in range(12)} - {"t3", "t5", "t7"})
+    stored = {each.track_id: np.frombuffer(each.vector, dtype).astype(float) for each in space.embeddings.all()}
+    rows = np.array([stored[each] / np.linalg.norm(stored[each]) for each in expected_ids])
+    means = rows[:, :5] / np.linalg.norm(rows[:, :5], axis=1, keepdims=True)
+    sound, words = unit(1, 16, seed=4)[0].astype(float), unit(1, 5, seed=5)[0].astype(float)
+    probes = [Probe(sound / np.linalg.norm(sound)), Probe(np.append(words, np.zeros(11)), is_text=True)]
+    ids, found = cosines(space, probes, stored, Deadline(9))
+    assert ids == expected_ids
+    assert found == pytest.approx(np.stack([rows @ probes[0].vector, means @ words], axis=1), abs=1e-12)
+    ids, among = gram(space, stored, Deadline(9))
+    assert ids == expected_ids
+    assert among == pytest.approx(rows @ rows.T, abs=1e-12)
 
 
 @pytest.mark.parametrize(("diversity", "most"), [(0.0, 25), (0.3, 10), (0.6, 4), (1.0, 1)])
