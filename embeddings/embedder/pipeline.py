@@ -15,6 +15,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -149,7 +150,7 @@ class Pipeline:
 
 def _narrow(request: TrackRequest, models: Sequence[str]) -> TrackRequest:
     wanted = tuple(model for model in request.models if model in models)
-    return TrackRequest(request.id, request.path, wanted, request.spool_name)
+    return replace(request, models=wanted)
 
 
 class _Run:
@@ -215,7 +216,7 @@ class _Run:
         self._tracks.add(track)
         formats = list({self._manager.encoder(model).audio for model in request.models})
         try:
-            with closing(self._pool.decode(request.path, formats)) as parts:
+            with closing(self._pool.decode(request.path, formats, sound=request.sound)) as parts:
                 for part in self._stages.waited("decode", parts):
                     if not self._put(_Part(track, part)):
                         return

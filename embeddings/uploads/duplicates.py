@@ -80,7 +80,7 @@ def matches(
     sound = b""
     found = [*_same_tracks(name, audio_hash)]
     if ours and not found:
-        sound = recording.fingerprint(decoders, str(path))
+        sound = next((bytes(row.sound) for row in ours if row.sound), b"") or decoders.fingerprint(str(path))
         found = [_judged(candidate, sound, decoders) for candidate in _near_tracks(name, ours, threshold)]
     with _deciding:
         found += _same_uploads(name, ours)
@@ -138,7 +138,7 @@ def _judged(candidate: _Candidate, sound: bytes, decoders: DecodePool) -> Match:
     other = candidate.sound
     if candidate.match.track_id:
         try:
-            other = recording.fingerprint(decoders, places().file(candidate.match.path))
+            other = decoders.fingerprint(places().file(candidate.match.path))
         except AudioError:
             return candidate.match  # nobody can say so now
     return replace(candidate.match, confirmed=bool(other) and recording.is_same(sound, other))

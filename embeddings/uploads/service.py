@@ -99,7 +99,8 @@ class Uploads:
 
     def _judged(self, request: Request, splits: list[Split], patience: Patience, warnings: list[str]) -> Answer:
         pieces = {each.name: each.path for each in splits} or {request.name: request.music_file}
-        heard = {name: self._embed(path, name, patience) for name, path in pieces.items()}
+        sound = request.wishes.find_duplicates
+        heard = {name: self._embed(path, name, patience, sound) for name, path in pieces.items()}
         warnings += _later({name: each.problems for name, each in heard.items()})
         found = [
             match for name in pieces for match in self._matches(pieces[name], name, heard[name], request, warnings)
@@ -165,12 +166,12 @@ class Uploads:
             raise NavembedError(STOPPED)  # perhaps an album that was not split because of that
         return []
 
-    def _embed(self, path: Path, name: str, patience: Patience) -> Embedded:
+    def _embed(self, path: Path, name: str, patience: Patience, sound: bool) -> Embedded:
         try:
             audio_hash = self._hash(path, name, patience.is_unwanted)
         except AudioError as error:
             return Embedded(problems=[str(error)])
-        return embed(path, name, audio_hash, patience)
+        return embed(path, name, audio_hash, patience, sound=sound)
 
     def _hash(self, path: Path, name: str, should_stop: Callable[[], bool] = lambda: False) -> str:
         """Return the hash of a file's audio. Raises BadUpload, passing AudioError."""
