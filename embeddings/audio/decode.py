@@ -74,9 +74,10 @@ class Native(NamedTuple):
 def natives(path: str, *, limits: Limits = DEFAULTS, progress: Progress = lambda: None) -> Iterator[Native]:
     """Decode a file with all its channels at its own rate, in pieces of about a second.
 
-    Raises as ``decode`` does, and when something of a lossless file is missing: what follows lies at a wrong place.
+    Raises as ``decode`` does, and when something of a lossless file is missing, so that what follows lies at a wrong
+    place, or does not match its checksum.
     """
-    source = Source(path, progress, limits)
+    source = Source(path, progress, limits, exact=True)
     for waveform in source.waveforms():
         yield Native(waveform, source.rate, source.bits)
     if damage := source.damage() or source.loss():

@@ -44,12 +44,16 @@ Progress = Callable[[], None]
 
 
 class Source:
-    """A file's audio, and what has come out of it so far."""
+    """A file's audio, and what has come out of it so far.
 
-    def __init__(self, path: str, progress: Progress, limits: Limits = DEFAULTS) -> None:
+    ``exact``: of a lossless file, what does not match its checksums is missing.
+    """
+
+    def __init__(self, path: str, progress: Progress, limits: Limits = DEFAULTS, *, exact: bool = False) -> None:
         self._path = path
         self._progress = progress
         self._limits = limits
+        self._is_exact = exact
         self._gain = 0.0
         """That integers written as floats are multiplied by; 0 when it is not known yet."""
         self.digest = hashlib.sha256()
@@ -117,6 +121,8 @@ class Source:
         self._stream = stream
         self._codec = context.codec.canonical_name
         self._is_lossless = context.codec.lossless
+        if self._is_exact and self._is_lossless:
+            context.options = {"err_detect": "crccheck+explode"}
         self.digest.update(f"{self._codec} {context.rate} {context.channels}\n".encode())
         seconds = _declared_seconds(container, stream) * cut_off(self._path)
         byte_rate = context.bit_rate / 8 if context.bit_rate and self._codec.startswith("pcm") else 0

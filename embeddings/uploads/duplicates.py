@@ -23,15 +23,17 @@ from embeddings.models import Embedding, EmbeddingSpace, Track, UploadEmbedding
 from embeddings.search.neighbours import nearest_in
 from embeddings.spaces.lifecycle import live_space
 from embeddings.spaces.vectors import DTYPES
+from navembed_site.process.locks import hold
 
 RECENT = timedelta(hours=1)  # an upload whose copying has failed may come again later
 MOST_RECENT = 1_000
 MOST_COMPARED = 5  # candidates of each kind that are compared, the nearest first
 
 _deciding = threading.Lock()
-"""Held from the look at other uploads until ours counts as one, so that of two that come together one is kept.
+DECIDING = "uploads-deciding"
+"""Locks, of this process and of this host, held from the look at other uploads until ours counts as one.
 
-Of two that come in different ways, by socket and by HTTP, both may be.
+So one is kept of two that come together. The first spares the second a wait, which is logged.
 """
 
 
@@ -82,7 +84,7 @@ def matches(
     if ours and not found:
         sound = next((bytes(row.sound) for row in ours if row.sound), b"") or decoders.fingerprint(str(path))
         found = [_judged(candidate, sound, decoders) for candidate in _near_tracks(name, ours, threshold)]
-    with _deciding:
+    with _deciding, hold(DECIDING):
         found += _same_uploads(name, ours)
         if sound:
             found += [_judged(candidate, sound, decoders) for candidate in _near_uploads(name, ours, threshold)]

@@ -67,7 +67,7 @@ class Uploads:
         except Exception as error:
             logger.exception("%s could not be processed", request.name)
             answer = refusal(f"navembed failed with {type(error).__name__}: {error}")
-        let_go(request.name)
+        let_go(request)
         _record(request, answer, time.monotonic() - began)
         return answer
 
@@ -78,10 +78,12 @@ class Uploads:
             return {"status": "ok", "splitFiles": [track.as_answer() for track, _ in self._plan(request)]}
         except NavembedError as error:
             return refusal(str(error))
+        finally:
+            let_go(request)
 
     def _plan(self, request: Request) -> list[tuple[Split, Cut]]:
         look_at(str(request.music_file))
-        return plan(request.music_file, request.name, request.cue_file, self._decoders)
+        return plan(request, self._decoders)
 
     def _process(self, request: Request, patience: Patience) -> Answer:
         warnings: list[str] = []
@@ -148,7 +150,7 @@ class Uploads:
         except AudioError:
             texts = {}
         try:
-            return new_name(request.name, request.wishes, texts, patience.is_unwanted)
+            return new_name(request, texts, patience.is_unwanted)
         except NotRenamed as error:
             warnings.append(f"{request.name} keeps its name: {error}")
             return ""
@@ -157,7 +159,7 @@ class Uploads:
         """Return the tracks that the file was split into; none when it is to be taken whole."""
         try:
             if planned := self._plan(request):
-                return split(request.music_file, request.name, planned, self._decoders, patience.is_unwanted)
+                return split(request, planned, self._decoders, patience.is_unwanted)
         except BadSheet as error:
             warnings.append(f"{error}; it was taken whole")
         except AudioError:

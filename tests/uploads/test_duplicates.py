@@ -6,7 +6,7 @@ import shutil
 import threading
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from embeddings.models import Embedding, UploadEmbedding
 from embeddings.uploads import duplicates
 from embeddings.uploads.duplicates import RECENT
 from navembed_site.demo.encode import write_audio
+from navembed_site.process.locks import hold
 from tests.batches.conftest import Music, RunToEnd
 from tests.uploads import pairs
 from tests.uploads.client import GoClient
@@ -94,6 +95,22 @@ def test_of_two_that_come_together_one_is_kept(client: GoClient, write: Write, m
     with ThreadPoolExecutor() as threads:
         answers = list(threads.map(lambda path: client.upload(path, settings=WISH), paths))
     assert sorted(answer["allDuplicates"] for answer in answers) == [False, True]
+
+
+def test_of_two_that_come_by_two_processes_one_is_kept(
+    client: GoClient, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.upload(write("first.flac", pairs.piece("piano", 0)), settings=WISH)
+    UploadEmbedding.objects.update(accepted_at=None)
+    compared, near_tracks = threading.Event(), duplicates._near_tracks
+    monkeypatch.setattr(duplicates, "_near_tracks", lambda *given: (near_tracks(*given), compared.set())[0])
+    other = write("other.mp3", pairs.piece("piano", 0))
+    with ThreadPoolExecutor() as threads, hold(duplicates.DECIDING):  # as the other process does
+        answer = threads.submit(client.upload, other, settings=WISH)
+        assert compared.wait(60)
+        assert not wait([answer], 0.5).done
+        UploadEmbedding.objects.filter(name="first.flac").update(accepted_at=timezone.now())
+    assert answer.result()["allDuplicates"]
 
 
 def test_audio_without_a_hash_is_compared_with_nothing(
