@@ -81,10 +81,10 @@ class DecodePool:
         Raises AudioFileMissing and AudioError as ``embeddings.audio.decode.decode`` does, also after some blocks;
         DecoderDied when the decoder crashed, was killed or hung.
         """
-        request = {"do": "decode", "formats": [list(wanted) for wanted in formats], "limits": asdict(self.limits)}
-        request |= {"path": str(Path(path).absolute()), "sound": sound, "block_seconds": self._block_seconds}
+        request = {"do": "decode", "path": str(Path(path).absolute()), "limits": asdict(self.limits), "sound": sound}
+        wanted = [list(each) for each in formats]
         with self._decoder() as decoder:
-            decoder.send(request)
+            decoder.send({**request, "formats": wanted, "block_seconds": self._block_seconds})
             while "summary" not in (answer := decoder.result(self._hang_seconds)):
                 yield decoder.block(answer["block"])
                 decoder.send({"do": "next"})

@@ -73,7 +73,7 @@ class Fingerprinter:
         """Return the bits of all that has come."""
         loudness = np.concatenate(self._loudness)
         sounding = loudness[LAG:] > SILENT * loudness.max(initial=0)
-        return np.concatenate(self._bits) * sounding
+        return np.where(sounding, np.concatenate(self._bits), np.uint64(0))
 
     def fingerprint(self) -> bytes:
         """Return the bits as ``is_same`` takes them."""
