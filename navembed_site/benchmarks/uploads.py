@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from navembed_site.benchmarks.embedding.pipeline import has_ended, stages_of
-from navembed_site.benchmarks.http import RATE, Scratch, running, wait
+from navembed_site.benchmarks.http import END_SECONDS, RATE, Scratch, running, wait
 from navembed_site.benchmarks.jobs import Figure
 from navembed_site.benchmarks.scratch import StepFailed
 from navembed_site.demo.encode import write_audio
@@ -67,7 +67,7 @@ def _batch_seconds(scratch: Scratch, meanwhile: Callable[[], None] = lambda: Non
     scratch.call("POST", "/batch/start", {"clearExisting": True})
     wait(lambda: scratch.call("GET", "/batch/progress")["processed_operations"])
     meanwhile()
-    wait(lambda: has_ended(scratch))
+    wait(lambda: has_ended(scratch), END_SECONDS)
     return time.monotonic() - began
 
 

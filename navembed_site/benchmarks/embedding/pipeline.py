@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from navembed_site.benchmarks.http import Scratch, running, wait
+from navembed_site.benchmarks.http import END_SECONDS, Scratch, running, wait
 from navembed_site.benchmarks.scratch import StepFailed, python
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def pipeline(effort: Effort, tracks: int, folder: Path | None = None) -> Iterato
     ):
         began = time.monotonic()
         scratch.call("POST", "/batch/start", {})
-        wait(lambda: has_ended(scratch))
+        wait(lambda: has_ended(scratch), END_SECONDS)
         taken = time.monotonic() - began
         stages = {(stage, model): seconds for stage, model, seconds in stages_of(scratch)}
     loading = stages.pop(("load", ""), 0.0)
