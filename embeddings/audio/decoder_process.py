@@ -113,8 +113,9 @@ class _Server:
         from embeddings.encoders.base import AudioFormat
 
         formats = [AudioFormat(*wanted) for wanted in request["formats"]]
-        seconds, limits = request["block_seconds"], Limits(**request["limits"])
-        for part in decode(request["path"], formats, block_seconds=seconds, limits=limits, progress=self._progress):
+        options = {"sound": request["sound"], "block_seconds": request["block_seconds"]}
+        limits = Limits(**request["limits"])
+        for part in decode(request["path"], formats, **options, limits=limits, progress=self._progress):
             if isinstance(part, AudioSummary):
                 return {"summary": asdict(part)}
             offset = 0

@@ -73,19 +73,27 @@ class DecodePool:
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="decoder-starter")
         self._lock = threading.Lock()
 
-    def decode(self, path: str, formats: Sequence[AudioFormat]) -> Generator[AudioBlock | AudioSummary, None, None]:
+    def decode(
+        self, path: str, formats: Sequence[AudioFormat], *, sound: bool = False
+    ) -> Generator[AudioBlock | AudioSummary, None, None]:
         """Yield the track's blocks, then its summary. Occupies one decoder until it ends or is closed.
 
         Raises AudioFileMissing and AudioError as ``embeddings.audio.decode.decode`` does, also after some blocks;
         DecoderDied when the decoder crashed, was killed or hung.
         """
-        request = {"do": "decode", "formats": [list(wanted) for wanted in formats], "limits": asdict(self.limits)}
+        request = {"do": "decode", "path": str(Path(path).absolute()), "limits": asdict(self.limits), "sound": sound}
+        wanted = [list(each) for each in formats]
         with self._decoder() as decoder:
-            decoder.send({**request, "path": str(Path(path).absolute()), "block_seconds": self._block_seconds})
+            decoder.send({**request, "formats": wanted, "block_seconds": self._block_seconds})
             while "summary" not in (answer := decoder.result(self._hang_seconds)):
                 yield decoder.block(answer["block"])
                 decoder.send({"do": "next"})
             yield AudioSummary(**answer["summary"])
+
+    def fingerprint(self, path: str) -> bytes:
+        """Return a file's acoustic fingerprint; raises as ``decode`` does."""
+        *_, summary = self.decode(path, [], sound=True)
+        return bytes.fromhex(cast("AudioSummary", summary).sound)
 
     def audio_hash(self, path: str, *, should_stop: Callable[[], bool] = lambda: False) -> str:
         """As ``embeddings.audio.decode.audio_hash``, in a decoder; raises as ``decode`` does.

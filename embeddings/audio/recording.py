@@ -8,14 +8,11 @@ sample rates and loudness change little; a piece that is played or mixed again h
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import closing
 from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embeddings.audio.pool import AudioBlock, DecodePool
 from embeddings.encoders.base import AudioFormat
 
 RATE = 8_000
@@ -40,48 +37,59 @@ Bits = NDArray[np.uint64]
 HALF, CLEAR = np.uint64(32), np.uint64(2**32 - 1)
 
 
-def fingerprint(decoders: DecodePool, path: str) -> bytes:
-    """Return the bits of a file, 125 bytes a second. Raises AudioError as ``DecodePool.decode`` does."""
-    with closing(decoders.decode(path, [FORMAT])) as parts:
-        waveforms = (part.waveforms[FORMAT][0] for part in parts if isinstance(part, AudioBlock))
-        return bits_of(waveforms).astype("<u8").tobytes()
+class Fingerprinter:
+    """Makes the bits of a file, 125 bytes a second, while it is decoded; keeps little more than them."""
 
+    def __init__(self) -> None:
+        self._left: NDArray[np.float32] = np.zeros(0, np.float32)
+        self._across: NDArray[np.float32] = np.zeros((0, BANDS - 1), np.float32)
+        """Of the last LAG frames."""
+        self._bits = [np.zeros(0, np.uint64)]
+        self._loudness = [np.zeros(0, np.float32)]
 
-def bits_of(waveforms: Iterable[NDArray[np.float32]]) -> Bits:
-    """Return the bits of mono sound at 8 kHz that comes in pieces, float32 [samples]."""
-    energies = np.concatenate([np.zeros((0, BANDS), np.float32), *_energies(waveforms)])
-    if len(energies) <= LAG:
-        return np.zeros(0, np.uint64)
-    loudness = energies.mean(axis=1, keepdims=True)
-    logs = np.log(energies + FLOOR * loudness + 1e-20)
-    across = np.diff(logs, axis=1)
-    rises = across[LAG:] - across[:-LAG]
-    sounding = loudness[LAG:, 0] > SILENT * loudness.max()
-    found = np.concatenate([rises > CLEARLY, rises > AT_ALL], axis=1) & sounding[:, None]
-    packed: Bits = np.packbits(found, axis=1, bitorder="little").view("<u8")[:, 0].astype(np.uint64)
-    return packed
-
-
-def _energies(waveforms: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
-    """Yield float32 [frames, bands] for each piece; a frame may begin in one and end in the next."""
-    left = np.zeros(0, np.float32)
-    for waveform in waveforms:
-        left = np.concatenate([left, waveform])
-        count = max(0, (len(left) - FRAME) // HOP + 1)
+    def push(self, waveform: NDArray[np.float32]) -> None:
+        """Take the next samples, float32 at 8 kHz; a frame may begin in one piece and end in the next."""
+        self._left = np.concatenate([self._left, waveform])
+        count = max(0, (len(self._left) - FRAME) // HOP + 1)
         if count:
-            frames = np.lib.stride_tricks.sliding_window_view(left, FRAME)[: count * HOP : HOP]
+            frames = np.lib.stride_tricks.sliding_window_view(self._left, FRAME)[: count * HOP : HOP]
             for start in range(0, count, 256):
-                spectrum = np.fft.rfft(frames[start : start + 256] * np.hanning(FRAME).astype(np.float32))
-                yield (np.abs(spectrum) ** 2 @ _bands().T).astype(np.float32)
-        left = left[count * HOP :]
+                self._hear(frames[start : start + 256])
+            self._left = self._left[count * HOP :]
+
+    def _hear(self, frames: NDArray[np.float32]) -> None:
+        spectrum = np.fft.rfft(frames * np.hanning(FRAME).astype(np.float32))
+        energies = (np.abs(spectrum) ** 2 @ _bands().T).astype(np.float32)
+        loudness = energies.mean(axis=1, keepdims=True)
+        logs = np.log(energies + FLOOR * loudness + 1e-20)
+        across = np.concatenate([self._across, np.diff(logs, axis=1)])
+        rises = across[LAG:] - across[:-LAG]
+        packed = np.packbits(np.concatenate([rises > CLEARLY, rises > AT_ALL], axis=1), axis=1, bitorder="little")
+        self._bits.append(packed.view("<u8")[:, 0].astype(np.uint64))
+        self._loudness.append(loudness[:, 0])
+        self._across = across[-LAG:]
+
+    def bits(self) -> Bits:
+        """Return the bits of all that has come."""
+        loudness = np.concatenate(self._loudness)
+        sounding = loudness[LAG:] > SILENT * loudness.max(initial=0)
+        return np.where(sounding, np.concatenate(self._bits), np.uint64(0))
+
+    def fingerprint(self) -> bytes:
+        """Return the bits as ``is_same`` takes them."""
+        return self.bits().astype("<u8").tobytes()
 
 
 @cache
 def _bands() -> NDArray[np.float32]:
-    from librosa.filters import mel
-
-    filters: NDArray[np.float32] = mel(sr=RATE, n_fft=FRAME, n_mels=BANDS, fmin=LOWEST, fmax=HIGHEST)
-    return filters
+    """Return the mel filters as librosa makes them (Slaney's: linear below 1 kHz), float32 [BANDS, frequencies]."""
+    mels = np.linspace(LOWEST * 3 / 200, 15 + 27 * np.log(HIGHEST / 1_000) / np.log(6.4), BANDS + 2)
+    edges = np.where(mels < 15, mels * 200 / 3, 1_000 * 6.4 ** ((mels - 15) / 27))
+    distances = np.fft.rfftfreq(FRAME, 1 / RATE) - edges[:, None]
+    widths = np.diff(edges)[:, None]
+    triangles = np.minimum(distances[:-2] / widths[:-1], -distances[2:] / widths[1:])
+    heights = 2 / (edges[2:] - edges[:-2])[:, None]
+    return (np.maximum(0, triangles) * heights).astype(np.float32)
 
 
 def is_same(one: bytes, other: bytes) -> bool:

@@ -41,6 +41,8 @@ class AudioSummary:
     channels: int
     note: str = ""
     """What of the file was not heard as it is; empty for nearly all."""
+    sound: str = ""
+    """Its acoustic fingerprint in hexadecimal digits, where it was asked for."""
 
     @property
     def ratio(self) -> float:

@@ -92,7 +92,7 @@ class Judge:
 
     def _listen(self, track: Track) -> bytes:
         with fetched([track], lambda: None) as files:
-            return recording.fingerprint(self._decoders, files.get(track.pk) or places().file(track.path))
+            return self._decoders.fingerprint(files.get(track.pk) or places().file(track.path))
 
 
 def duplicates_of(track_id: str, decoders: DecodePool) -> list[Duplicate]:

@@ -16,6 +16,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -204,7 +205,7 @@ class Pipeline:
 
 def _narrow(request: TrackRequest, models: Sequence[str]) -> TrackRequest:
     wanted = tuple(model for model in request.models if model in models)
-    return TrackRequest(request.id, request.path, wanted, request.spool_name)
+    return replace(request, models=wanted)
 
 
 class _Run:
@@ -297,7 +298,7 @@ class _Run:
         with ExitStack() as once:
             once.callback(self._count_decoder)
             try:
-                with closing(self._pool.decode(request.path, formats)) as parts:
+                with closing(self._pool.decode(request.path, formats, sound=request.sound)) as parts:
                     for part in self._stages.waited("decode", parts):
                         once.close()
                         end = part if isinstance(part, AudioSummary) else None

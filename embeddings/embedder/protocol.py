@@ -18,7 +18,7 @@ from embeddings.audio.summary import AudioSummary
 from embeddings.embedder.work import Failure, TrackOutcome, TrackRequest, TrackVector
 from navembed_site.errors import NavembedError
 
-MAX_LINE = 2**20
+MAX_LINE = 2**21  # the acoustic fingerprint of an hour takes half of it
 HEARTBEAT_SECONDS = 1.0
 
 
@@ -56,7 +56,8 @@ def request_to_json(request: TrackRequest) -> dict[str, Any]:
 
 def request_from_json(data: dict[str, Any]) -> TrackRequest:
     """Raises KeyError and TypeError when a field is absent or of another type."""
-    return TrackRequest(str(data["id"]), str(data["path"]), tuple(data["models"]), str(data["spool_name"]))
+    models, sound = tuple(data["models"]), bool(data["sound"])
+    return TrackRequest(str(data["id"]), str(data["path"]), models, str(data["spool_name"]), sound)
 
 
 def write_outcome(stream: Writer, outcome: TrackOutcome) -> None:

@@ -15,12 +15,16 @@ from navembed_site.names import clean_text
 
 @dataclass(frozen=True)
 class TrackRequest:
-    """A track to embed with some models. ``spool_name`` names its spooled rows when it is very long."""
+    """A track to embed with some models. ``spool_name`` names its spooled rows when it is very long.
+
+    ``sound``: its acoustic fingerprint is wanted, too.
+    """
 
     id: str
     path: str
     models: tuple[str, ...]
     spool_name: str = ""
+    sound: bool = False
 
 
 @dataclass(frozen=True)

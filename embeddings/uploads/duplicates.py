@@ -23,15 +23,17 @@ from embeddings.models import Embedding, EmbeddingSpace, Track, UploadEmbedding
 from embeddings.search.neighbours import nearest_in
 from embeddings.spaces.lifecycle import live_space
 from embeddings.spaces.vectors import DTYPES
+from navembed_site.process.locks import hold
 
 RECENT = timedelta(hours=1)  # an upload whose copying has failed may come again later
 MOST_RECENT = 1_000
 MOST_COMPARED = 5  # candidates of each kind that are compared, the nearest first
 
 _deciding = threading.Lock()
-"""Held from the look at other uploads until ours counts as one, so that of two that come together one is kept.
+DECIDING = "uploads-deciding"
+"""Locks, of this process and of this host, held from the look at other uploads until ours counts as one.
 
-Of two that come in different ways, by socket and by HTTP, both may be.
+So one is kept of two that come together. The first spares the second a wait, which is logged.
 """
 
 
@@ -80,9 +82,9 @@ def matches(
     sound = b""
     found = [*_same_tracks(name, audio_hash)]
     if ours and not found:
-        sound = recording.fingerprint(decoders, str(path))
+        sound = next((bytes(row.sound) for row in ours if row.sound), b"") or decoders.fingerprint(str(path))
         found = [_judged(candidate, sound, decoders) for candidate in _near_tracks(name, ours, threshold)]
-    with _deciding:
+    with _deciding, hold(DECIDING):
         found += _same_uploads(name, ours)
         if sound:
             found += [_judged(candidate, sound, decoders) for candidate in _near_uploads(name, ours, threshold)]
@@ -138,7 +140,7 @@ def _judged(candidate: _Candidate, sound: bytes, decoders: DecodePool) -> Match:
     other = candidate.sound
     if candidate.match.track_id:
         try:
-            other = recording.fingerprint(decoders, places().file(candidate.match.path))
+            other = decoders.fingerprint(places().file(candidate.match.path))
         except AudioError:
             return candidate.match  # nobody can say so now
     return replace(candidate.match, confirmed=bool(other) and recording.is_same(sound, other))

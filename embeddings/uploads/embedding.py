@@ -33,8 +33,10 @@ class Embedded:
     problems: list[str] = field(default_factory=list)
 
 
-def embed(path: Path, name: str, audio_hash: str, patience: Patience) -> Embedded:
+def embed(path: Path, name: str, audio_hash: str, patience: Patience, *, sound: bool) -> Embedded:
     """Embed a file with ``NAVEMBED_UPLOAD_MODELS``; audio that has a vector already costs nothing.
+
+    ``sound``: its acoustic fingerprint is kept beside the vector, so that nobody decodes it once more.
 
     What is not embedded is told in ``problems``: it is no reason to refuse a file, because the next job tries again.
     """
@@ -43,7 +45,7 @@ def embed(path: Path, name: str, audio_hash: str, patience: Patience) -> Embedde
         wanted = _fingerprints(settings.UPLOAD_MODELS, found.problems, patience)
         done = kept.known(name, wanted, audio_hash)
         if missing := {model: wanted[model] for model in wanted if model not in done}:
-            done |= kept.keep(name, wanted, _outcomes(path, missing, found.problems, patience))
+            done |= kept.keep(name, wanted, _outcomes(path, missing, found.problems, patience, sound))
         found.fingerprints = {model: wanted[model] for model in wanted if model in done}
     except NotEmbedded as error:
         found.problems.append(str(error))
@@ -74,7 +76,9 @@ def _describe(model: str) -> str:
     raise failure
 
 
-def _outcomes(path: Path, wanted: Mapping[str, str], problems: list[str], patience: Patience) -> list[TrackOutcome]:
+def _outcomes(
+    path: Path, wanted: Mapping[str, str], problems: list[str], patience: Patience, sound: bool
+) -> list[TrackOutcome]:
     """Return what became of the file with each of the models; those that cannot be loaded are left out."""
     left = dict(wanted)
     outcomes: list[TrackOutcome] = []
@@ -91,7 +95,7 @@ def _outcomes(path: Path, wanted: Mapping[str, str], problems: list[str], patien
 
     def ask() -> None:
         if left:
-            embed_now(TrackRequest(path.name, str(path), tuple(left)), dict(left), look)
+            embed_now(TrackRequest(path.name, str(path), tuple(left), sound=sound), dict(left), look)
 
     while left:
         try:

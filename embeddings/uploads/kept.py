@@ -52,6 +52,7 @@ def keep(name: str, fingerprints: Mapping[str, str], outcomes: Iterable[TrackOut
             windows=found.windows,
             audio_seconds=outcome.audio.audio_seconds,
             vector=to_bytes(found.vector, encoder_class(model).stored_dtype),
+            sound=bytes.fromhex(outcome.audio.sound),
         )
         for outcome in outcomes
         if outcome.audio

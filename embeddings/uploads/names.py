@@ -16,6 +16,7 @@ from embeddings.errors import LibraryUnavailable
 from embeddings.library import open_library
 from embeddings.library.places import places
 from embeddings.models import Track
+from embeddings.uploads.request import Request
 from navembed_site.names import storable
 
 LONGEST = 120  # bytes of a part: file systems take 255, and other things are added
@@ -24,8 +25,11 @@ RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt"
 """That Windows keeps for its devices, whatever their suffix."""
 COPY_SECONDS = 60.0  # after an answer, in which its sender copies
 
-_taken: dict[str, tuple[str, float]] = {}
-"""By whom, and until when."""
+_taken: dict[str, tuple[Request, float]] = {}
+"""By whom, and until when; for ever while that is being answered.
+
+Each process has its own: a Navidrome, which copies into the music root, sends all its uploads to one.
+"""
 _taking = threading.Lock()
 
 
@@ -49,10 +53,10 @@ def unique(name: str, is_free: Callable[[str], bool]) -> str:
     return found
 
 
-def take(name: str, owner: str) -> bool:
-    """Take a name for the upload ``owner``, until ``let_go``; False where the library, or another upload, has it.
+def take(name: str, owner: Request) -> bool:
+    """Take a name for an upload, until ``let_go``; False where the library, or another upload, has it.
 
-    An upload that comes again, because its copying has failed, may have its name again.
+    A file that comes again under its own name, because its copying has failed, may have the name again.
     """
     if is_in_library(name):
         return False
@@ -60,16 +64,17 @@ def take(name: str, owner: str) -> bool:
     with _taking:
         for old in [each for each, (_, until) in _taken.items() if until <= now]:
             del _taken[old]
-        if _taken.setdefault(folded, (owner, math.inf))[0] != owner:
+        other, until = _taken.get(folded, (owner, math.inf))
+        if other is not owner and (until == math.inf or other.name != owner.name):
             return False
         _taken[folded] = (owner, math.inf)
         return True
 
 
-def let_go(owner: str) -> None:
+def let_go(owner: Request) -> None:
     """The upload has been answered; soon what it has taken lies in the library, or never."""
     with _taking:
-        for name in [each for each, (other, _) in _taken.items() if other == owner]:
+        for name in [each for each, (other, _) in _taken.items() if other is owner]:
             _taken[name] = (owner, time.monotonic() + COPY_SECONDS)
 
 

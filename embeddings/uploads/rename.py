@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from django.conf import settings
 
 from embeddings.uploads.names import safe, take, unique
-from embeddings.uploads.request import Wishes
+from embeddings.uploads.request import Request, Wishes
 from navembed_site.errors import NavembedError
 from navembed_site.process.slow_calls import patiently, within
 
@@ -55,7 +55,7 @@ class NotRenamed(NavembedError):
     """The file keeps its name; the message says why, and never holds the key."""
 
 
-def new_name(name: str, wishes: Wishes, tags: Mapping[str, str], is_unwanted: Callable[[], bool]) -> str:
+def new_name(request: Request, tags: Mapping[str, str], is_unwanted: Callable[[], bool]) -> str:
     """Return a free and safe base name with the original's suffix; empty when the name is right as it is.
 
     Raises NotRenamed.
@@ -67,14 +67,14 @@ def new_name(name: str, wishes: Wishes, tags: Mapping[str, str], is_unwanted: Ca
         if is_unwanted():
             raise NotRenamed("nobody waits for it any more")
 
-    title = patiently(partial(_asked, name, wishes, tags), raise_if_stopped)
-    suffix = PurePath(name).suffix
+    title = patiently(partial(_asked, request.name, request.wishes, tags), raise_if_stopped)
+    suffix = PurePath(request.name).suffix
     if suffix and title.lower().endswith(suffix.lower()):
         title = title[: -len(suffix)]
     found = safe(title, "") + suffix
     if found == suffix:
         raise NotRenamed("the language model answered with no usable title")
-    return "" if found == name else unique(found, lambda free: take(free, name))
+    return "" if found == request.name else unique(found, lambda free: take(free, request))
 
 
 def base_url(endpoint: str) -> str:

@@ -67,7 +67,7 @@ class Uploads:
         except Exception as error:
             logger.exception("%s could not be processed", request.name)
             answer = refusal(f"navembed failed with {type(error).__name__}: {error}")
-        let_go(request.name)
+        let_go(request)
         _record(request, answer, time.monotonic() - began)
         return answer
 
@@ -78,10 +78,12 @@ class Uploads:
             return {"status": "ok", "splitFiles": [track.as_answer() for track, _ in self._plan(request)]}
         except NavembedError as error:
             return refusal(str(error))
+        finally:
+            let_go(request)
 
     def _plan(self, request: Request) -> list[tuple[Split, Cut]]:
         look_at(str(request.music_file))
-        return plan(request.music_file, request.name, request.cue_file, self._decoders)
+        return plan(request, self._decoders)
 
     def _process(self, request: Request, patience: Patience) -> Answer:
         warnings: list[str] = []
@@ -99,7 +101,8 @@ class Uploads:
 
     def _judged(self, request: Request, splits: list[Split], patience: Patience, warnings: list[str]) -> Answer:
         pieces = {each.name: each.path for each in splits} or {request.name: request.music_file}
-        heard = {name: self._embed(path, name, patience) for name, path in pieces.items()}
+        sound = request.wishes.find_duplicates
+        heard = {name: self._embed(path, name, patience, sound) for name, path in pieces.items()}
         warnings += _later({name: each.problems for name, each in heard.items()})
         found = [
             match for name in pieces for match in self._matches(pieces[name], name, heard[name], request, warnings)
@@ -147,7 +150,7 @@ class Uploads:
         except AudioError:
             texts = {}
         try:
-            return new_name(request.name, request.wishes, texts, patience.is_unwanted)
+            return new_name(request, texts, patience.is_unwanted)
         except NotRenamed as error:
             warnings.append(f"{request.name} keeps its name: {error}")
             return ""
@@ -156,7 +159,7 @@ class Uploads:
         """Return the tracks that the file was split into; none when it is to be taken whole."""
         try:
             if planned := self._plan(request):
-                return split(request.music_file, request.name, planned, self._decoders, patience.is_unwanted)
+                return split(request, planned, self._decoders, patience.is_unwanted)
         except BadSheet as error:
             warnings.append(f"{error}; it was taken whole")
         except AudioError:
@@ -165,12 +168,12 @@ class Uploads:
             raise NavembedError(STOPPED)  # perhaps an album that was not split because of that
         return []
 
-    def _embed(self, path: Path, name: str, patience: Patience) -> Embedded:
+    def _embed(self, path: Path, name: str, patience: Patience, sound: bool) -> Embedded:
         try:
             audio_hash = self._hash(path, name, patience.is_unwanted)
         except AudioError as error:
             return Embedded(problems=[str(error)])
-        return embed(path, name, audio_hash, patience)
+        return embed(path, name, audio_hash, patience, sound=sound)
 
     def _hash(self, path: Path, name: str, should_stop: Callable[[], bool] = lambda: False) -> str:
         """Return the hash of a file's audio. Raises BadUpload, passing AudioError."""

@@ -17,6 +17,7 @@ from embeddings.errors import AudioError
 from embeddings.uploads import cue
 from embeddings.uploads.cue import BadSheet, CueTrack, Part, Sheet
 from embeddings.uploads.names import safe, take, unique
+from embeddings.uploads.request import Request
 
 
 @dataclass(frozen=True)
@@ -45,27 +46,27 @@ class Split:
         }
 
 
-def plan(music_file: Path, name: str, cue_file: Path | None, decoders: DecodePool) -> list[tuple[Split, Cut]]:
+def plan(request: Request, decoders: DecodePool) -> list[tuple[Split, Cut]]:
     """Return what a file is to be split into by its sheet, or by the one in its tags; nothing when it is one track.
 
     Raises BadSheet when the sheet does not fit: the file is taken whole then.
     """
-    tags = _tags(music_file, decoders)
-    sheet = _sheet(cue_file, tags)
-    parts = cue.parts_of(sheet, name) if sheet else []
+    tags = _tags(request.music_file, decoders)
+    sheet = _sheet(request.cue_file, tags)
+    parts = cue.parts_of(sheet, request.name) if sheet else []
     if sheet is None or not parts or (len(parts) == 1 and (parts[0].start, parts[0].end) == (0, None)):
         return []
-    return _planned(music_file, name, sheet, parts, tags)
+    return _planned(request, sheet, parts, tags)
 
 
 def split(
-    music_file: Path, name: str, planned: list[tuple[Split, Cut]], decoders: DecodePool, should_stop: Callable[[], bool]
+    request: Request, planned: list[tuple[Split, Cut]], decoders: DecodePool, should_stop: Callable[[], bool]
 ) -> list[Split]:
     """Write the tracks beside the file. Raises BadSheet when that cannot be done, and then leaves none."""
     try:
-        lengths = decoders.split(str(music_file), [cut for _, cut in planned], should_stop=should_stop)
+        lengths = decoders.split(str(request.music_file), [cut for _, cut in planned], should_stop=should_stop)
     except AudioError as error:
-        raise BadSheet(f"{name} could not be split: {error}") from error
+        raise BadSheet(f"{request.name} could not be split: {error}") from error
     return [replace(each, seconds=seconds) for (each, _), seconds in zip(planned, lengths, strict=True)]
 
 
@@ -97,16 +98,15 @@ def _track(number: int, is_audio: bool, indexes: Mapping[str, str]) -> CueTrack:
     return CueTrack(number, is_audio, indexes={int(each): (0, Fraction(at)) for each, at in indexes.items()})
 
 
-def _planned(
-    music_file: Path, name: str, sheet: Sheet, parts: list[Part], tags: Mapping[str, Any]
-) -> list[tuple[Split, Cut]]:
+def _planned(request: Request, sheet: Sheet, parts: list[Part], tags: Mapping[str, Any]) -> list[tuple[Split, Cut]]:
     """Return what each part is to become; the file's own tags fill in what the sheet does not say."""
-    album = sheet.title or tags.get("album", "") or Path(name).stem
+    album = sheet.title or tags.get("album", "") or Path(request.name).stem
     album_artist = sheet.performer or tags.get("album_artist", "") or tags.get("artist", "")
+    music_file = request.music_file
     used: set[str] = set()
 
     def is_free(found: str) -> bool:
-        return found.casefold() not in used and take(found, name)
+        return found.casefold() not in used and take(found, request)
 
     planned = []
     for number, part in enumerate(parts, 1):

@@ -24,6 +24,7 @@ from navembed_site.demo.encode import write_audio
 RATE = 22_050
 TRACK_SECONDS = 60
 BEGIN_SECONDS = 300.0
+END_SECONDS = 3_600.0
 MILLISECONDS, A_SECOND = 50, 300
 """What is wanted: 99 of 100 polls are faster, and there are more of them."""
 
@@ -141,9 +142,9 @@ def _free_port() -> Iterator[int]:
         yield reserved.getsockname()[1]
 
 
-def wait(condition: Callable[[], object]) -> None:
+def wait(condition: Callable[[], object], seconds: float = BEGIN_SECONDS) -> None:
     """Wait until the batch is so far. Raises StepFailed."""
-    deadline = time.monotonic() + BEGIN_SECONDS
+    deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
             raise StepFailed("the batch does not get on; see what `serve` does on this machine")

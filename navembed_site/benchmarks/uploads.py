@@ -5,13 +5,14 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from navembed_site.benchmarks.http import RATE, Scratch, running, wait
+from navembed_site.benchmarks.embedding.pipeline import has_ended, stages_of
+from navembed_site.benchmarks.http import END_SECONDS, RATE, Scratch, running, wait
 from navembed_site.benchmarks.jobs import Figure
 from navembed_site.benchmarks.scratch import StepFailed
 from navembed_site.demo.encode import write_audio
@@ -37,15 +38,47 @@ def measure(effort: Effort, *, folder: Path | None = None) -> Iterator[Figure]:
     ):
         files = _files(Path(home), 2 * effort.uploads + 1)
         _seconds(scratch, files.pop())  # the model is loaded
-        alone = statistics.median(_seconds(scratch, files.pop()) for _ in range(effort.uploads))
+        before = _device_seconds(scratch)
+        alone = _sent(scratch, files[effort.uploads :])
+        device = _device_seconds(scratch) - before
         yield Figure("an upload alone: half of them", alone, "s")
-        scratch.call("POST", "/batch/start", {})
-        wait(lambda: scratch.call("GET", "/batch/progress")["processed_operations"])
-        beside = statistics.median(_seconds(scratch, files.pop()) for _ in range(effort.uploads))
-        if scratch.call("GET", "/batch/progress")["status"] != "running":
-            raise StepFailed("the batch ended before all was measured; give it more --tracks")
+        _batch_seconds(scratch)  # the first one makes the library, and loads the models
+        undisturbed = _batch_seconds(scratch)
+        beside = 0.0
+
+        def meanwhile() -> None:
+            nonlocal beside
+            beside = _sent(scratch, files[: effort.uploads])
+            if has_ended(scratch):
+                raise StepFailed("the batch ended before all was measured; give it more --tracks")
+
+        slowed = _batch_seconds(scratch, meanwhile) - undisturbed
         yield Figure("an upload beside a batch: half of them", beside, "s", WANTED_SECONDS)
         yield Figure("so many times as long", beside / alone, "times")
+        yield Figure("a batch without uploads", undisturbed, "s")
+        yield Figure("they slow it by", slowed, "s")
+        yield Figure("their device time, alone", device, "s")
+        yield Figure("so many times their device time", slowed / device, "times", 1.0)
+
+
+def _batch_seconds(scratch: Scratch, meanwhile: Callable[[], None] = lambda: None) -> float:
+    """Embed the whole library anew; returns how long it took."""
+    began = time.monotonic()
+    scratch.call("POST", "/batch/start", {"clearExisting": True})
+    wait(lambda: scratch.call("GET", "/batch/progress")["processed_operations"])
+    meanwhile()
+    wait(lambda: has_ended(scratch), END_SECONDS)
+    return time.monotonic() - began
+
+
+def _device_seconds(scratch: Scratch) -> float:
+    """Return what the device has worked since its embedder's start."""
+    return sum(seconds for stage, _, seconds in stages_of(scratch) if stage == "encode")
+
+
+def _sent(scratch: Scratch, files: Iterable[Path]) -> float:
+    """Upload one file after the other; returns how long half of them took."""
+    return statistics.median(_seconds(scratch, path) for path in files)
 
 
 def _files(home: Path, count: int) -> list[Path]:

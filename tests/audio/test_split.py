@@ -95,6 +95,18 @@ def test_a_lossless_file_that_has_lost_something_is_not_split(tmp_path: Path, da
     assert [*tmp_path.iterdir()] == [path]
 
 
+@pytest.mark.parametrize("suffix", [".flac", ".wv", ".tta"])
+def test_a_lossless_file_whose_checksum_does_not_hold_is_not_split(tmp_path: Path, suffix: str) -> None:
+    """A decoder makes noise of it, and says nothing; so does FFmpeg's of whole APEs that it does not understand."""
+    path = tmp_path / f"album{suffix}"
+    write_audio(path, tone(5), 44_100)
+    data = bytearray(path.read_bytes())
+    data[len(data) * 7 // 10] ^= 4
+    path.write_bytes(data)
+    with pytest.raises(AudioError, match="are missing"):
+        split(str(path), cuts(tmp_path, ("0", "75")))
+
+
 def test_a_tag_at_the_end_is_no_loss(tmp_path: Path) -> None:
     path = tmp_path / "album.flac"
     write_audio(path, tone(3), 44_100)

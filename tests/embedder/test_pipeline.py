@@ -168,8 +168,8 @@ def test_files_of_the_next_call_are_read_while_the_first_has_the_device(
 ) -> None:
     is_read, decode = threading.Event(), pool.decode
 
-    def noticing(path: str, formats: Sequence[AudioFormat]) -> Iterator[AudioBlock | AudioSummary]:
-        for part in decode(path, formats):
+    def noticing(path: str, formats: Sequence[AudioFormat], **wanted: bool) -> Iterator[AudioBlock | AudioSummary]:
+        for part in decode(path, formats, **wanted):
             if path == str(songs["short.wav"]):
                 is_read.set()
             yield part

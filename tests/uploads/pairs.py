@@ -13,7 +13,6 @@ import soxr
 from numpy.typing import NDArray
 
 from embeddings.audio.decode import AudioSummary, decode
-from embeddings.audio.recording import FORMAT, bits_of
 from navembed_site.demo.encode import FORMATS, write_audio
 from navembed_site.demo.music import GENRES, render
 
@@ -105,8 +104,9 @@ def piece(genre: str, seed: int) -> Sound:
 
 
 def print_of(path: Path) -> bytes:
-    parts = [part for part in decode(str(path), [FORMAT]) if not isinstance(part, AudioSummary)]
-    return bits_of(part[FORMAT][0] for part in parts).astype("<u8").tobytes()
+    *_, summary = decode(str(path), [], sound=True)
+    assert isinstance(summary, AudioSummary)
+    return bytes.fromhex(summary.sound)
 
 
 def written(sound: Sound, folder: Path, suffix: str = ".flac", rate: int = RATE) -> bytes:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 import threading
+from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ from django.utils import timezone
 from batches.requests import JobRequest
 from batches.services import start_job
 from embeddings.audio.pool import DecodePool
+from embeddings.embedder.client import EmbedderClient
 from embeddings.errors import DecoderDied
 from embeddings.models import Embedding, UploadEmbedding
 from embeddings.uploads import duplicates
 from embeddings.uploads.duplicates import RECENT
 from navembed_site.demo.encode import write_audio
+from navembed_site.process.locks import hold
 from tests.batches.conftest import Music, RunToEnd
 from tests.uploads import pairs
 from tests.uploads.client import GoClient
@@ -94,6 +97,22 @@ def test_of_two_that_come_together_one_is_kept(client: GoClient, write: Write, m
     assert sorted(answer["allDuplicates"] for answer in answers) == [False, True]
 
 
+def test_of_two_that_come_by_two_processes_one_is_kept(
+    client: GoClient, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.upload(write("first.flac", pairs.piece("piano", 0)), settings=WISH)
+    UploadEmbedding.objects.update(accepted_at=None)
+    compared, near_tracks = threading.Event(), duplicates._near_tracks
+    monkeypatch.setattr(duplicates, "_near_tracks", lambda *given: (near_tracks(*given), compared.set())[0])
+    other = write("other.mp3", pairs.piece("piano", 0))
+    with ThreadPoolExecutor() as threads, hold(duplicates.DECIDING):  # as the other process does
+        answer = threads.submit(client.upload, other, settings=WISH)
+        assert compared.wait(60)
+        assert not wait([answer], 0.5).done
+        UploadEmbedding.objects.filter(name="first.flac").update(accepted_at=timezone.now())
+    assert answer.result()["allDuplicates"]
+
+
 def test_audio_without_a_hash_is_compared_with_nothing(
     client: GoClient, library: Music, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,3 +152,33 @@ def test_an_album_that_comes_again_keeps_one_of_what_it_has_twice(client: GoClie
     for _ in range(2):
         answer = client.upload(path, cue_file=cue_file, settings=WISH)
         assert [each["index"] for each in answer["splitFiles"]] == [1]
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Counts how often a file is given to a decoder, here or in the embedder."""
+    counts: Counter[str] = Counter()
+
+    def count(owner: type, method: str) -> None:
+        real = getattr(owner, method)
+
+        def counted(self: Any, given: Any, *rest: Any, **fields: Any) -> Any:
+            counts.update([Path(given if isinstance(given, str) else given[0].path).name])
+            return real(self, given, *rest, **fields)
+
+        monkeypatch.setattr(owner, method, counted)
+
+    count(DecodePool, "decode")
+    count(DecodePool, "split")
+    count(EmbedderClient, "embed")
+    return counts
+
+
+def test_one_decoding_gives_the_vector_and_the_acoustic_fingerprint(
+    client: GoClient, library: Music, write: Write, album: Any, decoded: Counter[str]
+) -> None:
+    path, cue_file = album(pairs.piece("techno", 0), pairs.piece("piano", 3))
+    client.upload(path, cue_file=cue_file, settings=WISH)
+    client.upload(write("song.mp3", pairs.piece("piano", 4)), settings=WISH)
+    del decoded["known.flac"]  # with which they are compared
+    assert decoded == {"album.flac": 1, "album-track-001.flac": 1, "album-track-002.flac": 1, "song.mp3": 1}

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embeddings.audio.recording import bits_of, is_same
+from embeddings.audio import recording
+from embeddings.audio.recording import Fingerprinter, is_same
 from tests.uploads import pairs
 
 FEW = ("techno", "piano")
@@ -46,14 +47,28 @@ def test_precision_and_recall(tmp_path: Path) -> None:
     assert hits / (hits + false) >= 0.99
 
 
+def heard(*pieces: pairs.Sound) -> Fingerprinter:
+    fingerprinter = Fingerprinter()
+    for piece in pieces:
+        fingerprinter.push(piece)
+    return fingerprinter
+
+
 def test_pieces_of_any_length_make_the_same_bits() -> None:
     sound = np.random.default_rng(0).standard_normal(80_000).astype(np.float32)
-    whole = bits_of([sound])
+    whole = heard(sound).bits()
     assert len(whole) == 145
-    assert np.array_equal(bits_of(np.split(sound, [1, 777, 5_000, 5_001, 60_000])), whole)
+    assert np.array_equal(heard(*np.split(sound, [1, 777, 5_000, 5_001, 60_000])).bits(), whole)
 
 
 def test_what_is_short_or_silent_is_like_nothing() -> None:
-    for sound in ([], [np.zeros(100, np.float32)], [np.zeros(200_000, np.float32)]):
-        found = bits_of(sound).astype("<u8").tobytes()
+    for pieces in ([], [np.zeros(100, np.float32)], [np.zeros(200_000, np.float32)]):
+        found = heard(*pieces).fingerprint()
         assert not is_same(found, found)
+
+
+def test_bands_are_those_of_librosa() -> None:
+    from librosa.filters import mel
+
+    wanted = mel(sr=8_000, n_fft=4_096, n_mels=33, fmin=200, fmax=3_200)
+    np.testing.assert_allclose(recording._bands(), wanted, rtol=1e-5, atol=1e-9)

@@ -14,7 +14,7 @@ import pytest
 
 from embeddings.uploads import names, rename
 from embeddings.uploads.rename import MOST_BYTES, NotRenamed, base_url, new_name, title_in
-from embeddings.uploads.request import Wishes
+from embeddings.uploads.request import Request, Wishes
 from navembed_site.demo.language_model import Handler, LanguageModel
 from tests.uploads.client import GoClient
 
@@ -54,11 +54,11 @@ def model(settings: Any) -> Iterator[Model]:
 
 
 def renamed(model: Model, name: str = "01_song(final).MP3", **wishes: Any) -> str:
-    wished = Wishes(**{"endpoint": model.endpoint, "model": "m"} | wishes)
+    request = Request(Path(name), name, None, Wishes(**{"endpoint": model.endpoint, "model": "m"} | wishes))
     try:
-        return new_name(name, wished, {"artist": "Ärtist", "genre": ""}, lambda: False)
+        return new_name(request, {"artist": "Ärtist", "genre": ""}, lambda: False)
     finally:
-        names.let_go(name)
+        names.let_go(request)
 
 
 def test_a_file_gets_the_name_that_the_model_says(model: Model) -> None:

@@ -81,6 +81,26 @@ def test_names_that_another_upload_has_get_a_number(
         assert answer["splitFiles"][1]["destName"] == f"Artist - Album - 02 - Taken{expected}.flac"
 
 
+def test_names_stay_apart_while_another_upload_of_the_same_name_is_answered(
+    client: GoClient, arrived: Arrived, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths, answers, split = [arrived(seconds=4.0) for _ in range(2)], [], DecodePool.split
+
+    def meanwhile(pool: DecodePool, *given: Any, **fields: Any) -> list[float]:
+        if paths:
+            upload()
+        return split(pool, *given, **fields)
+
+    def upload() -> None:
+        path = paths.pop()
+        answers.append(client.upload(path, **with_sheet(path, *LINES, 'TITLE "Both"')))
+
+    monkeypatch.setattr(DecodePool, "split", meanwhile)
+    upload()
+    found = [answer["splitFiles"][1]["destName"] for answer in answers]
+    assert found == ["Artist - Album - 02 - Both (2).flac", "Artist - Album - 02 - Both.flac"]
+
+
 def test_a_sheet_that_does_not_fit_is_a_warning(client: GoClient, arrived: Arrived, tmp_path: Path) -> None:
     path = arrived(seconds=1.5)
     past = client.upload(path, **with_sheet(path, *LINES))

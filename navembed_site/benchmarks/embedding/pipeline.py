@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from navembed_site.benchmarks.http import Scratch, running, wait
+from navembed_site.benchmarks.http import END_SECONDS, Scratch, running, wait
 from navembed_site.benchmarks.scratch import StepFailed, python
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ def pipeline(effort: Effort, tracks: int, folder: Path | None = None) -> Iterato
     ):
         began = time.monotonic()
         scratch.call("POST", "/batch/start", {})
-        wait(lambda: _has_ended(scratch))
+        wait(lambda: has_ended(scratch), END_SECONDS)
         taken = time.monotonic() - began
-        stages = {(stage, model): seconds for stage, model, seconds in _stages(scratch)}
+        stages = {(stage, model): seconds for stage, model, seconds in stages_of(scratch)}
     loading = stages.pop(("load", ""), 0.0)
     working = taken - loading
     yield Figure(f"{tracks} tracks of a minute to indexed vectors, models loaded", working, "s")
@@ -47,14 +47,14 @@ def pipeline(effort: Effort, tracks: int, folder: Path | None = None) -> Iterato
     yield Figure("the device had nothing to do", 100 * (1 - busy / working), "% of the time")
 
 
-def _has_ended(scratch: Scratch) -> bool:
+def has_ended(scratch: Scratch) -> bool:
     status = scratch.call("GET", "/batch/progress")["status"]
     if status in ("failed", "cancelled", "completed_with_errors"):
         raise StepFailed(f"the batch ended as {status}")
     return bool(status == "completed")
 
 
-def _stages(scratch: Scratch) -> list[tuple[str, str, float]]:
+def stages_of(scratch: Scratch) -> list[tuple[str, str, float]]:
     environment = {**scratch.environment, "DJANGO_SETTINGS_MODULE": "navembed_site.settings"}
     found: list[tuple[str, str, float]] = json.loads(python("-c", STAGES, environment=environment))
     return found
