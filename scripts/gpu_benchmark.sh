@@ -19,7 +19,7 @@ device=${1:-cuda} size=${2:-full} python=${PYTHON:-.venv/bin/python} failed=0
 seconds=240 tracks=100 patience=1
 if [ "$device" = cpu ]; then seconds=15 tracks=4 patience=10; fi
 NAVEMBED_HOME=$(mktemp -d)
-export NAVEMBED_HOME NAVEMBED_TEST_DEVICE=$device
+export NAVEMBED_HOME
 trap 'rm -rf "$NAVEMBED_HOME"' EXIT
 
 step() { # step SECONDS COMMAND…: what is not done in time fails, and the next one begins
@@ -35,7 +35,7 @@ benchmark() {
 
 command -v nvidia-smi >/dev/null && nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv
 # Warnings of versions that are not the lock's say nothing of the device.
-step 80 "$python" -m pytest -q -p no:cacheprovider -W default tests/embedder/test_on_the_device.py
+step 80 env NAVEMBED_TEST_DEVICE="$device" "$python" -m pytest -q -p no:cacheprovider -W default tests/embedder/test_on_the_device.py
 benchmark 200 host models --against-replaced --seconds "$seconds" --runs 2
 benchmark 160 pipeline --tracks "$tracks" | tail -n +3 || failed=1 # one table: without its title and its header
 exit "$failed"
