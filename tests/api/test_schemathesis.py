@@ -85,7 +85,7 @@ def token(library: Music, settings: Any) -> Token:
 
 
 @schema.parametrize()
-@bounds(max_examples=int(os.environ.get("NAVEMBED_TEST_EXAMPLES", "10")))
+@bounds(max_examples=int(os.environ.get("NAVEMBED_TEST_EXAMPLES", "3")))
 def test_answers_are_as_documented(case: Case, token: Token) -> None:
     name = case.operation.label
     answer = case.call_and_validate(
