@@ -44,9 +44,11 @@ test: env ## Style, types and all tests, those of the database also on PostgreSQ
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo --no-cache
-	@home=$$(mktemp -d); trap 'rm -rf "$$home"' EXIT; set -x; NAVEMBED_HOME="$$home" $(BIN)/mypy
+	@# mypy keeps one core busy for most of a minute, so the shorter run of tests begins beside it.
+	@home=$$(mktemp -d); trap 'kill $${types-} 2>/dev/null || :; rm -rf "$$home"' EXIT; set -x; \
+	NAVEMBED_HOME="$$home" $(BIN)/mypy & types=$$!; \
+	$(BIN)/python -m tests.postgres $(PYTEST) -m "database and not soak" $(ARGS); wait $$types
 	$(PYTEST) $(ARGS)
-	$(BIN)/python -m tests.postgres $(PYTEST) -m "database and not soak" $(ARGS)
 
 soak: env ## Tests that take longer than a few minutes.
 	$(BIN)/python -m pytest -m soak $(ARGS)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import struct
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -69,10 +71,17 @@ class Damage:
         return path
 
 
+@cache
+def _whole(suffixes: str, seconds: float) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, f"whole{suffixes}")
+        write_audio(path, tone(seconds), 44_100, tags={"title": "ÄÖÜ"})
+        return path.read_bytes()
+
+
 def _edited(edit: Callable[[bytes], bytes], seconds: float = 12) -> Callable[[Path], None]:
     def write(path: Path) -> None:
-        write_audio(path, tone(seconds), 44_100, tags={"title": "ÄÖÜ"})
-        path.write_bytes(edit(path.read_bytes()))
+        path.write_bytes(edit(_whole("".join(path.suffixes), seconds)))
 
     return write
 

@@ -1,4 +1,4 @@
-"""Tiny checkpoints and the real embedder over them, once per test run. Import the fixtures into a conftest."""
+"""Tiny checkpoints and the real embedder over them. Import the fixtures into a conftest."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ import pytest
 from django.conf import settings
 
 from embeddings.embedder.client import socket_path
+from embeddings.encoders.registry import MODEL_KEYS
 from navembed_site.demo.checkpoints import make_tiny_checkpoints
 from navembed_site.process.unix_socket import accepts
 from tests.freezing import freeze
+from tests.sharing import made_once
 
 
 class EmbedderProcess:
@@ -89,8 +91,9 @@ class EmbedderProcess:
 
 @cache
 def shared_checkpoints() -> dict[str, Path]:
-    """Folders by model key; they go with the tests' instance."""
-    return make_tiny_checkpoints(settings.NAVEMBED_HOME / "tiny")
+    """Folders by model key."""
+    folder = made_once("tiny", make_tiny_checkpoints)
+    return {key: folder / key for key in MODEL_KEYS}
 
 
 @cache

@@ -9,11 +9,15 @@ import os
 import shutil
 import tempfile
 
+# Processes of pytest-xdist find here what their parent has set below.
+RUN_HOME = os.environ.get("NAVEMBED_HOME", "") if "PYTEST_XDIST_WORKER" in os.environ else ""
 OURS = ("NAVEMBED_", "NAVIDROME_", "TEXT_EMBEDDING_", "LOG_DIR", "PID_DIR", "DATABASE_URL")
 for name in list(os.environ):
     if name.startswith(OURS) and not name.startswith("NAVEMBED_TEST_"):
         del os.environ[name]
 HOME = tempfile.mkdtemp(prefix="nt-", dir="/tmp")  # short: unix sockets lie in it
+RUN_HOME = RUN_HOME or HOME
+"""The parent's instance: what all processes of a run share lies there, and goes with it."""
 atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 SERVER_URL = os.environ.get("NAVEMBED_TEST_DATABASE_URL", "")
 os.environ.update(

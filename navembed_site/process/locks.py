@@ -139,15 +139,16 @@ def kill_holders(name: str) -> None:
 def _found(name: str) -> Iterator[tuple[int, int]]:
     """Yield who holds a lock of this name, and the inode of its file; the kernel says so in /proc (Linux)."""
     path = str(_path(name).resolve())
-    for process in PROC.glob("[0-9]*"):
+    for pid in filter(str.isdecimal, os.listdir(PROC)):  # noqa: PTH208  (Path takes three times as long)
         with suppress(OSError):  # it has just ended, or is somebody else's
-            for link in (process / "fd").iterdir():
+            for number in os.listdir(f"{PROC}/{pid}/fd"):  # noqa: PTH208
+                link = f"{PROC}/{pid}/fd/{number}"
                 with suppress(OSError):
-                    if str(link.readlink()).removesuffix(DELETED) != path:
+                    if os.readlink(link).removesuffix(DELETED) != path:  # noqa: PTH115
                         continue
-                    told = (process / "fdinfo" / link.name).read_text()
+                    told = Path(f"{PROC}/{pid}/fdinfo/{number}").read_text()
                     if "FLOCK" in told:  # who waits for it has it open, too
-                        yield int(process.name), link.stat().st_ino
+                        yield int(pid), Path(link).stat().st_ino
 
 
 def _path(name: str) -> Path:

@@ -21,7 +21,7 @@ from navembed_site.access.scopes import Scope, caller_of
 from navembed_site.access.tokens import create_token
 from tests.access.conftest import MakeUser, Program
 
-pytestmark = [pytest.mark.django_db, pytest.mark.database]
+pytestmark = pytest.mark.django_db
 
 URL = "/api/v1/batches"
 MakeProgram = Callable[..., Program]

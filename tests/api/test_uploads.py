@@ -134,9 +134,9 @@ def test_playlists_are_refused_and_what_they_name_is_not_opened(hearing: Instanc
     assert all("not a readable" in answer for answer in answers), answers
 
 
-def test_ten_hours_of_silence_are_heard_for_one(hearing: Instance) -> None:
+def test_two_hours_of_silence_are_heard_for_one(hearing: Instance) -> None:
     hour = np.zeros((1, 3_600 * 8_000), np.float32)
-    write_blocks(hearing.home / "long.flac", [hour] * 10, 8_000)
+    write_blocks(hearing.home / "long.flac", [hour] * 2, 8_000)
     answer = search(hearing, "long.flac", (hearing.home / "long.flac").read_bytes())
     assert answer.startswith("HTTP/1.1 422")
     assert "longer than 1 h (of a file to search by)" in answer

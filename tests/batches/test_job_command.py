@@ -14,7 +14,7 @@ from batches.terminal.jobs import state_text
 from navembed_site.process.locks import hold
 from tests.batches.rows import make_job, make_track, make_tracks, set_status
 
-pytestmark = [pytest.mark.django_db, pytest.mark.database]
+pytestmark = pytest.mark.django_db
 Captured = pytest.CaptureFixture[str]
 IDLE = " No worker runs on this machine; `serve` and `embed_library` start one."
 

@@ -15,7 +15,7 @@ from navembed_site.console.audio import MOST_BYTES
 from tests.batches.rows import make_track
 from tests.subsonic import PASSWORD, SubsonicServer, subsonic_server
 
-pytestmark = [pytest.mark.django_db, pytest.mark.database]
+pytestmark = pytest.mark.django_db
 
 CONTENT = bytes(range(256)) * 8000
 

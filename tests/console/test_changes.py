@@ -26,7 +26,7 @@ from tests.console.conftest import Person, bad, finished_job
 
 __all__ = ["music", "pool"]
 
-pytestmark = [pytest.mark.django_db, pytest.mark.database]
+pytestmark = pytest.mark.django_db
 
 
 def press(client: Client, path: str, **fields: str) -> list[str]:

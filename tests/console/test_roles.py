@@ -19,7 +19,7 @@ from navembed_site.access.tokens import create_token
 from tests.batches.rows import make_space
 from tests.console.conftest import Person, finished_job
 
-pytestmark = [pytest.mark.django_db, pytest.mark.database]
+pytestmark = pytest.mark.django_db
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 OWN = ("logout", "login", "password_change")

@@ -25,7 +25,7 @@ __all__ = ["lite_server", "milvus"]
 Add = Callable[..., Track]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def decoders() -> Iterator[DecodePool]:
     pool = DecodePool(1)
     yield pool

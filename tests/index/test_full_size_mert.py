@@ -1,4 +1,6 @@
-"""MERT as published (24 layers, 1,024 wide; random weights), from five seconds of sound to a ranked answer."""
+"""MERT from five seconds of sound to a ranked answer, as deep and wide as published (24 layers, 1,024), with random
+weights; without its feed-forward parts, which are two thirds of it.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,6 @@ from tests.milvus import LiteServer
 PUBLISHED = {
     "hidden_size": 1_024,
     "num_attention_heads": 16,
-    "intermediate_size": 4_096,
     "conv_dim": [512] * 7,
     "conv_kernel": [10, 3, 3, 3, 3, 2, 2],
     "conv_stride": [5, 2, 2, 2, 2, 2, 2],

@@ -14,14 +14,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.conf import settings
 
-import tests.settings
+from tests.sharing import made_once
 
 MANAGE = [sys.executable, str(settings.BASE_DIR / "manage.py")]
 
@@ -137,20 +136,15 @@ def _environment_of(process: Path) -> bytes:
         return b""
 
 
-@cache
-def _migrated() -> Path:
-    """Made once, however many folders of tests import the fixture; it goes with the tests' instance."""
-    home = Path(tests.settings.HOME, "migrated")  # the settings of this moment may be a test's own
-    home.mkdir()
-    environment = {**os.environ, "NAVEMBED_HOME": str(home), "DATABASE_URL": ""}
-    subprocess.run([*MANAGE, "migrate", "--verbosity", "0"], env=environment, check=True)
-    return home / "navembed.sqlite3"
-
-
 @pytest.fixture(scope="session")
 def migrated_database() -> Path:
     """An empty database of the current schema, to be copied."""
-    return _migrated()
+
+    def migrate(home: Path) -> None:
+        environment = {**os.environ, "NAVEMBED_HOME": str(home), "DATABASE_URL": ""}
+        subprocess.run([*MANAGE, "migrate", "--verbosity", "0"], env=environment, check=True)
+
+    return made_once("migrated", migrate) / "navembed.sqlite3"
 
 
 Beside = Callable[..., Instance]
@@ -213,9 +207,11 @@ def eventually() -> Callable[..., None]:
     """Wait until a condition holds; fail the test when it does not within a generous time."""
 
     def wait(condition: Callable[[], Any], seconds: float = 180) -> None:
-        deadline = time.monotonic() + seconds
+        began = time.monotonic()
+        deadline = began + seconds
         while not condition():
             assert time.monotonic() < deadline, "did not come true in time"
-            time.sleep(0.1)
+            time.sleep(max(0.1, time.monotonic() - began))  # to ask a process may keep a core busy
+            began = time.monotonic()
 
     return wait

@@ -19,7 +19,7 @@ from embeddings.search.recommend import recommend
 from tests.search.conftest import Library
 from tests.subsonic import SubsonicServer
 
-pytestmark = [pytest.mark.django_db, pytest.mark.database]
+pytestmark = pytest.mark.django_db
 
 
 def playlist(*arguments: str) -> str:

@@ -16,7 +16,7 @@ from tests.index.conftest import unit
 from tests.milvus import LiteServer
 from tests.spaces.conftest import DIMENSION, embed, indexed, make_space, statuses
 
-pytestmark = [pytest.mark.django_db, pytest.mark.database]
+pytestmark = pytest.mark.django_db
 Output = pytest.CaptureFixture[str]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import subprocess
 import sys
 import urllib.error
@@ -74,6 +75,14 @@ def log_of_plugins() -> Any:
     return extism.set_log_custom(lambda line: None, level="info")
 
 
+def keep_compiled() -> None:
+    """Have Extism keep what it compiles, as it takes five seconds for a plugin."""
+    folder = settings.BASE_DIR / "build" / "compiled"
+    folder.mkdir(exist_ok=True)
+    (folder / "config.toml").write_text(f'[cache]\ndirectory = "{folder}"\n')
+    os.environ["EXTISM_CACHE_CONFIG"] = str(folder / "config.toml")
+
+
 class Host:
     """Loads the plugin as Navidrome does: compiled once, an instance for every call."""
 
@@ -91,6 +100,7 @@ class Host:
             self.requests.append(asked["request"])
             return self.answer(asked["request"])
 
+        keep_compiled()
         self._compiled = CompiledPlugin(self.wasm, wasi=True, functions=[http_send, *others])
 
     def reset(self) -> None:
