@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,14 @@ def test_a_comparison_waits_for_a_free_core_and_not_longer_than_its_answer(monke
     with turn(Deadline(9)), pytest.raises(OutOfTime):
         cosines(space, probes, ["a", "b"], Deadline(0.05))
     assert cosines(space, probes, ["b", "a"], Deadline(9))[0] == ["a", "b"]
+
+
+def test_a_comparison_without_a_deadline_waits_for_a_free_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    busy = threading.Semaphore(0)
+    monkeypatch.setattr("embeddings.search.comparing._turns", busy)
+    threading.Timer(0.1, busy.release).start()
+    with turn(Deadline(math.inf)):
+        pass
 
 
 @pytest.mark.parametrize(("diversity", "most"), [(0.0, 25), (0.3, 10), (0.6, 4), (1.0, 1)])
