@@ -93,6 +93,12 @@ def instance(server: MilvusServer, tmp_path_factory: pytest.TempPathFactory) -> 
         made.end()
 
 
+@pytest.fixture
+def go(instance: Instance) -> Iterator[GoClient]:
+    with closing(GoClient(instance.port)) as client:
+        yield client
+
+
 def python(instance: Instance, code: str) -> str:
     done = instance.run("shell", "--no-imports", "-c", code)
     assert done.returncode == 0, done.stderr
@@ -180,7 +186,7 @@ def add_tracks_to_embed(instance: Instance) -> None:
 
 
 def test_job_waits_for_a_server_that_is_away_for_minutes_and_goes_on(
-    server: MilvusServer, instance: Instance, eventually: Callable[..., None]
+    server: MilvusServer, instance: Instance, go: GoClient, eventually: Callable[..., None]
 ) -> None:
     def told_for_half_of_the_time() -> None:
         until = time.monotonic() + AWAY_SECONDS / 2
@@ -196,7 +202,7 @@ def test_job_waits_for_a_server_that_is_away_for_minutes_and_goes_on(
     add_tracks_to_embed(instance)
     assert instance.run("serve", "--detach").returncode == 0
     python(instance, SAME_WEIGHTS)
-    go, seeds = GoClient(instance.port), [{"track_id": made_id("track", "1", "0/0.flac")}]
+    seeds = [{"track_id": made_id("track", "1", "0/0.flac")}]
     assert instance.run("embed_library", "--library", "2", "--models", *EMBEDDED, "--no-wait").returncode == 0
     eventually(lambda: go.progress()["processed_tracks"])
     server.freeze()
