@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 
+from tests.freezing import freeze
 from tests.network import Namespace, Relay, can_have_namespaces
 
 # The newest with a server for Linux; needs no system package and no container.
@@ -76,6 +77,11 @@ class MilvusServer:
                 self._process.kill()
             self._process.communicate()
             self._process = None
+
+    def freeze(self) -> None:
+        """Let it stand still, until it is ended: it ends itself when it goes on after a minute or so."""
+        assert self._process
+        freeze(self._process.pid)
 
     def empty(self) -> None:
         """Delete everything that it holds, while it does not run."""

@@ -7,6 +7,7 @@ it renews the lease, and stops the work by raising.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Iterator
 
 from django.db import transaction
@@ -22,6 +23,7 @@ from embeddings.library.away import away_text
 from embeddings.library.bad_files import bad_for
 from embeddings.models import EmbeddingSpace, Track
 from embeddings.search.calibration import calibrate
+from embeddings.search.deadline import Deadline
 from embeddings.spaces.lifecycle import make_live
 from embeddings.spaces.promotion import examine, keep_old_vectors
 from embeddings.spaces.pruning import prune
@@ -48,8 +50,7 @@ def complete(job: BatchJob, raise_if_stopped: RaiseIfStopped) -> None:
         raise_if_stopped()
     notes += _switch(job, builds, raise_if_stopped)
     for _, space in _spaces(job):
-        calibrate(space)
-        raise_if_stopped()
+        calibrate(space, deadline=Deadline(math.inf, raise_if_stopped))
     point_aliases(raise_if_stopped)
     with transaction.atomic():
         raise_if_stopped()  # who has lost the job meanwhile does not end it: its successor may have found more to do

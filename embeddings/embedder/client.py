@@ -1,4 +1,8 @@
-"""The one way to ask an embedder for something."""
+"""The one way to ask an embedder for something.
+
+Ours, because httpx lets nobody choose the socket below its Unix transport; and this one does not count the time in
+which its own process was stopped.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The search index in Milvus. Only this module imports pymilvus, which is heavy: import it where it is used.
+"""The search index in Milvus. pymilvus is heavy: import this module where it is used.
 
 Every call has a time-out and ends in a result, in IndexRefused (the same call would fail again) or in
 IndexUnavailable (it may pass). The same calls work on our Lite server and on any Milvus.
@@ -6,29 +6,17 @@ IndexUnavailable (it may pass). The same calls work on our Lite server and on an
 
 from __future__ import annotations
 
-import logging
-import os
-import socket
-import threading
-import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, TypeVar
-from urllib.parse import urlsplit
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
-import grpc
 import numpy as np
-from django.conf import settings
 from numpy.typing import NDArray
-from pymilvus import DataType, MilvusClient, MilvusException
+from pymilvus import DataType, MilvusClient
 from pymilvus.client.types import LoadState
 
 from embeddings.errors import IndexRefused, IndexUnavailable
+from embeddings.index.connection import MilvusCalls
 from navembed_site.names import ID_BYTES, can_be_id
-from navembed_site.process.slow_calls import RaiseIfStopped, patiently
-
-# It logs every failed call with a traceback; our callers get the same as an exception.
-logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
 
 OWN_PREFIX = "navembed_"
 """Our collections begin with it; no other is ever dropped."""
@@ -36,14 +24,10 @@ NAME_BYTES = 1024
 MESSAGE_BYTES = 8 * 2**20  # of vectors in one call; a Milvus server takes 64 MB
 IDS_PER_CALL = 1000
 IDS_PER_PAGE = 10_000
-CONNECT_PAUSES = (0.1, 0.4, 1.0)  # seconds between tries to connect; a job does the long waiting
 NOT_LOADED = 101  # Milvus's error code
-LITE_VERSION = "milvus_lite"  # a Milvus server may call itself "v2.3.5-lite"
 HNSW = {"M": 50, "efConstruction": 250}
 HNSW_EF = 256  # recall@10 against brute force: docs/performance.md
 SEAL_ROWS = 2_000  # a server searches up to 5,000 rows of a growing segment exactly, more of them by a rough index
-
-T = TypeVar("T")
 
 
 class IndexRow(NamedTuple):
@@ -62,49 +46,8 @@ class Hit(NamedTuple):
     score: float
 
 
-class _Connection(NamedTuple):
-    client: Any
-    is_lite: bool
-    unsealed: Counter[str]
-    """How many rows this process has written to each collection since it last sealed it."""
-
-
-_connections: dict[tuple[int, str, str], _Connection] = {}
-_connecting = threading.Lock()
-
-
-def _renew_lock() -> None:
-    global _connecting  # noqa: PLW0603
-    _connecting = threading.Lock()
-
-
-# A child made by fork gets its own client (the key holds the process id) and no lock that a lost thread
-# holds. The parent's client stays referenced: closing it in the child would end the parent's connection.
-os.register_at_fork(after_in_child=_renew_lock)
-
-
-class VectorStore:
-    """The index that the settings name. Cheap to make: all threads of a process share one connection.
-
-    ``timeout`` bounds calls that read, ``write_timeout`` those that write, ``connect_pauses`` lie between tries to
-    connect; all in seconds. ``raise_if_stopped`` is called about once a second while Milvus is slow: a call may take
-    longer than a lease lasts. All methods raise IndexUnavailable when Milvus is away, too slow, or fails.
-    """
-
-    def __init__(
-        self,
-        *,
-        timeout: float = 5.0,
-        write_timeout: float = 60.0,
-        connect_pauses: Sequence[float] = CONNECT_PAUSES,
-        raise_if_stopped: RaiseIfStopped | None = None,
-    ) -> None:
-        self.uri = settings.MILVUS_URI or f"unix:{settings.MILVUS_LITE_SOCKET}"
-        self.token = settings.MILVUS_TOKEN
-        self.timeout = timeout
-        self.write_timeout = write_timeout
-        self.connect_pauses = connect_pauses
-        self.raise_if_stopped = raise_if_stopped
+class VectorStore(MilvusCalls):
+    """The index that the settings name. All methods raise IndexUnavailable when Milvus is away, too slow, or fails."""
 
     # Collections
 
@@ -320,14 +263,6 @@ class VectorStore:
         self._write("rename_collection", alias, free)
         return free
 
-    # Calls of MilvusClient's methods
-
-    def _read(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        return self._call(method, *args, timeout=self.timeout, **kwargs)
-
-    def _write(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        return self._call(method, *args, timeout=self.write_timeout, **kwargs)
-
     def _read_loaded(self, method: str, name: str, *args: Any, **kwargs: Any) -> Any:
         """Read from a collection; when it proves not to be loaded, load it and read again."""
         try:
@@ -337,53 +272,6 @@ class VectorStore:
                 raise
         self.load(name)
         return self._read(method, name, *args, **kwargs)
-
-    def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        client = self._connection().client
-        return self._guarded(lambda: getattr(client, method)(*args, **kwargs))
-
-    def _guarded(self, call: Callable[[], T]) -> T:
-        """Return the call's result; whatever it raises becomes IndexUnavailable."""
-        try:
-            return patiently(call, self.raise_if_stopped) if self.raise_if_stopped else call()
-        except MilvusException as error:
-            raise IndexUnavailable(f"Milvus at {self.uri}: {error.message}") from error
-        except grpc.RpcError as error:
-            reason = f"{error.code().name} {error.details()}" if isinstance(error, grpc.Call) else str(error)
-            raise IndexUnavailable(f"Milvus at {self.uri} did not answer: {reason}") from error
-
-    def _connection(self) -> _Connection:
-        """Return this process's connection to a server that listens now; wait for one a second or two."""
-        for pause in (*self.connect_pauses, None):
-            try:
-                _knock(self.uri, self.timeout)
-                break
-            except OSError as error:
-                if pause is None:
-                    raise IndexUnavailable(f"nothing listens at {self.uri}: {error}") from error
-                time.sleep(pause)
-        key = (os.getpid(), self.uri, self.token)
-        with _connecting:
-            if key not in _connections:
-                _connections[key] = self._guarded(self._connect)
-            return _connections[key]
-
-    def _connect(self) -> _Connection:
-        client = MilvusClient(uri=self.uri, token=self.token, timeout=self.timeout, dedicated=True)
-        is_lite = client.get_server_version(timeout=self.timeout).startswith(LITE_VERSION)
-        return _Connection(client, is_lite, Counter())
-
-
-def _knock(uri: str, timeout: float) -> None:
-    """Raise OSError when nothing listens there: pymilvus would try for the whole of a call's time-out."""
-    if uri.startswith("unix:"):
-        with socket.socket(socket.AF_UNIX) as probe:
-            probe.settimeout(timeout)
-            probe.connect(uri.removeprefix("unix:"))
-        return
-    parts = urlsplit(uri)
-    port = parts.port or (443 if parts.scheme == "https" else 19530)
-    socket.create_connection((parts.hostname or "localhost", port), timeout).close()
 
 
 def _require_own(name: str) -> None:

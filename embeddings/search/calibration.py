@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,7 +27,6 @@ SAMPLE_BYTES = 40 * 2**20  # of vectors among which the pairs are drawn: 273 of 
 MOST_SAMPLED = 1_000
 KEPT_SAMPLE = 256  # keys of embeddings, which follow new ids: for texts
 SMALLEST_DEVIATION = 1e-4
-SECONDS = 60.0
 
 
 class Calibration(NamedTuple):
@@ -62,7 +62,7 @@ def calibrate(space: EmbeddingSpace, *, deadline: Deadline | None = None) -> dic
     """
     size = min(MOST_SAMPLED, SAMPLE_BYTES // vector_bytes(space))
     drawn = dict(sample(space, size).values_list("pk", "track_id"))
-    ids, among = gram(space, drawn.values(), deadline or Deadline(SECONDS))
+    ids, among = gram(space, drawn.values(), deadline or Deadline(math.inf))
     found = Calibration()
     if len(ids) > 1:
         random = np.random.default_rng(int(hashlib.sha256(space.fingerprint.encode()).hexdigest()[:16], 16))

@@ -70,7 +70,7 @@ class Block(NamedTuple):
 @contextmanager
 def turn(deadline: Deadline) -> Iterator[None]:
     """Wait until a core is free to compare. Raises OutOfTime."""
-    if not _turns.acquire(timeout=deadline.left):
+    if not _turns.acquire(timeout=min(deadline.left, threading.TIMEOUT_MAX)):
         raise OutOfTime("others were compared for too long")
     try:
         yield

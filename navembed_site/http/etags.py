@@ -1,4 +1,7 @@
-"""Weak ETags: a client that polls sends the tag of the answer it has, and gets 304 while nothing has changed."""
+"""Weak ETags: a client that polls sends the tag of the answer it has, and gets 304 while nothing has changed.
+
+Ours, because Django's ``get_conditional_response`` answers ``If-Match``, too, by a 412 without the shape of our errors.
+"""
 
 from __future__ import annotations
 

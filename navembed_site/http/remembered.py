@@ -1,4 +1,7 @@
-"""What is costly to find out is found out now and then."""
+"""What is costly to find out is found out now and then.
+
+Ours, because cachetools knows no age that grows with what asking took.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
@@ -21,9 +22,10 @@ from batches.engine.leases import DeviceLease, Lease, LeaseLost, Looks, free_aba
 from batches.engine.runner import run_device
 from batches.models import BatchJob, Device, Host
 from embeddings.models import Embedding
+from embeddings.search import comparing
 from navembed_site.process.host import host_key
 from navembed_site.process.slow_calls import RaiseIfStopped
-from tests.batches.rows import device, elsewhere, make_job, make_tracks, success, take_device, work_on
+from tests.batches.rows import device, elsewhere, make_embedding, make_job, make_tracks, success, take_device, work_on
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 
@@ -262,6 +264,26 @@ def test_who_has_lost_the_job_does_not_end_it(milvus: object, monkeypatch: pytes
         completion.complete(job, lease.renew)
     job.refresh_from_db()
     assert (job.status, job.planned) == ("initialized", False)
+
+
+def test_who_loses_the_job_while_cosines_are_compared_stops(milvus: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = make_job([])
+    space, stored = job.progress.get().space, comparing.stored
+    assert space
+    for track in make_tracks(2):
+        make_embedding(space, track)
+    lease = take_job(job, device(0), Looks())
+    assert lease
+
+    def slowly_stored(*args: Any) -> Iterator[comparing.Block]:
+        BatchJob.objects.filter(pk=job.pk).update(seq=F("seq") + 1)
+        yield from stored(*args)
+
+    monkeypatch.setattr(comparing, "stored", slowly_stored)
+    with pytest.raises(LeaseLost):
+        completion.complete(job, lease.renew)
+    space.refresh_from_db()
+    assert space.calibration is None
 
 
 def test_a_device_that_loses_the_job_goes_on_with_what_it_holds(

@@ -130,5 +130,3 @@ def test_health_check_tells_an_instance_that_answers(instance: Instance, eventua
 @pytest.mark.parametrize("profile", ["postgres", "milvus"])
 def test_profiles_name_what_they_start(profile: str) -> None:
     assert service(profile)["profiles"] == [profile]
-    for name in BOTH:
-        assert service(name)["depends_on"][profile]["required"] is False

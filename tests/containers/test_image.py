@@ -115,6 +115,8 @@ def test_nothing_runs_as_root(demo: str, image: str, options: list[str]) -> None
 def test_serve_becomes_healthy_and_stops_in_time(demo: str, serve: str) -> None:
     wait_for(lambda: podman("healthcheck", "run", serve, check=False).returncode == 0)
     wait_for(lambda: manage(serve, "status", check=False).returncode == 0)
+    for port in files.instructions("EXPOSE")[0].split():
+        podman("exec", f"--env=NAVIDROME_RECOMMENDER_PORT={port}", serve, *files.health_check())
     assert end_of(serve) == 0
 
 

@@ -7,9 +7,10 @@ import pytest
 from numpy.typing import NDArray
 
 from embeddings.index.store import IndexRow, VectorStore
+from tests.instance.conftest import eventually
 from tests.milvus import LiteServer, lite_server, milvus
 
-__all__ = ["lite_server", "milvus"]
+__all__ = ["eventually", "lite_server", "milvus"]
 
 DIMENSION = 8
 NAME = "navembed_test_1"

@@ -106,7 +106,7 @@ def test_a_frozen_server_is_unavailable_within_the_time_out(store: VectorStore, 
 def test_a_new_client_of_a_frozen_server_is_told_within_the_time_out(
     store: VectorStore, milvus: LiteServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("embeddings.index.store._connections", {})
+    monkeypatch.setattr("embeddings.index.connection._connections", {})
     milvus.send(signal.SIGSTOP)
     with pytest.raises(IndexUnavailable):
         VectorStore(timeout=2).count(NAME)

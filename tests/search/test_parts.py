@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,14 @@ def test_cosines_are_those_of_whole_vectors_however_little_is_read_at_a_time(
     ids, among = gram(space, stored, Deadline(9))
     assert ids == expected_ids
     assert among == pytest.approx(rows @ rows.T, abs=1e-12)
+
+
+def test_a_comparison_without_a_deadline_waits_for_a_free_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    busy = threading.Semaphore(0)
+    monkeypatch.setattr("embeddings.search.comparing._turns", busy)
+    threading.Timer(0.1, busy.release).start()
+    with turn(Deadline(math.inf)):
+        pass
 
 
 @pytest.mark.parametrize(("diversity", "most"), [(0.0, 25), (0.3, 10), (0.6, 4), (1.0, 1)])
