@@ -27,8 +27,8 @@ os.environ.update(
     DATABASE_URL=SERVER_URL and SERVER_URL + os.environ.get("PYTEST_XDIST_WORKER", ""),
     HF_HUB_OFFLINE="1",
     OMP_NUM_THREADS="1",
-    # With AMX, oneDNN's convolutions in bfloat16 are wrong for groups as small as a tiny checkpoint's (torch 2.11). The
-    # product computes in float32 on a CPU; tests of a GPU's precision do not.
+    # So that CPUs with and without AMX compute alike, in float32. Tests of a GPU's precision need it, too: with AMX,
+    # oneDNN's convolutions in bfloat16 are wrong for groups as small as a tiny checkpoint's (torch 2.11).
     ONEDNN_MAX_CPU_ISA="AVX512_CORE_FP16",
 )
 

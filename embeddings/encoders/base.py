@@ -7,6 +7,7 @@ Importing this package must stay cheap: encoders import torch inside their metho
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -23,6 +24,7 @@ from embeddings.errors import WeightsMissing, WeightsUnusable
 from embeddings.weights.locate import Files, find_checkpoint, find_part, remembered, stamp
 from embeddings.weights.tensors import Selection, load_strictly, open_tensors, read_tensors, without_weights
 
+CPU_INFO = Path("/proc/cpuinfo")
 Waveform = NDArray[np.float32]
 """float32 [channels, samples], full scale ±1."""
 
@@ -93,7 +95,7 @@ class Model(ABC):
     batch_size: ClassVar[int] = 1
     """Most items in a batch; the model manager halves it when memory runs out."""
     reduced_precision: ClassVar[str] = "bfloat16"
-    """What a GPU computes in; must keep a cosine of 0.999 to float32."""
+    """What a GPU computes in, and a CPU that has it in hardware; must keep a cosine of 0.999 to float32."""
     tensors: ClassVar[Selection] = Selection()
     """Which of the tensors in the file of weights are the network's."""
 
@@ -142,6 +144,8 @@ class Model(ABC):
         with without_weights():
             network = self._build()
         load_strictly(network, read_tensors(path, self.tensors), path)
+        if self.device == "cpu" and self.precision == "bfloat16" and has_amx():
+            _convolve_in_float32(network)
         return network.to(self.device).eval().requires_grad_(False)
 
     @property
@@ -168,15 +172,16 @@ class Model(ABC):
 
     @cached_property
     def precision(self) -> str:
-        """``reduced_precision`` where the GPU has bfloat16 in hardware, else ``float32``."""
+        """``reduced_precision`` where the device has it in hardware, else ``float32``."""
         import torch
 
         device = torch.device(self.device)
-        if device.type != "cuda":
-            return "float32"
-        with torch.cuda.device(device):
-            has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
-        return self.reduced_precision if has_bfloat16 else "float32"
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                has_it = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            has_it = device.type == "cpu" and self.reduced_precision == "bfloat16" and has_amx()
+        return self.reduced_precision if has_it else "float32"
 
     def _autocast(self) -> AbstractContextManager[Any]:
         """Return a context in which torch computes in ``precision``; weights stay float32."""
@@ -185,6 +190,27 @@ class Model(ABC):
         if self.precision == "float32":
             return nullcontext()
         return torch.autocast(torch.device(self.device).type, getattr(torch, self.precision))
+
+
+def has_amx() -> bool:
+    """Whether this processor multiplies matrices in bfloat16 (Intel's AMX), and oneDNN may let it.
+
+    AVX-512 has bfloat16, too, but is slower with it than in float32.
+    """
+    most = os.environ.get("ONEDNN_MAX_CPU_ISA", "ALL").upper()
+    with suppress(OSError):
+        return (most in {"ALL", "DEFAULT"} or "AMX" in most) and "amx_bf16" in CPU_INFO.read_text()
+    return False
+
+
+def _convolve_in_float32(network: Any) -> None:
+    """Keep convolutions out of autocast: with AMX, oneDNN's are wrong for groups of four channels (torch 2.11)."""
+    import torch
+
+    for part in network.modules():
+        if isinstance(part, torch.nn.Conv1d | torch.nn.Conv2d):
+            exact = torch.autocast("cpu", enabled=False)(part.forward)
+            part.forward = lambda heard, exact=exact: exact(heard.float())
 
 
 class Encoder(Model):

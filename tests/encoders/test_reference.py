@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +15,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from embeddings.encoders import base
 from embeddings.encoders.base import Encoder
+from embeddings.encoders.registry import MODEL_KEYS, encoder_class
 from tests.encoders import reference
 from tests.encoders.audio import noise
 
@@ -93,6 +99,51 @@ def test_reduced_precision_keeps_the_direction(key: str, checkpoints: dict[str, 
     reduced.load()
     track = noise(reduced.audio, 14)
     assert cosine(reduced.embed(track).vector, encoders[key].embed(track).vector) >= 0.999
+
+
+@pytest.mark.parametrize(
+    ("flags", "allowed", "expected"),
+    [
+        ("avx512f amx_bf16", "", "bfloat16"),
+        ("avx512f amx_bf16", "AVX512_CORE_AMX", "bfloat16"),
+        ("avx512f amx_bf16", "AVX512_CORE_BF16", "float32"),
+        ("avx512f avx512_bf16", "", "float32"),
+    ],
+)
+def test_a_cpu_computes_in_bfloat16_where_it_has_amx_and_onednn_may_use_it(
+    flags: str, allowed: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    info = tmp_path / "cpuinfo"
+    info.write_text(f"flags\t\t: {flags}\n")
+    monkeypatch.setattr(base, "CPU_INFO", info)
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", allowed or "ALL")
+    found = {key: encoder_class(key)("nothing", "cpu").precision for key in MODEL_KEYS}
+    assert found == {"muq": expected, "mert": expected, "latent": "float32"}
+
+
+IN_BFLOAT16 = """
+import json, sys
+import numpy as np
+from embeddings.encoders.registry import encoder_class
+for key, source in json.loads(sys.argv[1]).items():
+    exact, reduced = (encoder_class(key)(source, "cpu") for _ in range(2))
+    exact.precision, reduced.precision = "float32", "bfloat16"
+    track = np.random.default_rng(0).normal(0, 0.2, (1, 14 * 24_000)).astype(np.float32)
+    vectors = []
+    for encoder in (exact, reduced):
+        encoder.load()
+        vectors.append(encoder.embed(track).vector)
+    assert vectors[0] @ vectors[1] >= 0.999, f"{key}: {vectors[0] @ vectors[1]}"
+"""
+
+
+def test_bfloat16_on_this_cpu_keeps_the_direction_with_all_that_onednn_may_use(checkpoints: dict[str, Path]):
+    sources = json.dumps({key: str(checkpoints[key]) for key in ("muq", "mert")})
+    environment = os.environ | {"ONEDNN_MAX_CPU_ISA": "ALL"}
+    ended = subprocess.run(
+        [sys.executable, "-c", IN_BFLOAT16, sources], env=environment, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_latents_beyond_float16_are_computed_again(checkpoints: dict[str, Path], encoders: dict[str, Encoder]):

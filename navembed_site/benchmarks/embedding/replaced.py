@@ -28,8 +28,12 @@ def embed(encoder: Encoder, path: str) -> NDArray[np.float32]:
     import torch
 
     recipes: dict[str, Callable[[Encoder, str], Matrix]] = {"muq": _muq, "mert": _mert, "latent": _latent}
-    with torch.inference_mode():
-        return _enriched(recipes[encoder.key](encoder, path))
+    precision, encoder.precision = encoder.precision, "float32"
+    try:
+        with torch.inference_mode():
+            return _enriched(recipes[encoder.key](encoder, path))
+    finally:
+        encoder.precision = precision
 
 
 def decode(encoder: Encoder, path: str) -> NDArray[np.float32]:
