@@ -207,10 +207,13 @@ def _convolve_in_float32(network: Any) -> None:
     """Keep convolutions out of autocast: with AMX, oneDNN's are wrong for groups of four channels (torch 2.11)."""
     import torch
 
+    def exact(forward: Any) -> Any:
+        convolve = torch.autocast("cpu", enabled=False)(forward)
+        return lambda heard: convolve(heard.float())
+
     for part in network.modules():
         if isinstance(part, torch.nn.Conv1d | torch.nn.Conv2d):
-            exact = torch.autocast("cpu", enabled=False)(part.forward)
-            part.forward = lambda heard, exact=exact: exact(heard.float())
+            part.forward = exact(part.forward)  # type: ignore[method-assign]
 
 
 class Encoder(Model):
