@@ -1,10 +1,10 @@
 # `make help` lists the targets. PYTHON names the interpreter, ARGS is passed on to serve, pytest and chaos. TESTERS is
-# the number of processes that test, which wait now and then: four keep two cores busy. Each takes up to 3 GB.
+# the number of processes that test, which wait now and then: three keep two cores busy. Each takes up to 3 GB.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 PYTHON ?= python3
 ARGS ?=
-TESTERS ?= 4
+TESTERS ?= 3
 RUNS ?= 10
 SEED ?= 1
 LOCK := requirements/lock.txt
