@@ -204,7 +204,7 @@ def has_amx() -> bool:
 
 
 def _convolve_in_float32(network: Any) -> None:
-    """Keep convolutions out of autocast: with AMX, oneDNN's are wrong for groups of four channels (torch 2.11)."""
+    """Keep those in groups out of autocast: with AMX, oneDNN is wrong for groups of four channels (torch 2.11)."""
     import torch
 
     def exact(forward: Any) -> Any:
@@ -212,7 +212,7 @@ def _convolve_in_float32(network: Any) -> None:
         return lambda heard: convolve(heard.float())
 
     for part in network.modules():
-        if isinstance(part, torch.nn.Conv1d | torch.nn.Conv2d):
+        if isinstance(part, torch.nn.Conv1d | torch.nn.Conv2d) and part.groups > 1:
             part.forward = exact(part.forward)  # type: ignore[method-assign]
 
 

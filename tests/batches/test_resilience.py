@@ -20,7 +20,9 @@ from embeddings.embedder import client
 from embeddings.embedder.client import EmbedderClient
 from embeddings.errors import EmbedderUnavailable
 from embeddings.models import Embedding
+from navembed_site.demo.encode import write_audio
 from navembed_site.process.patience import is_readable
+from tests.audio_files import tone
 from tests.batches.conftest import Music, RunToEnd
 from tests.batches.rows import work_on
 from tests.batches.whole_jobs import at_event, computed, run_until_waiting, statuses
@@ -99,6 +101,7 @@ def test_death_without_a_successor_is_nobodys_fault(
     four: Music, embedder: EmbedderProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(deaths, "SUCCESSOR_SECONDS", 0.0)
+    write_audio(four.root / "track3.flac", tone(200, 8_000), 8_000)  # it has not ended when it dies
     at_event(2, lambda: embedder.kill(signal.SIGKILL), monkeypatch)
     job = start()
     run_until_waiting(job, monkeypatch)

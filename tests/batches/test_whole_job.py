@@ -165,12 +165,13 @@ def test_embedder_killed_in_the_middle_of_a_chunk(
         embedder.kill(signal.SIGKILL)
         embedder.restart(wait=False)
 
-    write_audio(four.root / "track1.flac", tone(200, 8_000, 1), 8_000)  # several device batches
+    for number in (1, 2, 3):
+        write_audio(four.root / f"track{number}.flac", tone(200, 8_000, number), 8_000)  # several device batches
     at_event(4, kill, monkeypatch)  # after the step, the outcome and the end of the first track
     job = run_to_end(services.start_job(JobRequest(["latent"])))
     assert (job.status, job.processed_tracks, job.failed_tracks) == (Status.COMPLETED, 4, 0)
-    results = job.results.order_by("track")
-    assert list(results.values_list("attempts", "deaths")) == [(1, 0), (2, 1), (1, 0), (1, 0)]
+    # The embedder may have been further than what was read of its answers; only the track that it had is blamed.
+    assert sorted(job.results.values_list("attempts", "deaths")) == [(1, 0), (1, 0), (1, 0), (2, 1)]
     assert library_status(ask_milvus=True)["models"]["latent"]["in_milvus"] == 4
 
 
