@@ -66,15 +66,19 @@ class Watcher(threading.Thread):
     def setback(self) -> Iterator[None]:
         """Somebody gives the job more to do."""
         self._setbacks += 1
-        yield
-        self._setbacks += 1
+        try:
+            yield
+        finally:
+            self._setbacks += 1
 
     @contextmanager
     def outage(self) -> Iterator[None]:
         """Everything is down on purpose."""
         self._outages += 1
-        yield
-        self._outages += 1
+        try:
+            yield
+        finally:  # also of a fault that is missed
+            self._outages += 1
 
     def stop(self) -> None:
         self._ended.set()
