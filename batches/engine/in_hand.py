@@ -80,7 +80,7 @@ class ChunkInHand:
                 return
 
     def close(self) -> None:
-        """Let the embedder stop; what it has sent until now is among the outcomes."""
+        """Stops the embedder's work on the chunk, and keeps the outcomes that it has sent."""
         self._closed.set()
         while not self._arrived.empty():
             if isinstance(event := self._arrived.get(), TrackOutcome):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import closing, suppress
 from functools import partial
 
@@ -21,14 +21,15 @@ from batches.engine import chunks, completion, deaths, hosts
 from batches.engine.database_wait import DatabaseWait
 from batches.engine.deaths import EmbedderHung
 from batches.engine.in_hand import ChunkInHand
+from batches.engine.known_audio import KnownAudio
 from batches.engine.leases import DeviceLease, LeaseLost, Looks, free_abandoned, take, take_job
 from batches.engine.music import Music, watch
 from batches.engine.plan import plan
 from batches.engine.pulse import LOOK_SECONDS, Interrupted, Pulse, is_wanted, require_wanted, tell_work
 from batches.engine.spent import Spent
-from batches.models import BatchJob, TrackResult
+from batches.models import BatchJob
 from embeddings.embedder.client import EmbedderClient, End, Heartbeat
-from embeddings.embedder.work import FileHash, Step, TrackOutcome
+from embeddings.embedder.work import Step, TrackOutcome
 from embeddings.errors import (
     NOT_LOADABLE,
     OF_ONE_HOST,
@@ -37,8 +38,6 @@ from embeddings.errors import (
     FingerprintChanged,
 )
 from embeddings.library import has_library
-from embeddings.models import EmbeddingSpace
-from embeddings.spaces.reuse import has_spare_vectors
 from navembed_site.errors import NavembedError
 from navembed_site.process.slow_calls import RaiseIfStopped
 from navembed_site.process.stopping import stop_requested
@@ -76,7 +75,7 @@ class _TimeSlice:
         self.pause = 1.0
         self.begun = False
         self.database = DatabaseWait()
-        self.spare: dict[int, bool] = {}  # whether a space has vectors that an unknown file may turn out to have
+        self.known = KnownAudio(self.client, lease)
         self.music = Music()
         self.lacks: dict[str, NavembedError] = {}  # models that only others can load, and why
         self.looks = Looks()
@@ -217,7 +216,7 @@ class _TimeSlice:
         try:
             with self.spent.at("embedder"):
                 work.files = work.at_hand.enter_context(self.music.at_hand(chunk, Pulse(job, self.lease).beat))
-                work.chunk = self._settle_known(job, work)
+                work.chunk = self.known.settle(job, work)
                 work.ask()
         except (Interrupted, NavembedError) as error:
             work.problem = error
@@ -292,36 +291,6 @@ class _TimeSlice:
         self.spent.write(job)
         self.behind = False
         return problem is None and not away and is_wanted(job)
-
-    def _settle_known(self, job: BatchJob, work: ChunkInHand) -> chunks.Chunk:
-        """Settle what only has other tags or another id, by the hash of its audio; returns the rest."""
-        chunk = work.chunk
-        unsure = [claimed.track for claimed in chunk.tracks if self._may_be_known(claimed, chunk.spaces)]
-        asked = {work.files[track.id]: track.id for track in unsure}
-        if not asked:
-            return chunk
-        hashes: dict[str, str] = {}
-        pulse, storage = Pulse(job, self.lease), watch(chunk)
-        for event in self.client.hash(list(asked)):
-            match event:
-                case FileHash():
-                    hashes[asked[event.path]] = event.audio_hash
-                case Heartbeat():
-                    storage.look(event.idle_seconds)
-            pulse.beat()
-        return chunks.settle_known(job, self.lease, chunk, hashes)
-
-    def _may_be_known(self, claimed: chunks.ClaimedTrack, spaces: Mapping[str, EmbeddingSpace]) -> bool:
-        """Whether reading the file may save decoding it: to hash all new files would read each twice."""
-        for model, row in claimed.results.items():
-            space = spaces[model]
-            if row.reason == TrackResult.Reason.CHANGED:
-                return True
-            if row.reason != TrackResult.Reason.ANEW and space.pk not in self.spare:
-                self.spare[space.pk] = has_spare_vectors(space)
-            if self.spare.get(space.pk):
-                return True
-        return False
 
     def _listen(self, job: BatchJob, work: ChunkInHand) -> float:
         """Collect the outcomes of a chunk; returns the seconds of work."""

@@ -27,11 +27,12 @@ from embeddings.audio.pool import AudioBlock, DecodePool
 from embeddings.audio.summary import AudioSummary
 from embeddings.embedder.device import is_lost
 from embeddings.embedder.model_manager import ModelManager
-from embeddings.embedder.row_spool import RowStore, forget_spooled
+from embeddings.embedder.row_spool import forget_spooled
 from embeddings.embedder.stages import StageSeconds
-from embeddings.embedder.work import Failure, Step, TrackOutcome, TrackRequest, TrackVector, failure_of
-from embeddings.encoders.base import Item, Pooled, Segmenter
-from embeddings.errors import NOT_LOADABLE, DecoderDied, EmbedderDied
+from embeddings.embedder.track_in_work import NO_TRACKS_FAULT, TrackInWork
+from embeddings.embedder.work import Step, TrackOutcome, TrackRequest
+from embeddings.encoders.base import Item, Pooled
+from embeddings.errors import DecoderDied, EmbedderDied
 
 MAX_WAITING_PARTS = 2
 POOL_THREADS = 2
@@ -39,10 +40,6 @@ MAX_WAITING_TO_BE_POOLED = 8
 MAX_BUCKET_BYTES = 256 * 2**20
 BATCHES_AHEAD = {"cpu": 0}
 """That wait while the device computes one; elsewhere 1. A CPU's cores do the work in between, too."""
-NO_TRACKS_FAULT = (*NOT_LOADABLE, OSError)
-"""Errors that end a run: of a model as a whole, or no room on the disk, no process left."""
-
-
 _NO_TURN = nullcontext()
 
 
@@ -60,65 +57,14 @@ class _Call:
 
 
 class _Entry(NamedTuple):
-    track: _TrackInWork
+    track: TrackInWork
     item: Item
-
-
-class _TrackInWork:
-    """A track between its first block and its outcome. A model's segmenter stands for work still to do."""
-
-    def __init__(self, request: TrackRequest, manager: ModelManager, spool: Path) -> None:
-        self.request = request
-        self.audio: AudioSummary | None = None
-        self.ended = False
-        self.vectors: dict[str, TrackVector] = {}
-        self.failures: dict[str, Failure] = {}
-        self.outstanding = dict.fromkeys(request.models, 0)
-        self.pooling: set[str] = set()
-        self.seconds = dict.fromkeys(request.models, 0.0)
-        self.segmenters: dict[str, Segmenter] = {m: manager.encoder(m).segmenter() for m in request.models}
-        self.rows = {
-            m: RowStore(spool, spool_name=request.spool_name and f"{request.spool_name}-{m}") for m in request.models
-        }
-
-    def fail(self, model: str, error: Exception) -> None:
-        """Give up one model; the others go on."""
-        if self.segmenters.pop(model, None):
-            self.failures[model] = failure_of(error)
-            self.rows[model].close()
-
-    def take_complete(self) -> list[str]:
-        """Return the models whose last row has come since the last call."""
-        complete = [m for m in self.segmenters if self.ended and not self.outstanding[m] and m not in self.pooling]
-        self.pooling.update(complete)
-        return complete
-
-    def pool(self, model: str) -> Pooled:
-        """Make a model's rows into its vector; changes nothing here, so that another thread may."""
-        return self.segmenters[model].pool(self.rows[model].rows())
-
-    def finish(self, model: str, pooled: Future[Pooled], precision: str) -> None:
-        """Take a model's vector, or why there is none."""
-        try:
-            vector, windows = pooled.result()
-        except NO_TRACKS_FAULT:
-            raise
-        except Exception as error:
-            self.fail(model, error)
-            return
-        self.vectors[model] = TrackVector(vector, windows, self.seconds[model], precision)
-        self.rows[model].close()
-        del self.segmenters[model]
-
-    def close(self) -> None:
-        for store in self.rows.values():
-            store.close()
 
 
 class _Part(NamedTuple):
     """What a decoder thread has next of a track: items with their models; the last one has its summary or an error."""
 
-    track: _TrackInWork
+    track: TrackInWork
     items: Sequence[tuple[str, Item]]
     end: AudioSummary | Exception | None
 
@@ -230,7 +176,7 @@ class _Run:
         self._requests = iter(wanted)
         self._requests_lock = threading.Lock()
         self._left = self._without_decoder = len(wanted)
-        self._tracks: set[_TrackInWork] = set()
+        self._tracks: set[TrackInWork] = set()
         self._parts: queue.Queue[_Part | Exception] = queue.Queue(MAX_WAITING_PARTS)
         self._stop = threading.Event()
         self._buckets: dict[tuple[str, tuple[int, ...]], list[_Entry]] = defaultdict(list)
@@ -238,9 +184,9 @@ class _Run:
         self._ahead = BATCHES_AHEAD.get(self._manager.encoder(models[0]).device, 1) if models else 0
         self._in_hand: deque[_Batch] = deque()
         self._poolers = ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="pool")
-        self._failed: list[_TrackInWork] = []
+        self._failed: list[TrackInWork] = []
         """Tracks of which nothing is left to be pooled."""
-        self._pooling: deque[tuple[_TrackInWork, str, Future[Pooled]]] = deque()
+        self._pooling: deque[tuple[TrackInWork, str, Future[Pooled]]] = deque()
         self._threads: list[threading.Thread] = []
 
     def decode(self, may_begin: threading.Event, decoders_left: threading.Event) -> None:
@@ -292,7 +238,7 @@ class _Run:
                 self._put(error)
 
     def _decode(self, request: TrackRequest) -> None:
-        track = _TrackInWork(request, self._manager, self._spool)
+        track = TrackInWork(request, self._manager, self._spool)
         self._tracks.add(track)
         formats = list({self._manager.encoder(model).audio for model in request.models})
         with ExitStack() as once:
@@ -315,7 +261,7 @@ class _Run:
         if not self._without_decoder:
             self._decoders_left.set()
 
-    def _cut(self, track: _TrackInWork, part: AudioBlock | AudioSummary) -> Iterator[tuple[str, Item]]:
+    def _cut(self, track: TrackInWork, part: AudioBlock | AudioSummary) -> Iterator[tuple[str, Item]]:
         """Yield the items that are complete with this part, and begin to send them to the device."""
         for model, segmenter in tuple(track.segmenters.items()):  # the other thread may give one up
             encoder = self._manager.encoder(model)
@@ -445,14 +391,14 @@ class _Run:
 
     # Pooling
 
-    def _pool_complete(self, track: _TrackInWork) -> None:
+    def _pool_complete(self, track: TrackInWork) -> None:
         """Have the track's models pooled whose last row has come."""
         for model in track.take_complete():
             self._pooling.append((track, model, self._poolers.submit(self._pooled, track, model)))
         if not track.segmenters:
             self._failed.append(track)
 
-    def _pooled(self, track: _TrackInWork, model: str) -> Pooled:
+    def _pooled(self, track: TrackInWork, model: str) -> Pooled:
         with self._stages.timed("pool"):
             return track.pool(model)
 
@@ -469,7 +415,7 @@ class _Run:
             track.finish(model, pooled, self._manager.encoder(model).precision)
             yield from self._settle(track)
 
-    def _settle(self, track: _TrackInWork) -> Iterator[TrackOutcome]:
+    def _settle(self, track: TrackInWork) -> Iterator[TrackOutcome]:
         if track.ended and not track.segmenters and track in self._tracks:
             self._tracks.remove(track)
             if track.request.spool_name and all(failure.permanent for failure in track.failures.values()):
