@@ -64,7 +64,7 @@ def what_migrate_makes_stays() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def fresh_progress(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no test be told what another one has asked for a moment ago."""
+    """Forgets answers that are remembered for a moment, so that no test is told another one's."""
     monkeypatch.setattr("batches.selectors.last_known.FRESH_SECONDS", 0.0)
 
 

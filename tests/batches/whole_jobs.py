@@ -16,7 +16,7 @@ from tests.batches.rows import work_on
 
 
 def at_event(number: int, act: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let ``act`` happen when the embedder has told of its step or finished track of this number."""
+    """Calls ``act`` when the worker reads the embedder's step, finished track or end of this number."""
     events, told = ChunkInHand.events, itertools.count(1)
 
     def acting(work: ChunkInHand) -> Iterator[Event]:

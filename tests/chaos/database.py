@@ -53,7 +53,7 @@ class Database(Protocol):
         """Keep everybody from writing, not from reading; None when it is being written to just now."""
 
     def freeze(self, seconds: float) -> bool:
-        """Let its server answer nobody for a while; False when it has none."""
+        """Freezes its server for a while; False when it has none."""
 
     def close(self) -> None:
         """Delete it, if it lies outside of the instance's folder."""
@@ -114,7 +114,7 @@ class PostgreSQL:
         return connection.close
 
     def freeze(self, seconds: float) -> bool:
-        """By a timer: whoever asks for rows meanwhile waits."""
+        """A timer ends it: those who ask for rows meanwhile wait."""
         folder = Path(unquote(urlsplit(self.url).netloc.rpartition("@")[2]))
         server = psutil.Process(int((folder / "data" / "postmaster.pid").read_text().split()[0]))
         frozen = [server, *server.children(recursive=True)]

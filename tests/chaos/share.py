@@ -1,7 +1,7 @@
 """A network share that fails on demand: a read-only file system of our own, spoken to the kernel over /dev/fuse.
 
 It passes a folder through. What it is asked while it is to block is answered when it blocks no longer, and so keeps
-whoever asked in uninterruptible sleep, as NFS does. The protocol is that of Linux's include/uapi/linux/fuse.h, 7.31.
+those who asked in uninterruptible sleep, as NFS does. The protocol is that of Linux's include/uapi/linux/fuse.h, 7.31.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Share(threading.Thread):
             body = self._do(opcode, node, request[HEADER.size :])
         except OSError as error:
             code = error.errno or errno.EIO
-        with suppress(OSError):  # whoever asked has been killed
+        with suppress(OSError):  # the process that asked has been killed
             os.write(self._device, ANSWER.pack(ANSWER.size + len(body), -code, number) + body)
 
     def _do(self, opcode: int, node: int, body: bytes) -> bytes:
@@ -128,7 +128,7 @@ class Share(threading.Thread):
 
 
 def hold_files(paths: Iterable[Path]) -> Callable[[], None]:
-    """Where there is no FUSE: let whoever opens these files wait, until the result is called or for 45 s.
+    """Where there is no FUSE: those who open these files wait until the result is called or for 45 s.
 
     The kernel lets it wait for our lease of the file (fcntl(2)); files that are open just now stay as they are.
     """
